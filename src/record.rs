@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::pricing::CostSource;
 use crate::units::{Timestamp, Usd};
 use crate::usage::{Usage, UsageSource};
 
@@ -78,45 +79,6 @@ impl Outcome {
             Outcome::UpstreamFailed => "upstream_failed",
             Outcome::Interrupted => "interrupted",
             Outcome::Refused => "refused",
-        }
-    }
-}
-
-/// Where a call's cost comes from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CostSource {
-    /// The provider said what it charged.
-    Provider,
-    /// Computed from an entry of the price table.
-    Priced,
-    /// Computed from the default entry, because the table does not know the model.
-    Default,
-    /// The provider costs nothing (a local server, a `:free` model).
-    Free,
-    /// Unpriced.
-    #[default]
-    None,
-}
-
-impl CostSource {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CostSource::Provider => "provider",
-            CostSource::Priced => "priced",
-            CostSource::Default => "default",
-            CostSource::Free => "free",
-            CostSource::None => "none",
-        }
-    }
-}
-
-impl UsageSource {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            UsageSource::Reported => "reported",
-            UsageSource::Estimated => "estimated",
-            UsageSource::None => "none",
         }
     }
 }

@@ -71,8 +71,7 @@ impl Usage {
         for (mine, theirs) in pairs {
             *mine = match (*mine, theirs) {
                 (Some(a), Some(b)) => Some(a.saturating_add(b)),
-                (known, None) => known,
-                (None, known) => known,
+                (known, None) | (None, known) => known,
             };
         }
     }
@@ -89,6 +88,16 @@ pub enum UsageSource {
     /// Nobody knows.
     #[default]
     None,
+}
+
+impl UsageSource {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UsageSource::Reported => "reported",
+            UsageSource::Estimated => "estimated",
+            UsageSource::None => "none",
+        }
+    }
 }
 
 #[cfg(test)]
