@@ -12,8 +12,10 @@
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 
 pub mod config;
+pub mod framing;
 pub mod ledger;
 pub mod pricing;
+pub mod provider;
 pub mod record;
 pub mod secret;
 pub mod units;

@@ -1,0 +1,612 @@
+//! A push scanner that reduces JSON values of any size to the few members that are asked for. Owns
+//! JSON's grammar as far as finding members needs it; refuses to validate what it skips.
+//!
+//! Invariant: a reduced document is well-formed JSON, at most [`MAX_KEPT`] bytes long, whatever was
+//! fed in.
+
+use std::fmt;
+
+use serde::de::IgnoredAny;
+
+use super::Sink;
+
+/// Bytes kept of one document. Real ones need a few hundred; the largest usage objects seen (server
+/// tools with many iterations) a few thousand.
+pub const MAX_KEPT: usize = 24 * 1024;
+
+/// Bytes kept of one string: ids, model names, finish reasons are far shorter.
+const MAX_STRING: usize = 512;
+
+/// Bytes of a member's name that are compared or kept.
+const MAX_NAME: usize = 128;
+
+/// Bytes of a number or word.
+const MAX_LITERAL: usize = 64;
+
+/// Nesting that is followed; what lies deeper is skipped.
+const MAX_DEPTH: usize = 24;
+
+/// Elements kept of one array.
+const MAX_ELEMENTS: u32 = 128;
+
+/// The members of an object that are asked for.
+#[derive(Debug)]
+pub struct Selection(pub &'static [(&'static str, Keep)]);
+
+/// What is kept of a member. An array is looked into: each of its elements is kept in the same way.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep {
+    /// The value as it stands, nulls and unknown members included.
+    Whole,
+    /// A number, string or boolean; an object, an array or a null counts as absent.
+    Scalar,
+    /// `true` if there is something: a string, array or object that is not empty, a number, `true`.
+    /// Tells that there was text without keeping a byte of it.
+    Presence,
+    /// Of an object, these members. Something else in its place is noted as [`Keep::Presence`] does.
+    Members(&'static Selection),
+    /// Not asked for.
+    Nothing,
+}
+
+impl Selection {
+    fn find(&self, name: &[u8]) -> Option<Keep> {
+        self.0.iter().find(|(wanted, _)| wanted.as_bytes() == name).map(|(_, keep)| *keep)
+    }
+}
+
+/// Where the scanner stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between values, before the first one, after the last one.
+    Outside,
+    /// In a top-level array, between its elements.
+    BetweenElements,
+    /// A value must begin here.
+    Value,
+    /// A value or the end of the array.
+    ValueOrEnd,
+    /// A member's name or the end of the object.
+    NameOrEnd,
+    Name,
+    NameEscape,
+    Colon,
+    /// A comma or the end of the container.
+    CommaOrEnd,
+    String,
+    StringEscape,
+    Literal,
+    /// Inside a value of which nothing is kept.
+    Skip,
+    SkipString,
+    SkipStringEscape,
+    SkipLiteral,
+    /// Not JSON: everything is ignored until [`Scanner::reset`].
+    Broken,
+}
+
+/// An open container of which something is kept.
+#[derive(Clone, Copy)]
+struct Container {
+    keep: Keep,
+    is_array: bool,
+    /// Elements written so far.
+    elements: u32,
+    /// Where the container begins in the kept bytes, its name included.
+    begins: usize,
+}
+
+/// The push scanner, see the module.
+pub struct Scanner {
+    selection: &'static Selection,
+    state: State,
+    /// A top-level array is open.
+    in_array: bool,
+    containers: Vec<Container>,
+    kept: Vec<u8>,
+    name: Vec<u8>,
+    /// What is kept of the value that begins next.
+    keep: Keep,
+    /// Where the member at hand begins in `kept`, name included; it is cut back to here if the value
+    /// turns out to be absent.
+    member: usize,
+    /// Where the string or literal at hand begins in `kept`.
+    scalar: usize,
+    /// Open brackets of the value that is skipped.
+    skip_depth: u64,
+    /// Presence is asked of the value that is skipped.
+    presence: bool,
+    /// The value that is skipped holds something.
+    something: bool,
+}
+
+impl fmt::Debug for Scanner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scanner").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+impl Scanner {
+    pub fn new(selection: &'static Selection) -> Scanner {
+        Scanner {
+            selection,
+            state: State::Outside,
+            in_array: false,
+            containers: Vec::new(),
+            kept: Vec::new(),
+            name: Vec::new(),
+            keep: Keep::Scalar,
+            member: 0,
+            scalar: 0,
+            skip_depth: 0,
+            presence: false,
+            something: false,
+        }
+    }
+
+    /// Forgets the value at hand and waits for the next.
+    pub fn reset(&mut self) {
+        self.state = State::Outside;
+        self.in_array = false;
+        self.containers.clear();
+        self.kept.clear();
+    }
+
+    /// Reads on. Each object that closes at the top level, or as an element of a top-level array,
+    /// goes to the sink.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        let mut at = 0;
+        while at < bytes.len() {
+            at += self.step(&bytes[at..], sink);
+        }
+    }
+
+    /// Consumes at least one byte of `bytes`, which is not empty, and says how many.
+    fn step(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> usize {
+        let byte = bytes[0];
+        match self.state {
+            State::String => return self.string(bytes),
+            State::SkipString => return self.skip_string(bytes),
+            State::Skip => return self.skip(bytes),
+            State::Broken => return bytes.len(),
+            State::StringEscape => {
+                self.keep_string(&bytes[..1]);
+                self.state = State::String;
+                return 1;
+            }
+            State::SkipStringEscape => {
+                self.state = State::SkipString;
+                return 1;
+            }
+            State::Name => return self.name(bytes),
+            State::NameEscape => {
+                self.keep_name(&bytes[..1]);
+                self.state = State::Name;
+                return 1;
+            }
+            State::Literal => return self.literal(byte),
+            State::SkipLiteral => return self.skip_literal(bytes),
+            _ => {}
+        }
+        if byte.is_ascii_whitespace() {
+            return 1;
+        }
+        self.punctuation(byte, sink)
+    }
+
+    /// A byte between tokens.
+    fn punctuation(&mut self, byte: u8, sink: &mut dyn Sink) -> usize {
+        match (self.state, byte) {
+            (State::Outside, b'[') if !self.in_array => {
+                self.in_array = true;
+                self.state = State::BetweenElements;
+            }
+            (State::Outside | State::BetweenElements, b'{') => self.begin_document(),
+            (State::BetweenElements, b',') => {}
+            (State::BetweenElements, b']') => self.reset(),
+            (State::BetweenElements, _) => {
+                self.keep = Keep::Scalar;
+                self.begin_skip(false, byte);
+            }
+            (State::Value, _) => self.begin_value(byte),
+            (State::ValueOrEnd, b']') | (State::NameOrEnd, b'}') => self.end_container(sink),
+            (State::ValueOrEnd, _) => self.begin_value(byte),
+            (State::NameOrEnd, b'"') => {
+                self.name.clear();
+                self.state = State::Name;
+            }
+            (State::Colon, b':') => self.state = State::Value,
+            (State::CommaOrEnd, b',') => {
+                let is_array = self.containers.last().is_some_and(|open| open.is_array);
+                if is_array {
+                    self.member = self.kept.len();
+                    self.keep = self.element_keep();
+                    self.state = State::Value;
+                } else {
+                    self.state = State::NameOrEnd;
+                }
+            }
+            (State::CommaOrEnd, b'}' | b']') => {
+                let is_array = self.containers.last().is_some_and(|open| open.is_array);
+                if is_array == (byte == b']') {
+                    self.end_container(sink);
+                } else {
+                    self.state = State::Broken;
+                }
+            }
+            _ => self.state = State::Broken,
+        }
+        1
+    }
+
+    fn begin_document(&mut self) {
+        self.kept.clear();
+        self.containers.clear();
+        self.kept.push(b'{');
+        self.containers.push(Container {
+            keep: Keep::Members(self.selection),
+            is_array: false,
+            elements: 0,
+            begins: 0,
+        });
+        self.state = State::NameOrEnd;
+    }
+
+    // --- names ---
+
+    fn name(&mut self, bytes: &[u8]) -> usize {
+        match memchr::memchr2(b'"', b'\\', bytes) {
+            None => {
+                self.keep_name(bytes);
+                bytes.len()
+            }
+            Some(at) if bytes[at] == b'\\' => {
+                self.keep_name(&bytes[..=at]);
+                self.state = State::NameEscape;
+                at + 1
+            }
+            Some(at) => {
+                self.keep_name(&bytes[..at]);
+                self.end_name();
+                at + 1
+            }
+        }
+    }
+
+    /// One byte more than is allowed is kept, so that a long name can be told from a short one.
+    fn keep_name(&mut self, bytes: &[u8]) {
+        let room = (MAX_NAME + 1).saturating_sub(self.name.len());
+        self.name.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn end_name(&mut self) {
+        let asked = match self.containers.last().map(|open| open.keep) {
+            _ if self.name.len() > MAX_NAME => None,
+            Some(Keep::Members(selection)) if self.name.contains(&b'\\') => {
+                self.unescaped_name().and_then(|name| selection.find(name.as_bytes()))
+            }
+            Some(Keep::Members(selection)) => selection.find(&self.name),
+            Some(Keep::Whole) => Some(Keep::Whole),
+            _ => None,
+        };
+        self.member = self.kept.len();
+        self.state = State::Colon;
+        match asked {
+            Some(keep) if self.name_is_text() => {
+                self.separate();
+                self.kept.push(b'"');
+                self.kept.extend_from_slice(&self.name);
+                self.kept.extend_from_slice(b"\":");
+                self.keep = keep;
+            }
+            // Nothing is kept of it: the value is skipped when it begins.
+            _ => self.keep = Keep::Nothing,
+        }
+    }
+
+    fn unescaped_name(&self) -> Option<String> {
+        let quoted = [b"\"", self.name.as_slice(), b"\""].concat();
+        serde_json::from_slice(&quoted).ok()
+    }
+
+    fn name_is_text(&self) -> bool {
+        is_text(&self.name)
+    }
+
+    /// The comma before a further member or element.
+    fn separate(&mut self) {
+        if !matches!(self.kept.last(), Some(b'{' | b'[')) {
+            self.kept.push(b',');
+        }
+    }
+
+    // --- values ---
+
+    fn element_keep(&self) -> Keep {
+        match self.containers.last() {
+            Some(open) if open.elements < MAX_ELEMENTS => open.keep,
+            _ => Keep::Nothing,
+        }
+    }
+
+    fn begin_value(&mut self, byte: u8) {
+        if self.state == State::ValueOrEnd {
+            self.member = self.kept.len();
+            self.keep = self.element_keep();
+        }
+        let in_array = self.containers.last().is_some_and(|open| open.is_array);
+        let full = self.kept.len() > MAX_KEPT - MAX_STRING - MAX_NAME - 2 * MAX_DEPTH;
+        let keep = if full { Keep::Nothing } else { self.keep };
+        if matches!(keep, Keep::Nothing) {
+            self.kept.truncate(self.member);
+        }
+        match (keep, byte) {
+            (Keep::Nothing, _) => self.begin_skip(false, byte),
+            (Keep::Presence, _) => {
+                if in_array {
+                    self.separate();
+                }
+                self.begin_skip(true, byte);
+            }
+            (Keep::Whole | Keep::Members(_), b'{' | b'[') if self.containers.len() < MAX_DEPTH => {
+                if in_array {
+                    self.separate();
+                }
+                self.begin_container(keep, byte);
+            }
+            (Keep::Whole | Keep::Scalar, b'"') => {
+                if in_array {
+                    self.separate();
+                }
+                self.scalar = self.kept.len();
+                self.kept.push(b'"');
+                self.state = State::String;
+            }
+            (Keep::Whole | Keep::Scalar, b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                if in_array {
+                    self.separate();
+                }
+                self.scalar = self.kept.len();
+                self.kept.push(byte);
+                self.state = State::Literal;
+            }
+            (Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+                if in_array {
+                    self.separate();
+                }
+                self.begin_skip(true, byte);
+            }
+            // An object where a scalar is asked for, or nested too deep: absent.
+            (_, b'{' | b'[') => {
+                self.kept.truncate(self.member);
+                self.begin_skip(false, byte);
+            }
+            _ => self.state = State::Broken,
+        }
+    }
+
+    fn begin_container(&mut self, keep: Keep, byte: u8) {
+        let is_array = byte == b'[';
+        self.containers.push(Container { keep, is_array, elements: 0, begins: self.member });
+        self.kept.push(byte);
+        self.state = if is_array { State::ValueOrEnd } else { State::NameOrEnd };
+    }
+
+    fn end_container(&mut self, sink: &mut dyn Sink) {
+        let Some(closed) = self.containers.pop() else {
+            self.state = State::Broken;
+            return;
+        };
+        let empty = matches!(self.kept.last(), Some(b'{' | b'['));
+        self.kept.push(if closed.is_array { b']' } else { b'}' });
+        if self.containers.is_empty() {
+            sink.document(&self.kept);
+            self.kept.clear();
+            self.state = if self.in_array { State::BetweenElements } else { State::Outside };
+            return;
+        }
+        if empty && matches!(closed.keep, Keep::Members(_)) {
+            self.kept.truncate(closed.begins);
+            self.state = State::CommaOrEnd;
+        } else {
+            self.end_value();
+        }
+    }
+
+    fn end_value(&mut self) {
+        if let Some(open) = self.containers.last_mut() {
+            open.elements += 1;
+        }
+        self.state = State::CommaOrEnd;
+    }
+
+    fn string(&mut self, bytes: &[u8]) -> usize {
+        let found = memchr::memchr2(b'"', b'\\', bytes);
+        let plain = found.unwrap_or(bytes.len());
+        self.keep_string(&bytes[..plain]);
+        match found {
+            None => plain,
+            Some(at) if bytes[at] == b'\\' => {
+                self.keep_string(b"\\");
+                self.state = State::StringEscape;
+                at + 1
+            }
+            Some(at) => {
+                self.end_string();
+                at + 1
+            }
+        }
+    }
+
+    /// Keeps one byte more than is allowed, so that [`Scanner::end_string`] can tell.
+    fn keep_string(&mut self, bytes: &[u8]) {
+        let taken = self.kept.len() - self.scalar - 1;
+        let room = (MAX_STRING + 1).saturating_sub(taken);
+        self.kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// A string that is too long, or no text, counts as absent.
+    fn end_string(&mut self) {
+        let text = &self.kept[self.scalar + 1..];
+        if text.len() <= MAX_STRING && is_text(text) {
+            self.kept.push(b'"');
+            self.end_value();
+        } else {
+            self.kept.truncate(self.member);
+            self.state = State::CommaOrEnd;
+        }
+    }
+
+    fn literal(&mut self, byte: u8) -> usize {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.') {
+            if self.kept.len() - self.scalar < MAX_LITERAL {
+                self.kept.push(byte);
+                return 1;
+            }
+            self.state = State::Broken;
+            return 1;
+        }
+        let word = &self.kept[self.scalar..];
+        let null_is_absent = matches!(self.keep, Keep::Scalar)
+            || self.containers.last().is_some_and(|open| matches!(open.keep, Keep::Members(_)));
+        if word == b"null" && null_is_absent {
+            self.kept.truncate(self.member);
+            self.state = State::CommaOrEnd;
+        } else if serde_json::from_slice::<IgnoredAny>(word).is_ok() {
+            self.end_value();
+        } else {
+            self.state = State::Broken;
+        }
+        // The byte after a literal belongs to what follows.
+        0
+    }
+
+    // --- skipping ---
+
+    fn begin_skip(&mut self, presence: bool, byte: u8) {
+        self.presence = presence;
+        self.something = false;
+        self.skip_depth = 0;
+        self.state = match byte {
+            b'{' | b'[' => {
+                self.skip_depth = 1;
+                State::Skip
+            }
+            b'"' => State::SkipString,
+            _ => {
+                self.something = !matches!(byte, b'n' | b'f');
+                State::SkipLiteral
+            }
+        };
+    }
+
+    fn end_skip(&mut self) {
+        self.state =
+            if self.containers.is_empty() { State::BetweenElements } else { State::CommaOrEnd };
+        if self.presence && self.something {
+            self.kept.extend_from_slice(b"true");
+            self.end_value();
+        } else if !self.containers.is_empty() {
+            self.kept.truncate(self.member);
+        }
+    }
+
+    /// Inside a container of which nothing is kept: only strings and brackets matter.
+    fn skip(&mut self, bytes: &[u8]) -> usize {
+        let at = next_bracket_or_quote(bytes);
+        if !self.something {
+            let inside = &bytes[..at];
+            self.something = inside.iter().any(|b| !b.is_ascii_whitespace())
+                || bytes.get(at).is_some_and(|b| !matches!(b, b'}' | b']'));
+        }
+        let Some(byte) = bytes.get(at) else { return bytes.len() };
+        match byte {
+            b'"' => self.state = State::SkipString,
+            b'{' | b'[' => self.skip_depth += 1,
+            _ => {
+                self.skip_depth -= 1;
+                if self.skip_depth == 0 {
+                    self.end_skip();
+                }
+            }
+        }
+        at + 1
+    }
+
+    fn skip_string(&mut self, bytes: &[u8]) -> usize {
+        let found = memchr::memchr2(b'"', b'\\', bytes);
+        if found != Some(0) || bytes[0] == b'\\' {
+            self.something = true;
+        }
+        match found {
+            None => bytes.len(),
+            Some(at) if bytes[at] == b'\\' => {
+                self.state = State::SkipStringEscape;
+                at + 1
+            }
+            Some(at) => {
+                if self.skip_depth == 0 {
+                    self.end_skip();
+                } else {
+                    self.state = State::Skip;
+                }
+                at + 1
+            }
+        }
+    }
+
+    fn skip_literal(&mut self, bytes: &[u8]) -> usize {
+        let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b',' | b'}' | b']');
+        match bytes.iter().position(ends) {
+            None => bytes.len(),
+            Some(at) => {
+                self.end_skip();
+                at
+            }
+        }
+    }
+}
+
+/// True if `inside`, put between quotes, is a JSON string.
+fn is_text(inside: &[u8]) -> bool {
+    if inside.iter().any(|b| *b < 0x20) || std::str::from_utf8(inside).is_err() {
+        return false;
+    }
+    !inside.contains(&b'\\')
+        || serde_json::from_slice::<IgnoredAny>(&[b"\"", inside, b"\""].concat()).is_ok()
+}
+
+/// Index of the first `"`, `{`, `}`, `[` or `]`, or the length. Looks at 32 bytes at a time, which the
+/// compiler turns into vector instructions: vectors of embeddings are skipped at memory speed.
+fn next_bracket_or_quote(bytes: &[u8]) -> usize {
+    const STRIDE: usize = 32;
+    let wanted = |b: u8| b == b'"' || (b | 0x20) == b'{' || (b | 0x20) == b'}';
+    let strides = bytes.chunks_exact(STRIDE);
+    let clear = strides
+        .take_while(|stride| !stride.iter().fold(false, |found, b| found | wanted(*b)))
+        .count()
+        * STRIDE;
+    bytes[clear..].iter().position(|b| wanted(*b)).map_or(bytes.len(), |at| clear + at)
+}
+
+/// JSON values a line each: a line that is no JSON is dropped and the next one read.
+#[derive(Debug)]
+pub struct Lines {
+    scanner: Scanner,
+}
+
+impl Lines {
+    pub fn new(selection: &'static Selection) -> Lines {
+        Lines { scanner: Scanner::new(selection) }
+    }
+
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        let mut rest = bytes;
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            self.scanner.push(&rest[..at], sink);
+            self.scanner.reset();
+            rest = &rest[at + 1..];
+        }
+        self.scanner.push(rest, sink);
+    }
+}

@@ -1,0 +1,22 @@
+//! What providers send, one file a dialect. Owns the knowledge of endpoints, of where usage stands in
+//! a document and of what each provider's figures include; knows neither prices nor HTTP.
+//!
+//! A dialect is recognised by the shape of what arrives, at its documented place, never by the route
+//! alone. Reading cannot fail: what is not understood is not read.
+
+mod anthropic;
+mod bedrock;
+mod cohere;
+mod endpoint;
+mod gemini;
+mod ollama;
+mod openai;
+mod reader;
+mod request;
+mod selection;
+mod value;
+
+pub use endpoint::{Endpoint, PathFacts};
+pub use reader::{Reader, Reading};
+pub use request::{RequestFacts, RequestReader};
+pub use selection::{REQUEST, RESPONSE};

@@ -1,0 +1,404 @@
+//! From documents to what a call used. Owns the order in which shapes are tried and what a later
+//! document changes about an earlier one; each dialect's own file says what its figures mean.
+//!
+//! Invariant: the same documents give the same reading however the body was cut, and every document
+//! may be given twice in a row without changing it.
+
+use serde_json::{Map, Value};
+
+use super::value::{count, has_number, object, text};
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai};
+use crate::framing::Sink;
+use crate::units::Usd;
+use crate::usage::Usage;
+
+/// What an answer said about itself.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    pub usage: Usage,
+    /// The usage object as sent, if there was one with a number in it.
+    pub usage_json: Option<Value>,
+    /// What passes of other models used, outside `usage`.
+    pub side: Vec<(String, Usage)>,
+    pub model: Option<String>,
+    pub finish_reason: Option<String>,
+    pub service_tier: Option<String>,
+    /// The answer's own id, where no header names the request.
+    pub id: Option<String>,
+    /// What the provider says it charges.
+    pub cost: Option<Usd>,
+    /// The machine-readable word of an error that the answer holds.
+    pub error: Option<String>,
+    /// The figures are those of a batch's results.
+    pub batch: bool,
+    /// The last event of the stream has been seen: clients hang up here.
+    pub finished: bool,
+    /// Something that the model generated has been seen in a stream.
+    pub generated: bool,
+}
+
+/// Reads the documents of one answer.
+#[derive(Debug, Default)]
+pub struct Reader {
+    reading: Reading,
+    /// The document before, as the scanner gave it: most of a stream's events say the same.
+    last: Vec<u8>,
+    /// Anthropic's figures so far, `message_start`'s under those of the deltas.
+    message_usage: Option<Value>,
+}
+
+impl Sink for Reader {
+    fn document(&mut self, json: &[u8]) {
+        if self.last == json {
+            return;
+        }
+        self.last.clear();
+        self.last.extend_from_slice(json);
+        if let Ok(document) = serde_json::from_slice::<Value>(json) {
+            self.read(&document);
+        }
+    }
+
+    fn done(&mut self) {
+        self.reading.finished = true;
+    }
+
+    fn exception(&mut self, name: &str) {
+        self.reading.error = Some(name.to_owned());
+    }
+}
+
+impl Reader {
+    pub fn new() -> Reader {
+        Reader::default()
+    }
+
+    pub fn reading(&self) -> &Reading {
+        &self.reading
+    }
+
+    pub fn into_reading(self) -> Reading {
+        self.reading
+    }
+
+    /// Reads the token counts that Bedrock puts into headers, where the body gives none.
+    pub fn read_headers<'a>(&mut self, header: impl Fn(&str) -> Option<&'a str>) {
+        if self.reading.usage_json.is_some() {
+            return;
+        }
+        let counts: Map<String, Value> = bedrock::HEADERS
+            .iter()
+            .filter_map(|(name, count)| {
+                Some(((*count).to_owned(), Value::from(header(name)?.parse::<u64>().ok()?)))
+            })
+            .collect();
+        if !counts.is_empty() {
+            let counts = Value::Object(counts);
+            let usage = bedrock::metrics_usage(&counts);
+            self.report(usage, counts);
+        }
+    }
+
+    fn read(&mut self, document: &Value) {
+        if document.get("custom_id").is_some() {
+            self.batch_line(document);
+            return;
+        }
+        self.identity(document);
+        let kind = text(document, "type").or_else(|| text(document, "event_type"));
+        match kind.unwrap_or_default() {
+            "message_start" => self.message_start(document),
+            "message_delta" => self.message_delta(document),
+            "message_stop" => self.reading.finished = true,
+            "message-end" => self.cohere_end(document.get("delta")),
+            kind if kind.starts_with("response.") => self.response_event(kind, document),
+            kind if kind.starts_with("interaction.") => self.interaction(kind, document),
+            "chat.end" => self.stats(document.get("result").unwrap_or(&Value::Null)),
+            kind => {
+                if kind.contains("delta") {
+                    self.reading.generated = true;
+                }
+                if kind.ends_with(".done") || kind.ends_with(".completed") {
+                    self.reading.finished = document.get("usage").is_some();
+                }
+                self.whole(document);
+            }
+        }
+        self.generated(document);
+        self.error(document);
+    }
+
+    /// A document that is no event of a named type: each shape at its documented place.
+    fn whole(&mut self, document: &Value) {
+        if let Some(usage) = object(document, "usage") {
+            self.usage(usage, document);
+        }
+        if let Some(usage) = object(document, "x_groq").and_then(|groq| object(groq, "usage")) {
+            self.report(openai::usage(usage, true), usage.clone());
+        }
+        if let Some(metadata) = object(document, "usageMetadata") {
+            self.gemini(metadata);
+        }
+        if let Some(meta) = object(document, "meta").filter(|meta| cohere::is_usage(meta)) {
+            self.report(cohere::usage(meta), meta.clone());
+        }
+        if let Some(response) = object(document, "response") {
+            self.cohere_end(Some(response));
+        }
+        if let Some(counters) = ollama::counters(document) {
+            self.report(ollama::usage(&counters), counters);
+        }
+        if let Some(counts) = bedrock::invoke_counts(document) {
+            self.report(bedrock::invoke_usage(&counts), counts);
+        }
+        self.stats(document);
+        self.invocation_metrics(document);
+        self.finish(document);
+    }
+
+    /// `usage` at the top of a document.
+    fn usage(&mut self, usage: &Value, document: &Value) {
+        // A batch job repeats the sum of its lines at every look.
+        if !has_number(usage) && !cohere::is_usage(usage)
+            || text(document, "object") == Some("batch")
+        {
+            return;
+        }
+        if gemini::is_interaction_usage(usage) {
+            self.report(gemini::interaction_usage(usage), usage.clone());
+        } else if bedrock::is_usage(usage) {
+            self.report(bedrock::usage(usage), usage.clone());
+        } else if cohere::is_usage(usage) {
+            self.report(cohere::usage(usage), usage.clone());
+        } else if anthropic::is_usage(usage) || text(document, "type") == Some("message") {
+            self.anthropic(usage.clone());
+        } else if openai::is_usage(usage) {
+            let generates = document.get("choices").is_some();
+            self.report(openai::usage(usage, generates), usage.clone());
+        }
+    }
+
+    fn report(&mut self, usage: Usage, raw: Value) {
+        self.reading.usage = usage;
+        if let Some(tier) = text(&raw, "service_tier") {
+            self.reading.service_tier = Some(tier.to_owned());
+        }
+        if let Some(cost) = openai::cost(&raw) {
+            self.reading.cost = Some(cost);
+        }
+        self.reading.usage_json = Some(raw);
+    }
+
+    // --- Anthropic ---
+
+    fn anthropic(&mut self, raw: Value) {
+        let (usage, side) = anthropic::usage(&raw);
+        self.reading.side = side;
+        self.report(usage, raw);
+    }
+
+    fn message_start(&mut self, document: &Value) {
+        let Some(message) = object(document, "message") else { return };
+        self.identity(message);
+        if let Some(usage) = object(message, "usage") {
+            self.message_usage = Some(usage.clone());
+            self.anthropic(usage.clone());
+        }
+    }
+
+    fn message_delta(&mut self, document: &Value) {
+        if let Some(reason) = object(document, "delta").and_then(|d| text(d, "stop_reason")) {
+            self.reading.finish_reason = Some(reason.to_owned());
+        }
+        if let Some(delta) = object(document, "usage") {
+            let merged = anthropic::lay_over(self.message_usage.take(), delta);
+            self.message_usage = Some(merged.clone());
+            self.anthropic(merged);
+        }
+    }
+
+    // --- OpenAI Responses ---
+
+    fn response_event(&mut self, kind: &str, document: &Value) {
+        if kind.ends_with(".delta") {
+            self.reading.generated = true;
+        }
+        let Some(response) = object(document, "response") else { return };
+        self.identity(response);
+        self.error(response);
+        if let Some(usage) = object(response, "usage").filter(|usage| openai::is_usage(usage)) {
+            self.report(openai::usage(usage, false), usage.clone());
+        }
+        let last = ["response.completed", "response.incomplete", "response.failed"];
+        if last.contains(&kind) || kind == "response.cancelled" || kind == "response.done" {
+            self.reading.finished = kind != "response.done";
+            self.reading.finish_reason = openai::response_finish(response).map(str::to_owned);
+        }
+    }
+
+    // --- Gemini ---
+
+    /// Provisional before the end: the last object with figures counts, as a whole.
+    fn gemini(&mut self, metadata: &Value) {
+        if gemini::is_usage(metadata) {
+            self.report(gemini::usage(metadata), metadata.clone());
+        }
+        if let Some(tier) = text(metadata, "serviceTier") {
+            self.reading.service_tier = Some(tier.to_owned());
+        }
+    }
+
+    fn interaction(&mut self, kind: &str, document: &Value) {
+        let Some(interaction) = object(document, "interaction") else { return };
+        self.identity(interaction);
+        if let Some(usage) = object(interaction, "usage") {
+            self.report(gemini::interaction_usage(usage), usage.clone());
+        }
+        if kind == "interaction.completed" {
+            self.reading.finish_reason = text(interaction, "status").map(str::to_owned);
+        }
+    }
+
+    // --- Cohere ---
+
+    /// What version 2's `message-end` has in `delta`, version 1's `stream-end` in `response`.
+    fn cohere_end(&mut self, end: Option<&Value>) {
+        let Some(end) = end else { return };
+        let usage = object(end, "usage").or_else(|| object(end, "meta"));
+        if let Some(usage) = usage.filter(|usage| cohere::is_usage(usage)) {
+            self.report(cohere::usage(usage), usage.clone());
+        }
+        if let Some(reason) = text(end, "finish_reason") {
+            self.reading.finish_reason = Some(reason.to_owned());
+        }
+        if end.get("error").is_some() {
+            self.reading.error = Some("error".to_owned());
+        }
+    }
+
+    // --- local servers, Bedrock ---
+
+    fn stats(&mut self, document: &Value) {
+        if let Some(stats) = object(document, "stats").filter(|stats| ollama::is_stats(stats)) {
+            self.report(ollama::stats_usage(stats), stats.clone());
+            if let Some(model) = text(document, "model_instance_id") {
+                self.reading.model = Some(model.to_owned());
+            }
+        }
+    }
+
+    fn invocation_metrics(&mut self, document: &Value) {
+        let metrics = object(document, "amazon-bedrock-invocationMetrics");
+        // Claude's own events say more than the metrics that follow them.
+        if let Some(metrics) = metrics.filter(|_| self.message_usage.is_none()) {
+            self.report(bedrock::metrics_usage(metrics), metrics.clone());
+        }
+    }
+
+    // --- batches ---
+
+    /// A line of a batch's output file: the figures of all lines are added up.
+    fn batch_line(&mut self, line: &Value) {
+        let mut one = Reader::new();
+        if let Some(body) = object(line, "response").and_then(|response| object(response, "body")) {
+            one.read(body);
+        }
+        if let Some(message) = object(line, "result").and_then(|result| object(result, "message")) {
+            one.read(message);
+        }
+        let one = one.reading;
+        if one.usage_json.is_some() {
+            self.reading.usage.add(&one.usage);
+            self.reading.side.extend(one.side);
+            self.reading.usage_json = one.usage_json;
+            self.reading.model = one.model.or(self.reading.model.take());
+            self.reading.batch = true;
+        }
+    }
+
+    // --- what stands beside the usage ---
+
+    fn identity(&mut self, document: &Value) {
+        for name in ["model", "modelVersion"] {
+            if let Some(model) = text(document, name) {
+                self.reading.model = Some(model.to_owned());
+            }
+        }
+        for name in ["id", "responseId"] {
+            if let Some(id) = text(document, name) {
+                self.reading.id = Some(id.to_owned());
+            }
+        }
+        if let Some(tier) = text(document, "service_tier") {
+            self.reading.service_tier = Some(tier.to_owned());
+        }
+    }
+
+    /// The finish reason, at the place of each dialect.
+    fn finish(&mut self, document: &Value) {
+        let candidate = document.get("candidates").and_then(|candidates| candidates.get(0));
+        // Vertex can be asked for numbers instead of words.
+        if let Some(number) = candidate.and_then(|candidate| count(candidate, "finishReason")) {
+            self.reading.finish_reason = Some(number.to_string());
+        }
+        let blocked = object(document, "promptFeedback").and_then(|f| text(f, "blockReason"));
+        let by_status = || match text(document, "object")? {
+            "response" => openai::response_finish(document),
+            "thread.run" | "interaction" => text(document, "status"),
+            _ => None,
+        };
+        let reason = openai::finish_reason(document)
+            .or_else(|| text(document, "stop_reason"))
+            .or_else(|| text(document, "stopReason"))
+            .or_else(|| text(document, "finish_reason"))
+            .or_else(|| text(document, "done_reason"))
+            .or_else(|| text(candidate?, "finishReason"))
+            .or(blocked)
+            .or_else(by_status);
+        // An empty reason (Snowflake) does not replace one that says something.
+        let known = self.reading.finish_reason.is_some();
+        if let Some(reason) = reason.filter(|reason| !(reason.is_empty() && known)) {
+            self.reading.finish_reason = Some(reason.to_owned());
+        }
+        if document.get("done") == Some(&Value::Bool(true)) {
+            self.reading.finished = true;
+        }
+    }
+
+    fn generated(&mut self, document: &Value) {
+        let choice = || {
+            let choice = document.get("choices")?.get(0)?;
+            choice.get("delta").or_else(|| choice.get("text"))
+        };
+        let candidate = || document.get("candidates")?.get(0)?.get("content");
+        let message = || {
+            let message = object(document, "message")?;
+            ["content", "thinking", "tool_calls"].iter().find_map(|name| message.get(name))
+        };
+        let plain = || {
+            document.get("text").or_else(|| document.get("generation")).or_else(|| {
+                document.get("response").filter(|response| **response == Value::Bool(true))
+            })
+        };
+        if choice().or_else(candidate).or_else(message).or_else(plain).is_some()
+            || document.get("contentBlockIndex").is_some()
+        {
+            self.reading.generated = true;
+        }
+    }
+
+    /// An error at the top, in a choice, or in an event: its code, else its type, else `error`.
+    fn error(&mut self, document: &Value) {
+        let in_choice = || document.get("choices")?.get(0)?.get("error");
+        let error = document.get("error").or_else(in_choice);
+        let is_error = text(document, "type") == Some("error");
+        let Some(error) = error.or(is_error.then_some(document)) else { return };
+        let word = text(error, "code")
+            .or_else(|| text(error, "type").filter(|kind| *kind != "error"))
+            .or_else(|| text(error, "status"))
+            .map(str::to_owned)
+            .or_else(|| count(error, "code").map(|code| code.to_string()))
+            .unwrap_or_else(|| "error".to_owned());
+        self.reading.error = Some(word);
+    }
+}

@@ -1,0 +1,154 @@
+//! What a request says about itself. Owns which members of a request's body are read: model, whether
+//! a stream is asked for, who the caller is. Never a word of the prompt.
+
+use serde_json::Value;
+
+use super::selection::REQUEST;
+use super::value::{object, text};
+use crate::framing::{Scanner, Sink};
+
+/// What was read of a request's body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestFacts {
+    pub model: Option<String>,
+    pub stream: bool,
+    /// `safety_identifier`, `user`, or Anthropic's `metadata.user_id`.
+    pub user: Option<String>,
+}
+
+impl Sink for RequestFacts {
+    fn document(&mut self, json: &[u8]) {
+        let Ok(document) = serde_json::from_slice::<Value>(json) else { return };
+        let metadata = object(&document, "metadata");
+        self.model = text(&document, "model").map(str::to_owned);
+        self.stream = document.get("stream") == Some(&Value::Bool(true));
+        self.user = text(&document, "safety_identifier")
+            .or_else(|| text(&document, "user"))
+            .or_else(|| text(metadata?, "user_id"))
+            .map(str::to_owned);
+    }
+}
+
+/// Reads a request's body as it streams by.
+#[derive(Debug)]
+pub enum RequestReader {
+    Json {
+        scanner: Scanner,
+        facts: RequestFacts,
+    },
+    Form {
+        field: FormField,
+        facts: RequestFacts,
+    },
+    /// A body that holds nothing to be read.
+    Opaque,
+}
+
+impl RequestReader {
+    pub fn new(content_type: &str) -> RequestReader {
+        let content_type = content_type.trim_start().to_ascii_lowercase();
+        let facts = RequestFacts::default();
+        if content_type.starts_with("multipart/form-data") {
+            RequestReader::Form { field: FormField::default(), facts }
+        } else if content_type.is_empty() || content_type.contains("json") {
+            RequestReader::Json { scanner: Scanner::new(&REQUEST), facts }
+        } else {
+            RequestReader::Opaque
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        match self {
+            RequestReader::Json { scanner, facts } => scanner.push(bytes, facts),
+            RequestReader::Form { field, facts } => {
+                if facts.model.is_none() {
+                    facts.model = field.push(bytes);
+                }
+            }
+            RequestReader::Opaque => {}
+        }
+    }
+
+    pub fn into_facts(self) -> RequestFacts {
+        match self {
+            RequestReader::Json { facts, .. } | RequestReader::Form { facts, .. } => facts,
+            RequestReader::Opaque => RequestFacts::default(),
+        }
+    }
+}
+
+/// Finds the form field `model` in a multipart body (audio, images) as it streams by.
+#[derive(Debug, Default)]
+pub struct FormField {
+    /// How much of [`FormField::HEAD`] has matched.
+    matched: usize,
+    value: Vec<u8>,
+}
+
+impl FormField {
+    /// The end of the field's part head. Its value follows, up to the end of the line.
+    const HEAD: &[u8] = b"name=\"model\"\r\n\r\n";
+
+    /// Longest value that is taken for a model's name.
+    const MAX_VALUE: usize = 256;
+
+    /// The value, once its end has been seen.
+    fn push(&mut self, bytes: &[u8]) -> Option<String> {
+        for byte in bytes {
+            if self.matched < Self::HEAD.len() {
+                // The head's first byte does not stand in it again before the blank line.
+                self.matched = if *byte == Self::HEAD[self.matched] {
+                    self.matched + 1
+                } else {
+                    usize::from(*byte == Self::HEAD[0])
+                };
+            } else if *byte == b'\r' || self.value.len() == Self::MAX_VALUE {
+                self.matched = 0;
+                let value = std::mem::take(&mut self.value);
+                return String::from_utf8(value).ok().filter(|value| !value.is_empty());
+            } else {
+                self.value.push(*byte);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(content_type: &str, body: &[u8], cut: usize) -> RequestFacts {
+        let mut reader = RequestReader::new(content_type);
+        body.chunks(cut).for_each(|piece| reader.push(piece));
+        reader.into_facts()
+    }
+
+    #[test]
+    fn json_bodies_tell_model_stream_and_user() {
+        let body = br#"{"messages":[{"role":"user","content":"\"model\":\"no\""}],"model":"gpt-5",
+            "stream":true,"user":"u1"}"#;
+        for cut in 1..body.len() {
+            let facts = facts("application/json", body, cut);
+            assert_eq!(facts.model.as_deref(), Some("gpt-5"));
+            assert!(facts.stream);
+            assert_eq!(facts.user.as_deref(), Some("u1"));
+        }
+    }
+
+    #[test]
+    fn anthropic_names_the_user_in_metadata() {
+        let facts = facts("application/json", br#"{"metadata":{"user_id":"u2"}}"#, 7);
+        assert_eq!(facts.user.as_deref(), Some("u2"));
+    }
+
+    #[test]
+    fn forms_tell_the_model() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n\
+            nname=\"mo\r\n--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n--x--";
+        for cut in 1..body.len() {
+            let facts = facts("multipart/form-data; boundary=x", body, cut);
+            assert_eq!(facts.model.as_deref(), Some("whisper-1"));
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Recorded exchanges with known answers. Owns how a recording is read; every test over the corpus
+//! says how many it ran.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flate2::read::MultiGzDecoder;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One exchange, as `tests/recordings/README.md` describes it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recording {
+    pub(crate) id: String,
+    pub(crate) provider: String,
+    pub(crate) api: String,
+    pub(crate) streaming: bool,
+    pub(crate) request: Request,
+    pub(crate) response: Response,
+    pub(crate) expected: Expected,
+    pub(crate) about: About,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body_b64: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body_b64: Option<String>,
+}
+
+/// What the provider's own figures say.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Expected {
+    pub(crate) model: Option<String>,
+    pub(crate) finish_reason: Option<Value>,
+    pub(crate) reported_cost: Option<serde_json::Number>,
+    pub(crate) usage_present: bool,
+    pub(crate) error: Option<Value>,
+    pub(crate) normalized: Normalized,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Normalized {
+    pub(crate) input_tokens: Option<f64>,
+    pub(crate) output_tokens: Option<f64>,
+    pub(crate) reasoning_tokens: Option<f64>,
+    pub(crate) cache_read_tokens: Option<f64>,
+    pub(crate) cache_write_tokens: Option<f64>,
+    pub(crate) audio_input_tokens: Option<f64>,
+    pub(crate) audio_output_tokens: Option<f64>,
+    pub(crate) total_tokens: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct About {
+    #[serde(default)]
+    pub(crate) chunk_sizes: Vec<usize>,
+}
+
+impl Request {
+    pub(crate) fn body(&self) -> Vec<u8> {
+        decoded(self.body_b64.as_deref())
+    }
+}
+
+impl Expected {
+    /// In the provider's own words; Vertex can be asked for numbers.
+    pub(crate) fn finish_reason(&self) -> Option<String> {
+        match self.finish_reason.as_ref()? {
+            Value::String(word) => Some(word.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+impl Response {
+    pub(crate) fn body(&self) -> Vec<u8> {
+        decoded(self.body_b64.as_deref())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(given, _)| given.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+fn decoded(text: Option<&str>) -> Vec<u8> {
+    STANDARD.decode(text.unwrap_or_default()).unwrap()
+}
+
+/// The folder named by `TOKENMETER_RECORDINGS`, or the part of the corpus that is committed.
+pub(crate) fn folder() -> PathBuf {
+    std::env::var_os("TOKENMETER_RECORDINGS").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/recordings"),
+        PathBuf::from,
+    )
+}
+
+/// All recordings of the folder, file by file in the order of their names.
+pub(crate) fn recordings() -> impl Iterator<Item = Recording> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(".jsonl.gz"))
+        .collect();
+    files.sort();
+    files.into_iter().flat_map(|path| {
+        let reader = BufReader::new(MultiGzDecoder::new(File::open(path).unwrap()));
+        reader.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+    })
+}

@@ -1,0 +1,4 @@
+//! The integration tests, a file per theme.
+
+mod corpus;
+mod readings;

@@ -1,0 +1,81 @@
+//! Every recorded answer is read as known, whole and in pieces of every size.
+
+use tokenmeter::framing::{Coding, Decoder, Framed, Framer};
+use tokenmeter::provider::{RESPONSE, Reader, Reading};
+use tokenmeter::units::Usd;
+
+use crate::corpus::{Recording, recordings};
+
+fn read(recording: &Recording, body: &[u8], cut: usize) -> Reading {
+    let content_type = recording.response.header("content-type");
+    let framer = Framer::for_content_type(content_type, &RESPONSE);
+    let framed = Framed::new(framer, Reader::new());
+    let mut decoder = Decoder::new(Coding::Identity, framed).unwrap();
+    body.chunks(cut).for_each(|piece| decoder.push(piece).unwrap());
+    decoder.sink().unwrap().reading().clone()
+}
+
+fn differences(recording: &Recording, reading: &Reading) -> Vec<String> {
+    let known = &recording.expected.normalized;
+    let mut found = Vec::new();
+    let usage = &reading.usage;
+    for (name, expected, got) in [
+        ("input", known.input_tokens, usage.input),
+        ("output", known.output_tokens, usage.output),
+        ("reasoning", known.reasoning_tokens, usage.reasoning),
+        ("cache_read", known.cache_read_tokens, usage.cache_read),
+        ("cache_write", known.cache_write_tokens, usage.cache_write),
+        ("audio_input", known.audio_input_tokens, usage.audio_input),
+        ("audio_output", known.audio_output_tokens, usage.audio_output),
+        ("total", known.total_tokens, usage.total),
+    ] {
+        if expected.map(|count| count as u64) != got {
+            found.push(format!("{name}: expected {expected:?}, read {got:?}"));
+        }
+    }
+    let expected = &recording.expected;
+    // For Bedrock's invoke streams the known answers hold what the metrics say, not what the model's
+    // own events say beside them: model and finish reason.
+    if recording.api == "bedrock.invoke" && recording.streaming && expected.finish_reason.is_none()
+    {
+        return found;
+    }
+    if expected.model.as_deref().filter(|m| !m.is_empty()) != reading.model.as_deref() {
+        found.push(format!("model: expected {:?}, read {:?}", expected.model, reading.model));
+    }
+    if expected.finish_reason() != reading.finish_reason {
+        let (expected, read) = (&expected.finish_reason, &reading.finish_reason);
+        found.push(format!("finish_reason: expected {expected:?}, read {read:?}"));
+    }
+    let cost = expected.reported_cost.as_ref().map(|cost| cost.as_str().parse::<Usd>().unwrap());
+    // The known answers leave out the cost that OpenRouter states in the Messages dialect.
+    let left_out = recording.provider == "openrouter" && recording.api == "messages";
+    if cost != reading.cost && !left_out {
+        found.push(format!("cost: expected {cost:?}, read {:?}", reading.cost));
+    }
+    if expected.usage_present != reading.usage_json.is_some() {
+        found.push(format!("usage present: expected {}", expected.usage_present));
+    }
+    found
+}
+
+#[test]
+fn every_recorded_answer_is_read_as_known() {
+    let (mut count, mut wrong) = (0, 0);
+    for recording in recordings().filter(|recording| recording.api != "realtime") {
+        let body = recording.response.body();
+        for cut in [body.len().max(1), 1, 7, 1000] {
+            let reading = read(&recording, &body, cut);
+            let found = differences(&recording, &reading);
+            if !found.is_empty() {
+                wrong += 1;
+                let Recording { id, provider, api, streaming, .. } = &recording;
+                eprintln!("{id} {provider} {api} streaming={streaming} cut={cut}: {found:?}");
+                break;
+            }
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+    assert_eq!(wrong, 0, "of {count} recordings");
+}
