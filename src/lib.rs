@@ -6,17 +6,25 @@
 //! | --- | --- |
 //! | [`units`], [`secret`] | exact dollars, timestamps; keys with a blind `Debug` |
 //! | [`usage`] | the normalised token classes of one call |
+//! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
+//! | [`provider`] | what providers send: endpoints, dialects, what their figures mean |
 //! | [`pricing`] | the price table: which entry applies, what a usage costs |
 //! | [`record`] | tags, outcome, and the row that a call becomes |
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
+//! | [`meter`] | what was observed becomes usage, cost, record, ledger |
+//! | [`respond`] | errors of tokenmeter's own |
+//! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 
 pub mod config;
 pub mod framing;
 pub mod ledger;
+pub mod meter;
 pub mod pricing;
 pub mod provider;
+pub mod proxy;
 pub mod record;
+pub mod respond;
 pub mod secret;
 pub mod units;
 pub mod usage;

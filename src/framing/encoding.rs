@@ -108,6 +108,11 @@ impl<S: Sink> Decoder<S> {
         }
     }
 
+    /// True if the body comes event by event, line by line or element by element.
+    pub fn is_stream(&self) -> bool {
+        self.framed().is_some_and(Framed::is_stream)
+    }
+
     pub fn sink(&self) -> Option<&S> {
         self.framed().map(|framed| &framed.sink)
     }

@@ -102,6 +102,8 @@ pub struct Scanner {
     state: State,
     /// A top-level array is open.
     in_array: bool,
+    /// The first value was an array.
+    began_array: bool,
     containers: Vec<Container>,
     kept: Vec<u8>,
     name: Vec<u8>,
@@ -132,6 +134,7 @@ impl Scanner {
             selection,
             state: State::Outside,
             in_array: false,
+            began_array: false,
             containers: Vec::new(),
             kept: Vec::new(),
             name: Vec::new(),
@@ -142,6 +145,11 @@ impl Scanner {
             presence: false,
             something: false,
         }
+    }
+
+    /// True once a top-level array has begun.
+    pub fn is_array(&self) -> bool {
+        self.began_array
     }
 
     /// Forgets the value at hand and waits for the next.
@@ -199,6 +207,7 @@ impl Scanner {
         match (self.state, byte) {
             (State::Outside, b'[') if !self.in_array => {
                 self.in_array = true;
+                self.began_array = true;
                 self.state = State::BetweenElements;
             }
             (State::Outside | State::BetweenElements, b'{') => self.begin_document(),

@@ -76,6 +76,12 @@ impl Framer {
         }
     }
 
+    /// True if the body comes event by event or line by line.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Framer::JsonLines(_) | Framer::Sse(_) | Framer::EventStream(_))
+            || matches!(self, Framer::Json(scanner) if scanner.is_array())
+    }
+
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
         if let Framer::Undecided { selection, may_be_events } = self {
             let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
@@ -124,6 +130,11 @@ impl<S: Sink> Framed<S> {
 
     pub fn new(framer: Framer, sink: S) -> Framed<S> {
         Framed { framer, sink, taken: 0 }
+    }
+
+    /// True if the body comes event by event, line by line or element by element.
+    pub fn is_stream(&self) -> bool {
+        self.framer.is_stream()
     }
 
     /// Feeds bytes that were not encoded: any number of them.

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::selection::REQUEST;
 use super::value::{object, text};
-use crate::framing::{Scanner, Sink};
+use crate::framing::{Coding, Decoder, Framed, Framer, Scanner, Sink};
 
 /// What was read of a request's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,10 +32,7 @@ impl Sink for RequestFacts {
 /// Reads a request's body as it streams by.
 #[derive(Debug)]
 pub enum RequestReader {
-    Json {
-        scanner: Scanner,
-        facts: RequestFacts,
-    },
+    Json(Box<Decoder<RequestFacts>>),
     Form {
         field: FormField,
         facts: RequestFacts,
@@ -45,21 +42,29 @@ pub enum RequestReader {
 }
 
 impl RequestReader {
-    pub fn new(content_type: &str) -> RequestReader {
+    /// A reader for a body of this `content-type` and `content-encoding`, empty where absent.
+    pub fn new(content_type: &str, content_encoding: &str) -> RequestReader {
         let content_type = content_type.trim_start().to_ascii_lowercase();
-        let facts = RequestFacts::default();
-        if content_type.starts_with("multipart/form-data") {
-            RequestReader::Form { field: FormField::default(), facts }
-        } else if content_type.is_empty() || content_type.contains("json") {
-            RequestReader::Json { scanner: Scanner::new(&REQUEST), facts }
-        } else {
-            RequestReader::Opaque
+        let coding = Coding::of_header(content_encoding);
+        if content_type.starts_with("multipart/form-data") && coding == Some(Coding::Identity) {
+            let (field, facts) = Default::default();
+            return RequestReader::Form { field, facts };
         }
+        let is_json = content_type.is_empty() || content_type.contains("json");
+        let decoder = coding.filter(|_| is_json).and_then(|coding| {
+            let framer = Framer::Json(Scanner::new(&REQUEST));
+            Decoder::new(coding, Framed::new(framer, RequestFacts::default())).ok()
+        });
+        decoder.map_or(RequestReader::Opaque, |decoder| RequestReader::Json(Box::new(decoder)))
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
         match self {
-            RequestReader::Json { scanner, facts } => scanner.push(bytes, facts),
+            RequestReader::Json(decoder) => {
+                if decoder.push(bytes).is_err() {
+                    *self = RequestReader::Opaque;
+                }
+            }
             RequestReader::Form { field, facts } => {
                 if facts.model.is_none() {
                     facts.model = field.push(bytes);
@@ -69,9 +74,10 @@ impl RequestReader {
         }
     }
 
-    pub fn into_facts(self) -> RequestFacts {
+    pub fn facts(&self) -> RequestFacts {
         match self {
-            RequestReader::Json { facts, .. } | RequestReader::Form { facts, .. } => facts,
+            RequestReader::Json(decoder) => decoder.sink().cloned().unwrap_or_default(),
+            RequestReader::Form { facts, .. } => facts.clone(),
             RequestReader::Opaque => RequestFacts::default(),
         }
     }
@@ -119,9 +125,9 @@ mod tests {
     use super::*;
 
     fn facts(content_type: &str, body: &[u8], cut: usize) -> RequestFacts {
-        let mut reader = RequestReader::new(content_type);
+        let mut reader = RequestReader::new(content_type, "");
         body.chunks(cut).for_each(|piece| reader.push(piece));
-        reader.into_facts()
+        reader.facts()
     }
 
     #[test]

@@ -1,0 +1,80 @@
+//! What was observed of a call becomes its row: usage, cost, record, ledger. Owns how they come
+//! together; refuses to fail: what cannot be known stays unknown in the row.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::value::to_raw_value;
+
+use crate::ledger::Ledger;
+use crate::pricing::{Billable, PriceBook};
+use crate::provider::Reading;
+use crate::record::Record;
+use crate::usage::UsageSource;
+
+/// Shared by all calls.
+#[derive(Debug)]
+pub struct Meter {
+    ledger: Ledger,
+    prices: ArcSwap<PriceBook>,
+}
+
+impl Meter {
+    pub fn new(ledger: Ledger, prices: PriceBook) -> Meter {
+        Meter { ledger, prices: ArcSwap::from_pointee(prices) }
+    }
+
+    /// Puts another price table in force, at once and as a whole.
+    pub fn set_prices(&self, prices: PriceBook) {
+        self.prices.store(Arc::new(prices));
+    }
+
+    /// Notes that a call is about to be sent to its provider.
+    pub fn open(&self, record: &Record) {
+        self.ledger.opened(record);
+    }
+
+    /// Settles a call that has ended, however it ended. When this returns, the journal has it.
+    ///
+    /// `model_behind` is the model that the path or the configuration names, for where the answer
+    /// names none.
+    pub fn close(&self, record: &mut Record, reading: &Reading, model_behind: Option<&str>) {
+        let source = if reading.usage_json.is_some() {
+            UsageSource::Reported
+        } else {
+            // Where an estimate will stand: nothing was reported, and nothing is invented.
+            UsageSource::None
+        };
+        record.set_usage(&reading.usage, source);
+        record.usage_json = reading.usage_json.as_ref().and_then(|raw| to_raw_value(raw).ok());
+        record.model.clone_from(&reading.model);
+        record.finish_reason.clone_from(&reading.finish_reason);
+        record.service_tier.clone_from(&reading.service_tier);
+        if record.error.is_none() {
+            record.error.clone_from(&reading.error);
+        }
+        if record.upstream_request_id.is_none() {
+            record.upstream_request_id.clone_from(&reading.id);
+        }
+        self.price(record, reading, model_behind);
+        self.ledger.closed(record);
+    }
+
+    fn price(&self, record: &mut Record, reading: &Reading, model_behind: Option<&str>) {
+        let model = record.model.as_deref().or(model_behind).or(record.model_requested.as_deref());
+        let cost = self.prices.load().price(&Billable {
+            provider: &record.provider,
+            model,
+            at: record.created_at,
+            service_tier: record.service_tier.as_deref(),
+            batch: reading.batch,
+            usage: &reading.usage,
+            side: &reading.side,
+            reported: reading.cost,
+        });
+        record.cost_usd = cost.usd.map(crate::units::Usd::rounded);
+        record.computed_cost_usd = cost.computed.map(crate::units::Usd::rounded);
+        record.cost_source = cost.source;
+        record.price_id = cost.price_id;
+    }
+}

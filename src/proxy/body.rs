@@ -1,0 +1,228 @@
+//! The two bodies of a call. Owns what is done to a frame on its way: it is looked at and handed on
+//! as it is. What ends the answer waits until the call is closed.
+//!
+//! Invariant: `is_end_stream` and `size_hint` are those of the body within, so that the message is
+//! framed as it came.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::exchange::{End, Exchange, Progress, SharedRequest};
+use super::upstream::AnswerBody;
+
+/// How long a client that expects `100 Continue` is left waiting for a silent provider (RFC 9110,
+/// 10.1.1, wants it bounded; curl waits as long).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// The request's body on its way up.
+pub(super) struct RequestBody {
+    pub(super) incoming: Incoming,
+    pub(super) request: SharedRequest,
+    pub(super) progress: Progress,
+    /// Closed until the provider wants the body.
+    pub(super) gate: Option<WaitingGate>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        if let Some(gate) = &mut body.gate {
+            std::task::ready!(gate.poll_open(cx));
+            body.gate = None;
+        }
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            body.progress.touch();
+            if let Some(bytes) = frame.data_ref() {
+                body.request.borrow_mut().push(bytes);
+            }
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Opens when the provider answers `100 Continue`.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    open: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Gate {
+    pub(super) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// A gate and the longest wait for it.
+pub(super) struct WaitingGate {
+    gate: Arc<Gate>,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl WaitingGate {
+    pub(super) fn new(gate: Arc<Gate>) -> WaitingGate {
+        WaitingGate { gate, limit: Box::pin(sleep(CONTINUE_WAIT)) }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waker = self.gate.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *waker = Some(cx.waker().clone());
+        drop(waker);
+        if self.gate.open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.limit.as_mut().poll(cx)
+    }
+}
+
+/// Why an answer's body broke.
+#[derive(Debug)]
+pub enum BodyError {
+    Upstream(hyper::Error),
+    /// The provider was silent for too long.
+    Idle,
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BodyError::Upstream(error) => write!(f, "the upstream's answer broke off: {error}"),
+            BodyError::Idle => f.write_str("the upstream was silent for too long"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BodyError::Upstream(error) => Some(error),
+            BodyError::Idle => None,
+        }
+    }
+}
+
+/// The answer's body on its way down.
+pub struct MeteredBody {
+    answer: AnswerBody,
+    exchange: Exchange,
+    silence: Silence,
+}
+
+impl MeteredBody {
+    pub(super) fn new(answer: AnswerBody, mut exchange: Exchange, silence: Silence) -> MeteredBody {
+        if answer.is_end_stream() {
+            exchange.close(End::Complete);
+        }
+        MeteredBody { answer, exchange, silence }
+    }
+
+    /// Looks at a frame and closes the call if it is the last, or holds the stream's last event.
+    fn frame(&mut self, frame: &Frame<Bytes>) {
+        self.silence.progress.touch();
+        let finished = frame.data_ref().is_some_and(|bytes| self.exchange.observe(bytes));
+        if finished || frame.is_trailers() || self.answer.is_end_stream() {
+            self.exchange.close(End::Complete);
+        }
+    }
+}
+
+impl Body for MeteredBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let body = self.get_mut();
+        match Pin::new(&mut body.answer).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                body.frame(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                body.exchange.close(End::UpstreamFailed("answer_cut"));
+                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+            }
+            Poll::Ready(None) => {
+                body.exchange.close(End::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                std::task::ready!(body.silence.poll_too_long(cx));
+                body.exchange.close(End::UpstreamFailed("idle_timeout"));
+                Poll::Ready(Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.answer.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.answer.size_hint()
+    }
+}
+
+impl fmt::Debug for MeteredBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MeteredBody")
+    }
+}
+
+/// Measures how long no byte has moved. The timer is set once and moved on when it fires, so that a
+/// frame costs no more than a look at the clock.
+pub(super) struct Silence {
+    progress: Progress,
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Silence {
+    pub(super) fn new(progress: Progress, limit: Duration) -> Silence {
+        Silence { progress, limit, sleep: None }
+    }
+
+    /// Ready when nothing has moved for the limit.
+    pub(super) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let deadline = Instant::from_std(self.progress.last()) + self.limit;
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            std::task::ready!(sleep.as_mut().poll(cx));
+            if deadline <= Instant::now() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! One request with its response, from the journal's opening line to its one row. Owns the moment at
+//! which a call is closed: whatever happens, exactly once.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+
+use super::tags;
+use crate::framing::{Coding, Decoder, Framed, Framer};
+use crate::meter::Meter;
+use crate::provider::{RESPONSE, Reader, Reading, RequestReader};
+use crate::record::{Outcome, Record};
+
+/// Headers in which providers name the request, most telling first.
+const REQUEST_ID: [HeaderName; 5] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("x-amzn-requestid"),
+    HeaderName::from_static("apim-request-id"),
+    HeaderName::from_static("x-generation-id"),
+];
+
+/// Longest header value that is recorded.
+const MAX_RECORDED_VALUE: usize = 128;
+
+/// The calls that have been opened and not closed.
+#[derive(Clone, Debug, Default)]
+pub struct Calls(Arc<CallsInner>);
+
+#[derive(Debug, Default)]
+struct CallsInner {
+    open: AtomicUsize,
+    given_up: AtomicBool,
+}
+
+impl Calls {
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.0.open.load(Ordering::Acquire)
+    }
+
+    /// Says that tokenmeter stops before its calls have ended: what is dropped from now on was
+    /// interrupted, not given up by its client.
+    pub fn give_up(&self) {
+        self.0.given_up.store(true, Ordering::Release);
+    }
+}
+
+/// When a byte last moved, either way. Shared by the two bodies of a call.
+#[derive(Clone, Debug)]
+pub(super) struct Progress(Rc<Cell<Instant>>);
+
+impl Progress {
+    pub(super) fn new() -> Progress {
+        Progress(Rc::new(Cell::new(Instant::now())))
+    }
+
+    pub(super) fn touch(&self) {
+        self.0.set(Instant::now());
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        self.0.get()
+    }
+}
+
+/// What the request's body says, read while it streams by.
+pub(super) type SharedRequest = Rc<RefCell<RequestReader>>;
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Complete,
+    UpstreamFailed(&'static str),
+}
+
+/// A call that has been opened. Dropped before it is closed, it closes itself.
+pub(super) struct Exchange(Option<Box<Open>>);
+
+struct Open {
+    meter: Arc<Meter>,
+    calls: Calls,
+    record: Record,
+    started: Instant,
+    request: SharedRequest,
+    /// The model that the configuration names for the deployment in the path.
+    deployed: Option<String>,
+    /// Reads the answer; `None` while there is none, and where its encoding is not known.
+    decoder: Option<Decoder<Reader>>,
+    /// The answer's encoding broke: what has been read stands, and no more is read.
+    is_broken: bool,
+    headers: HeaderMap,
+}
+
+impl Exchange {
+    /// Notes in the journal that the call is about to be sent.
+    pub(super) fn open(
+        meter: &Arc<Meter>,
+        calls: &Calls,
+        record: Record,
+        started: Instant,
+        request: SharedRequest,
+        deployed: Option<String>,
+    ) -> Exchange {
+        meter.open(&record);
+        calls.0.open.fetch_add(1, Ordering::AcqRel);
+        Exchange(Some(Box::new(Open {
+            meter: Arc::clone(meter),
+            calls: calls.clone(),
+            record,
+            started,
+            request,
+            deployed,
+            decoder: None,
+            is_broken: false,
+            headers: HeaderMap::new(),
+        })))
+    }
+
+    /// The answer's head has come.
+    pub(super) fn answered<B>(&mut self, head: &Response<B>) {
+        let Some(open) = &mut self.0 else { return };
+        open.record.status = Some(head.status().as_u16());
+        open.record.time_to_first_byte_ms = Some(millis(open.started.elapsed()));
+        open.record.upstream_request_id = REQUEST_ID
+            .iter()
+            .find_map(|name| text_of(head.headers(), name))
+            .filter(|id| id.len() <= MAX_RECORDED_VALUE)
+            .map(str::to_owned);
+        let coding = text_of(head.headers(), &CONTENT_ENCODING).unwrap_or_default();
+        let content_type = text_of(head.headers(), &CONTENT_TYPE);
+        open.decoder = Coding::of_header(coding).and_then(|coding| {
+            let framer = Framer::for_content_type(content_type, &RESPONSE);
+            Decoder::new(coding, Framed::new(framer, Reader::new())).ok()
+        });
+        open.headers = usage_headers(head.headers());
+    }
+
+    /// Reads a frame of the answer. True when the answer's last event has been seen.
+    pub(super) fn observe(&mut self, bytes: &[u8]) -> bool {
+        let Some(open) = self.0.as_mut().filter(|open| !open.is_broken) else { return false };
+        let Some(decoder) = &mut open.decoder else { return false };
+        if let Err(error) = decoder.push(bytes) {
+            tracing::debug!(id = %open.record.id, %error, "answer's encoding is broken; not read on");
+            open.is_broken = true;
+        }
+        let Some(reading) = decoder.sink().map(Reader::reading) else { return false };
+        if reading.generated && open.record.time_to_first_token_ms.is_none() && decoder.is_stream()
+        {
+            open.record.time_to_first_token_ms = Some(millis(open.started.elapsed()));
+        }
+        reading.finished
+    }
+
+    /// There is no answer: the client gets this status from tokenmeter instead.
+    pub(super) fn failed(&mut self, status: StatusCode, error: &'static str) {
+        if let Some(open) = &mut self.0 {
+            open.record.status = Some(status.as_u16());
+        }
+        self.close(End::UpstreamFailed(error));
+    }
+
+    /// Settles the call. Only the first time counts.
+    pub(super) fn close(&mut self, end: End) {
+        match end {
+            End::Complete => self.settle(Outcome::Completed, None),
+            End::UpstreamFailed(error) => self.settle(Outcome::UpstreamFailed, Some(error)),
+        }
+    }
+
+    fn settle(&mut self, outcome: Outcome, error: Option<&'static str>) {
+        if let Some(open) = self.0.take() {
+            open.settle(outcome, error);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let open = self.0.as_ref();
+        if open.is_some_and(|open| open.calls.0.given_up.load(Ordering::Acquire)) {
+            self.settle(Outcome::Interrupted, Some("tokenmeter stopped"));
+        } else {
+            self.settle(Outcome::ClientClosed, None);
+        }
+    }
+}
+
+impl Open {
+    fn settle(mut self, outcome: Outcome, error: Option<&'static str>) {
+        let facts = self.request.borrow().facts();
+        let record = &mut self.record;
+        record.outcome = outcome;
+        record.error = error.map(str::to_owned);
+        record.duration_ms = Some(millis(self.started.elapsed()));
+        record.model_requested = facts.model.or(record.model_requested.take());
+        record.user = record.user.take().or_else(|| tags::fallback_user(facts.user));
+        if let Some(decoder) = &mut self.decoder {
+            record.streaming = decoder.is_stream();
+            if let Some(reader) = decoder.sink_mut() {
+                reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
+            }
+        }
+        let reading = self.decoder.take().map(into_reading).unwrap_or_default();
+        self.meter.close(record, &reading, self.deployed.as_deref());
+        self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn into_reading(decoder: Decoder<Reader>) -> Reading {
+    decoder.sink().map(|reader| reader.reading().clone()).unwrap_or_default()
+}
+
+/// The headers that carry token counts.
+fn usage_headers(headers: &HeaderMap) -> HeaderMap {
+    let carries = |(name, _): &(&HeaderName, &HeaderValue)| name.as_str().ends_with("token-count");
+    headers.iter().filter(carries).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,347 @@
+//! Forwarding. Owns a call's way from the client to its provider and back; knows neither prices nor
+//! how a call is recorded.
+//!
+//! Invariant: metering cannot fail a call. What it is shown it can only look at.
+
+mod body;
+mod exchange;
+mod headers;
+mod interim;
+mod route;
+mod tags;
+mod tunnel;
+mod upstream;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+
+pub use body::{BodyError, MeteredBody};
+pub use exchange::Calls;
+pub use interim::{Interim, InterimIo};
+pub use route::{Route, Routes};
+pub use tags::TagHeaders;
+pub(crate) use upstream::LocalExecutor;
+pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
+
+use crate::meter::Meter;
+use crate::pricing::CostSource;
+use crate::provider::{PathFacts, RequestReader};
+use crate::record::{CallId, Outcome, Record, Tags};
+use crate::respond::{self, ErrorCode};
+use crate::units::Timestamp;
+use crate::usage::UsageSource;
+use body::{Gate, RequestBody, Silence, WaitingGate};
+use exchange::{End, Exchange, Progress, SharedRequest};
+use tags::InvalidTag;
+use upstream::{Answer, Failure, Pool, Stage};
+
+const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
+const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+/// How often a worker looks for pooled connections that have died.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A configured provider endpoint.
+#[derive(Debug)]
+pub struct Upstream {
+    pub name: String,
+    pub provider: String,
+    pub target: Arc<Target>,
+    /// What stands before the path of every request, without a slash at its end.
+    pub prefix: String,
+    /// Deployment name to model, for where the answer does not tell.
+    pub deployments: HashMap<String, String>,
+    /// The longest wait for an answer's head, counted from the last byte sent.
+    pub head_timeout: Duration,
+    /// The longest silence within an answer.
+    pub idle_timeout: Duration,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Proxy {
+    pub tags: TagHeaders,
+    pub meter: Arc<Meter>,
+    pub calls: Calls,
+    /// How many upstreams there are; the index of each one's target is below it.
+    pub upstreams: usize,
+}
+
+/// An answer to a client: tokenmeter's own or a provider's.
+pub type ProxyBody = Either<Full<Bytes>, MeteredBody>;
+
+/// The proxy on one worker thread, with its own connections to the providers.
+#[derive(Debug)]
+pub struct Worker {
+    proxy: Arc<Proxy>,
+    pool: Rc<Pool>,
+}
+
+impl Worker {
+    /// Must be called on the worker's thread, within its `LocalSet`.
+    pub fn new(proxy: Arc<Proxy>) -> Worker {
+        let pool = Pool::new(proxy.upstreams);
+        let swept = Rc::downgrade(&pool);
+        tokio::task::spawn_local(async move {
+            while let Some(pool) = swept.upgrade() {
+                pool.sweep();
+                drop(pool);
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+            }
+        });
+        Worker { proxy, pool }
+    }
+
+    /// Forwards a request to an upstream, as `path` (without the query), and answers with what comes
+    /// back, or with an error of tokenmeter's own if nothing does.
+    pub async fn forward(
+        &self,
+        mut request: Request<Incoming>,
+        upstream: &Arc<Upstream>,
+        path: &str,
+        interim: &Arc<Interim>,
+    ) -> Response<ProxyBody> {
+        let started = Instant::now();
+        let tags = match self.proxy.tags.take(request.headers_mut()) {
+            Ok(tags) => tags,
+            Err(invalid) => return refuse_tag(&invalid),
+        };
+        let Some(target_path) = forwarded_path(upstream, path, request.uri().query()) else {
+            let message = "the request's path cannot be forwarded";
+            return own_error(ErrorCode::InvalidRequest, message, None);
+        };
+        if request.method() == Method::CONNECT {
+            let message = "tokenmeter forwards to its configured upstreams only; it is no tunnel";
+            return own_error(ErrorCode::InvalidRequest, message, None);
+        }
+        let body_reader: SharedRequest = Rc::new(RefCell::new(RequestReader::new(
+            header_text(request.headers(), &CONTENT_TYPE).unwrap_or_default(),
+            header_text(request.headers(), &CONTENT_ENCODING).unwrap_or_default(),
+        )));
+        let facts = PathFacts::of(request.uri().path());
+        let deployed =
+            facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
+        let record = new_record(upstream, &request, tags, facts.endpoint, facts.model);
+        let id = record.id;
+        let call = Call { upstream, path: target_path, interim, request: body_reader };
+        let exchange = Exchange::open(
+            &self.proxy.meter,
+            &self.proxy.calls,
+            record,
+            started,
+            Rc::clone(&call.request),
+            deployed,
+        );
+        let mut response = match headers::upgrade_of(request.headers()) {
+            Some(protocol) => tunnel::upgrade(request, call, exchange, protocol).await,
+            None => self.exchange(request, call, exchange).await,
+        };
+        if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
+            response.headers_mut().insert(X_TOKENMETER_ID, id);
+        }
+        response
+    }
+
+    /// One request and its answer.
+    async fn exchange(
+        &self,
+        request: Request<Incoming>,
+        call: Call<'_>,
+        mut exchange: Exchange,
+    ) -> Response<ProxyBody> {
+        let progress = Progress::new();
+        let request = call.prepare(request, &progress);
+        let sent = self.pool.send(&call.upstream.target, request, call.path.clone());
+        match within(sent, &progress, call.upstream.head_timeout).await {
+            Ok(answer) => {
+                exchange.answered(&answer);
+                call.pass_on(answer, exchange, progress)
+            }
+            Err(failure) => call.failed(&failure, exchange),
+        }
+    }
+}
+
+/// A call on its way.
+struct Call<'a> {
+    upstream: &'a Arc<Upstream>,
+    path: PathAndQuery,
+    interim: &'a Arc<Interim>,
+    request: SharedRequest,
+}
+
+impl Call<'_> {
+    /// The request as it goes up: without what belongs to the client's connection, its body looked at
+    /// as it streams by.
+    fn prepare(&self, request: Request<Incoming>, progress: &Progress) -> Request<RequestBody> {
+        let (mut head, incoming) = request.into_parts();
+        let takes_trailers = headers::accepts_trailers(&head.headers);
+        headers::remove_hop_by_hop(&mut head.headers);
+        if takes_trailers {
+            headers::offer_trailers(&mut head.headers);
+        }
+        if head.version == Version::HTTP_2 {
+            headers::join_cookies(&mut head.headers);
+        }
+        let gate = expects_continue(&head.headers).then(Arc::<Gate>::default);
+        let body = RequestBody {
+            incoming,
+            request: Rc::clone(&self.request),
+            progress: progress.clone(),
+            gate: gate.clone().map(WaitingGate::new),
+        };
+        let is_http_11 = head.version == Version::HTTP_11;
+        let mut request = Request::from_parts(head, body);
+        let interim = is_http_11.then(|| Arc::clone(self.interim));
+        hyper::ext::on_informational(&mut request, move |answer| {
+            match (answer.status(), &gate, &interim) {
+                // hyper itself tells the client to continue, when the open gate lets the body be read.
+                (StatusCode::CONTINUE, Some(gate), _) => gate.open(),
+                (StatusCode::CONTINUE, None, _) | (_, _, None) => {}
+                (status, _, Some(interim)) => interim.send(status, answer.headers()),
+            }
+        });
+        request
+    }
+
+    /// The answer as it goes down.
+    fn pass_on(
+        &self,
+        answer: Answer,
+        exchange: Exchange,
+        progress: Progress,
+    ) -> Response<ProxyBody> {
+        let (mut head, body) = answer.into_parts();
+        headers::remove_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        let silence = Silence::new(progress, self.upstream.idle_timeout);
+        Response::from_parts(head, Either::Right(MeteredBody::new(body, exchange, silence)))
+    }
+
+    /// There is no answer.
+    fn failed(&self, failure: &Failure, mut exchange: Exchange) -> Response<ProxyBody> {
+        let Upstream { name, target, .. } = self.upstream.as_ref();
+        tracing::warn!(upstream = %name, origin = ?target.origin, %failure, "no answer");
+        let code = if failure.stage.is_timeout() {
+            ErrorCode::UpstreamTimeout
+        } else {
+            ErrorCode::UpstreamUnreachable
+        };
+        exchange.failed(code.status(), failure.stage.as_str());
+        let message = format!("upstream `{name}`: {}", failure.stage.explanation());
+        own_error(code, &message, None)
+    }
+}
+
+/// Waits for an answer's head, as long as bytes move or the timeout has not passed.
+async fn within(
+    sent: impl Future<Output = Result<Answer, Failure>>,
+    progress: &Progress,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let mut sent = pin!(sent);
+    let mut silence = Silence::new(progress.clone(), limit);
+    poll_fn(|cx| match sent.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(answer),
+        Poll::Pending => {
+            silence.poll_too_long(cx).map(|()| Err(Failure::timeout(Stage::HeadTimeout)))
+        }
+    })
+    .await
+}
+
+/// The upstream's prefix, the path and the query, byte for byte.
+fn forwarded_path(upstream: &Upstream, path: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    let mut text = String::with_capacity(upstream.prefix.len() + path.len() + 64);
+    text.push_str(&upstream.prefix);
+    text.push_str(path);
+    if let Some(query) = query {
+        text.push('?');
+        text.push_str(query);
+    }
+    PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
+}
+
+fn new_record(
+    upstream: &Upstream,
+    request: &Request<Incoming>,
+    tags: Tags,
+    endpoint: &str,
+    model: Option<String>,
+) -> Record {
+    let retry = header_text(request.headers(), &X_STAINLESS_RETRY_COUNT);
+    Record {
+        id: CallId::new(),
+        created_at: Timestamp::now(),
+        upstream: upstream.name.clone(),
+        provider: upstream.provider.clone(),
+        endpoint: endpoint.to_owned(),
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+        model_requested: model,
+        model: None,
+        user: tags.user,
+        session: tags.session,
+        operation: tags.operation,
+        attempt: tags.attempt,
+        metadata: tags.metadata,
+        key_id: None,
+        input_tokens: None,
+        cache_read_tokens: None,
+        cache_write_tokens: None,
+        audio_input_tokens: None,
+        image_input_tokens: None,
+        output_tokens: None,
+        reasoning_tokens: None,
+        audio_output_tokens: None,
+        image_output_tokens: None,
+        total_tokens: None,
+        usage_source: UsageSource::None,
+        usage_json: None,
+        cost_usd: None,
+        cost_source: CostSource::None,
+        computed_cost_usd: None,
+        price_id: None,
+        status: None,
+        streaming: false,
+        finish_reason: None,
+        outcome: Outcome::Interrupted,
+        error: None,
+        retry: retry.and_then(|count| count.parse().ok()),
+        upstream_request_id: None,
+        service_tier: None,
+        duration_ms: None,
+        time_to_first_byte_ms: None,
+        time_to_first_token_ms: None,
+    }
+}
+
+fn refuse_tag(invalid: &InvalidTag) -> Response<ProxyBody> {
+    let message = format!("header `{}` {}", invalid.header, invalid.reason);
+    own_error(ErrorCode::InvalidTag, &message, Some(&invalid.header))
+}
+
+fn own_error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<ProxyBody> {
+    respond::error(code, message, param).map(Either::Left)
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}

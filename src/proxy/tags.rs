@@ -1,0 +1,195 @@
+//! The tag headers. Owns their names and what is a good value; a bad one is refused, because a call
+//! filed under the wrong name is worse than one refused in development.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::record::Tags;
+
+/// Bytes that a tag's value may have.
+const MAX_VALUE: usize = 256;
+
+/// Bytes that `X-Metadata` may have.
+const MAX_METADATA: usize = 4096;
+
+const X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
+const X_METADATA: HeaderName = HeaderName::from_static("x-metadata");
+const X_TAG: &str = "x-tag-";
+
+/// Which headers carry which tag, first present wins.
+#[derive(Clone, Debug)]
+pub struct TagHeaders {
+    pub user: Vec<HeaderName>,
+    pub session: Vec<HeaderName>,
+    pub operation: Vec<HeaderName>,
+}
+
+impl Default for TagHeaders {
+    fn default() -> TagHeaders {
+        TagHeaders {
+            user: vec![HeaderName::from_static("x-user")],
+            session: vec![HeaderName::from_static("x-session")],
+            operation: vec![HeaderName::from_static("x-operation")],
+        }
+    }
+}
+
+/// A tag header that cannot be taken. Displays which and why.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct InvalidTag {
+    pub(super) header: String,
+    pub(super) reason: String,
+}
+
+impl TagHeaders {
+    /// Takes the tags out of a request's headers. All of them are removed, also those that a tag found
+    /// before made superfluous.
+    pub(super) fn take(&self, headers: &mut HeaderMap) -> Result<Tags, InvalidTag> {
+        let user = take_first(headers, &self.user);
+        let session = take_first(headers, &self.session);
+        let operation = take_first(headers, &self.operation);
+        let attempt = take_first(headers, &[X_ATTEMPT]);
+        let metadata = take_first(headers, &[X_METADATA]);
+        let named = take_named(headers);
+        Ok(Tags {
+            user: user.map(checked_text).transpose()?.flatten(),
+            session: session.map(checked_text).transpose()?.flatten(),
+            operation: operation.map(checked_text).transpose()?.flatten(),
+            attempt: attempt.map(checked_attempt).transpose()?,
+            metadata: checked_metadata(metadata, named)?,
+        })
+    }
+}
+
+type Field = (HeaderName, HeaderValue);
+
+fn take_first(headers: &mut HeaderMap, names: &[HeaderName]) -> Option<Field> {
+    let mut found = None;
+    for name in names {
+        if let Some(value) = headers.remove(name) {
+            found.get_or_insert((name.clone(), value));
+        }
+    }
+    found
+}
+
+fn take_named(headers: &mut HeaderMap) -> Vec<Field> {
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(X_TAG)).cloned().collect();
+    names.into_iter().filter_map(|name| headers.remove(&name).map(|value| (name, value))).collect()
+}
+
+/// What is wrong with a text as a tag's value.
+pub(super) fn objection(value: &[u8], max: usize) -> Option<String> {
+    if value.len() > max {
+        return Some(format!("is {} bytes long; at most {max} are allowed", value.len()));
+    }
+    match std::str::from_utf8(value) {
+        Err(_) => Some("is not UTF-8".to_owned()),
+        Ok(text) if text.chars().any(char::is_control) => {
+            Some("holds a control character".to_owned())
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Checks a user that the body names. A bad one is left out, since it was not meant as a tag.
+pub(super) fn fallback_user(user: Option<String>) -> Option<String> {
+    user.filter(|user| objection(user.as_bytes(), MAX_VALUE).is_none())
+}
+
+fn checked((name, value): Field, max: usize) -> Result<(HeaderName, String), InvalidTag> {
+    if let Some(reason) = objection(value.as_bytes(), max) {
+        return Err(InvalidTag { header: name.as_str().to_owned(), reason });
+    }
+    let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+    Ok((name, text))
+}
+
+/// `None` for an empty value, which says as much as an absent header.
+fn checked_text(field: Field) -> Result<Option<String>, InvalidTag> {
+    let (_, text) = checked(field, MAX_VALUE)?;
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn checked_attempt(field: Field) -> Result<u32, InvalidTag> {
+    let (name, text) = checked(field, MAX_VALUE)?;
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| InvalidTag {
+        header: name.as_str().to_owned(),
+        reason: format!("is {text:?}; it must be a whole number from 0 to {}", u32::MAX),
+    })
+}
+
+fn checked_metadata(
+    metadata: Option<Field>,
+    named: Vec<Field>,
+) -> Result<Option<Map<String, Value>>, InvalidTag> {
+    let mut members = Map::new();
+    if let Some(field) = metadata {
+        let (name, text) = checked(field, MAX_METADATA)?;
+        members = serde_json::from_str(&text).map_err(|error| InvalidTag {
+            header: name.as_str().to_owned(),
+            reason: format!("is no JSON object: {error}"),
+        })?;
+    }
+    for field in named {
+        let member = field.0.as_str()[X_TAG.len()..].to_owned();
+        let (name, text) = checked(field, MAX_VALUE)?;
+        if member.is_empty() {
+            let reason = "has no name behind `x-tag-`".to_owned();
+            return Err(InvalidTag { header: name.as_str().to_owned(), reason });
+        }
+        members.insert(member, Value::String(text));
+    }
+    Ok((!members.is_empty()).then_some(members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(fields: &[(&'static str, &[u8])]) -> (Result<Tags, InvalidTag>, HeaderMap) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        (TagHeaders::default().take(&mut headers), headers)
+    }
+
+    #[test]
+    fn tags_are_read_and_removed() {
+        let (tags, left) = take(&[
+            ("x-user", "Zoë".as_bytes()),
+            ("x-session", b"s1"),
+            ("x-operation", b"rag_answer"),
+            ("x-attempt", b"2"),
+            ("x-metadata", br#"{"team":"a","n":1}"#),
+            ("x-tag-subject", b"maths"),
+            ("authorization", b"Bearer k"),
+        ]);
+        let tags = tags.unwrap();
+        assert_eq!(tags.user.as_deref(), Some("Zoë"));
+        assert_eq!(tags.attempt, Some(2));
+        let metadata = serde_json::to_string(&tags.metadata).unwrap();
+        assert_eq!(metadata, r#"{"team":"a","n":1,"subject":"maths"}"#);
+        assert_eq!(left.len(), 1);
+    }
+
+    #[test]
+    fn bad_tags_say_which_and_why() {
+        for (name, value, reason) in [
+            ("x-user", &b"a\xFF"[..], "not UTF-8"),
+            ("x-user", &[b'a'; 257][..], "257 bytes"),
+            ("x-session", "a\u{85}b".as_bytes(), "control character"),
+            ("x-attempt", b"two", "whole number"),
+            ("x-attempt", b"-1", "whole number"),
+            ("x-attempt", b"99999999999", "whole number"),
+            ("x-metadata", b"[1]", "JSON object"),
+        ] {
+            let error = take(&[(name, value)]).0.unwrap_err();
+            assert_eq!(error.header, name);
+            assert!(error.reason.contains(reason), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! HTTP/1.1 to an upstream, driven by the call itself. hyper's client connection is never spawned:
+//! whoever waits for the head or polls the body polls the connection first. A call is one task, and
+//! what arrives in one read leaves in one write.
+//!
+//! Invariant: a connection goes back to the pool only when hyper says that it is ready for another
+//! request, which it is not after any doubtful end.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::{Answer, AnswerBody, Failure, Io, Pool, Stage, Target, Unanswered};
+use crate::proxy::body::RequestBody;
+
+type Driver = http1::Connection<TokioIo<Io>, RequestBody>;
+
+/// A connection that carries one request at a time.
+pub(super) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    /// `None` once the connection is over.
+    driver: Option<Driver>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("h1::Connection")
+    }
+}
+
+/// Where a connection goes back to.
+pub(super) struct Home {
+    pub(super) pool: Rc<Pool>,
+    pub(super) target: Arc<Target>,
+}
+
+impl Connection {
+    pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
+        let (sender, driver) = http1::Builder::new()
+            .preserve_header_case(true)
+            .handshake(io.into_hyper())
+            .await
+            .map_err(|error| Failure::new(Stage::Connect, error))?;
+        Ok(Connection { sender, driver: Some(driver) })
+    }
+
+    /// Looks whether an idle connection still stands, by polling it once.
+    pub(super) fn is_alive(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.sender.is_ready()
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+    }
+
+    pub(super) async fn send(
+        mut self,
+        request: Request<RequestBody>,
+        home: Home,
+    ) -> Result<Answer, Unanswered> {
+        let mut response = pin!(self.sender.try_send_request(request));
+        let answer = poll_fn(|cx| {
+            self.drive(cx);
+            response.as_mut().poll(cx)
+        })
+        .await;
+        match answer {
+            Ok(answer) => {
+                let (parts, incoming) = answer.into_parts();
+                let mut body = DrivenBody { incoming, carrier: Some((self, home)) };
+                if body.incoming.is_end_stream() {
+                    poll_fn(|cx| Poll::Ready(body.release(cx))).await;
+                }
+                Ok(Answer::from_parts(parts, AnswerBody::H1(body)))
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().map(Box::new);
+                Err((Failure::new(Stage::Head, error.into_error()), unsent))
+            }
+        }
+    }
+}
+
+/// A body that drives the connection it comes by.
+pub(in crate::proxy) struct DrivenBody {
+    incoming: Incoming,
+    /// `None` once the body is complete and the connection given back.
+    carrier: Option<(Connection, Home)>,
+}
+
+impl DrivenBody {
+    /// Gives the connection back, if it can carry another request.
+    fn release(&mut self, cx: &mut Context<'_>) {
+        let Some((mut connection, home)) = self.carrier.take() else { return };
+        connection.drive(cx);
+        if connection.driver.is_some() && connection.sender.is_ready() {
+            home.pool.put_back(&home.target, connection);
+        }
+    }
+}
+
+impl Body for DrivenBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    /// What the connection has read already is taken first; only then the connection is polled.
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let mut polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some((connection, _)) = &mut body.carrier
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        }
+        let over = match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.incoming.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) => {
+                body.carrier = None;
+                false
+            }
+            Poll::Pending => false,
+        };
+        if over {
+            body.release(cx);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

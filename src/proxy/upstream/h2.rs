@@ -1,0 +1,130 @@
+//! HTTP/2 to an upstream: a connection shared by several calls, driven by a task of its own.
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::Request;
+use http::header::{CONNECTION, HOST};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+
+use super::{Answer, AnswerBody, Failure, Io, Stage, Unanswered};
+use crate::proxy::body::RequestBody;
+
+/// Calls on one connection. RFC 9113 recommends that servers allow no fewer; a connection that is
+/// full is joined by another.
+const MAX_STREAMS: usize = 100;
+
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Connection {
+    sender: http2::SendRequest<RequestBody>,
+    streams: Rc<Cell<usize>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("h2::Connection").field("streams", &self.streams.get()).finish()
+    }
+}
+
+impl Connection {
+    pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
+        let (sender, driver) = http2::Builder::new(LocalExecutor)
+            .handshake(io.into_hyper())
+            .await
+            .map_err(|error| Failure::new(Stage::Connect, error))?;
+        tokio::task::spawn_local(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
+            }
+        });
+        Ok(Connection { sender, streams: Rc::default() })
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.streams.get() < MAX_STREAMS && self.sender.is_ready()
+    }
+
+    pub(super) async fn send(
+        mut self,
+        mut request: Request<RequestBody>,
+    ) -> Result<Answer, Unanswered> {
+        let counted = Counted::new(&self.streams);
+        // The authority says it, and nothing is named by a connection.
+        request.headers_mut().remove(HOST);
+        request.headers_mut().remove(CONNECTION);
+        match self.sender.try_send_request(request).await {
+            Ok(answer) => {
+                Ok(answer
+                    .map(|incoming| AnswerBody::H2(CountedBody { incoming, _counted: counted })))
+            }
+            Err(mut error) => {
+                let unsent = error.take_message().map(Box::new);
+                Err((Failure::new(Stage::Head, error.into_error()), unsent))
+            }
+        }
+    }
+}
+
+/// Counts a stream for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn new(streams: &Rc<Cell<usize>>) -> Counted {
+        streams.set(streams.get() + 1);
+        Counted(Rc::clone(streams))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+pub(in crate::proxy) struct CountedBody {
+    incoming: Incoming,
+    _counted: Counted,
+}
+
+impl Body for CountedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        Pin::new(&mut self.get_mut().incoming).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

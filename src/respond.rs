@@ -1,0 +1,60 @@
+//! Errors of tokenmeter's own, in the shape that the SDKs parse. Owns their codes and statuses; an
+//! error that the provider sends never comes here.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde_json::json;
+
+const X_TOKENMETER_ERROR: HeaderName = HeaderName::from_static("x-tokenmeter-error");
+
+/// What went wrong, with its code and status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCode {
+    InvalidRequest,
+    InvalidTag,
+    Unauthorized,
+    NotFound,
+    UpstreamUnreachable,
+    UpstreamTimeout,
+}
+
+impl ErrorCode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidRequest => "invalid_request",
+            ErrorCode::InvalidTag => "invalid_tag",
+            ErrorCode::Unauthorized => "unauthorized",
+            ErrorCode::NotFound => "not_found",
+            ErrorCode::UpstreamUnreachable => "upstream_unreachable",
+            ErrorCode::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
+    pub fn status(self) -> StatusCode {
+        match self {
+            ErrorCode::InvalidRequest | ErrorCode::InvalidTag => StatusCode::BAD_REQUEST,
+            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
+            ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
+/// The answer that carries an error. `param` names the header or parameter at fault.
+pub fn error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<Full<Bytes>> {
+    let body = json!({"error": {
+        "message": message,
+        "type": "tokenmeter_error",
+        "code": code.as_str(),
+        "param": param,
+    }});
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = code.status();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_TOKENMETER_ERROR, HeaderValue::from_static(code.as_str()));
+    response
+}
