@@ -10,18 +10,17 @@ use super::typed::{Section, Setting, Settings, Typed, Value};
 /// The one section whose names are free.
 const UPSTREAMS: &str = "upstreams";
 
-/// Reads the text of the file that `path` names in complaints.
-pub(super) fn read(text: &str, path: &str, findings: &mut Findings) -> Typed {
-    let mut typed = Typed::default();
+/// Reads the text of the file that `path` names in complaints; `None` where it is not TOML.
+pub(super) fn read(text: &str, path: &str, findings: &mut Findings) -> Option<Typed> {
     let mut walker = Walker { text, path, findings };
     match Document::parse(text) {
-        Ok(document) => walker.root(document.as_table(), &mut typed),
+        Ok(document) => Some(walker.root(document.as_table())),
         Err(error) => {
             let origin = walker.origin(error.span().map(|span| span.start));
             walker.findings.problem(Some(&origin), error.message().trim_end());
+            None
         }
     }
-    typed
 }
 
 struct Walker<'a> {
@@ -41,15 +40,17 @@ struct Place<'a> {
 }
 
 impl Walker<'_> {
-    fn root(&mut self, table: &dyn TableLike, typed: &mut Typed) {
+    fn root(&mut self, table: &dyn TableLike) -> Typed {
+        let mut typed = Typed::default();
         let place = Place { owner: "", section: "", schema: GLOBAL };
         for (name, item) in table.iter() {
             if name == UPSTREAMS {
-                self.upstreams(table, item, typed);
+                self.upstreams(table, item, &mut typed);
             } else {
                 self.entry(place, table, name, item, &mut typed.global);
             }
         }
+        typed
     }
 
     fn upstreams(&mut self, root: &dyn TableLike, item: &Item, typed: &mut Typed) {
@@ -272,7 +273,8 @@ mod tests {
             "timeouts.connect = \"1s\"\nupstreams.b = { base_url = \"http://b\", deployments.a = \"m\" }",
             "t.toml",
             &mut findings,
-        );
+        )
+        .unwrap();
         assert_eq!(typed.global["timeouts.connect"].value, Value::One("1s".into()));
         assert_eq!(typed.upstreams["b"].settings.len(), 2);
         assert!(findings.finish().is_ok());

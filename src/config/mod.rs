@@ -65,7 +65,9 @@ impl Config {
         files: Files<'_>,
     ) -> Result<Config, ConfigError> {
         let mut findings = Findings::default();
-        let (typed, source) = gather(flags, env, files, &mut findings);
+        let Some((typed, source)) = gather(flags, env, files, &mut findings) else {
+            return Err(findings.into_error());
+        };
         let config = resolve::config(&typed, World { env, files }, &mut findings);
         let warnings = findings.finish()?;
         Ok(Config { source, warnings, ..config })
@@ -93,7 +95,9 @@ fn database_from_sources(
     files: Files<'_>,
 ) -> Result<PathBuf, ConfigError> {
     let mut findings = Findings::default();
-    let (typed, _) = gather(flags, env, files, &mut findings);
+    let Some((typed, _)) = gather(flags, env, files, &mut findings) else {
+        return Err(findings.into_error());
+    };
     let database = resolve::database_of(&typed, &mut findings);
     findings.finish().map(|_| database)
 }
@@ -105,21 +109,26 @@ fn environment() -> BTreeMap<String, String> {
 }
 
 /// Everything that was typed, the stronger source over the weaker one, and the file it came from.
+/// `None` where the file cannot be read at all: what else is wrong may only be wrong for lack of it.
 fn gather(
     flags: &Flags,
     env: &BTreeMap<String, String>,
     files: Files<'_>,
     findings: &mut Findings,
-) -> (Typed, Option<PathBuf>) {
-    let (mut typed, source) = match find_file(flags, env, files, findings) {
-        Some((path, text)) => {
-            (file::read(&text, &path.display().to_string(), findings), Some(path))
+) -> Option<(Typed, Option<PathBuf>)> {
+    let (mut typed, source) = match find_file(flags, env, files) {
+        Ok(Some((path, text))) => {
+            (file::read(&text, &path.display().to_string(), findings)?, Some(path))
         }
-        None => (Typed::default(), None),
+        Ok(None) => (Typed::default(), None),
+        Err(problem) => {
+            findings.problem(problem.origin.as_ref(), problem.message);
+            return None;
+        }
     };
     environment::read(env, &mut typed, findings);
     put_flags(flags, &mut typed);
-    (typed, source)
+    Some((typed, source))
 }
 
 fn put_flags(flags: &Flags, typed: &mut Typed) {
@@ -141,8 +150,7 @@ fn find_file(
     flags: &Flags,
     env: &BTreeMap<String, String>,
     files: Files<'_>,
-    findings: &mut Findings,
-) -> Option<(PathBuf, String)> {
+) -> Result<Option<(PathBuf, String)>, Problem> {
     let from_env = env.get(ENV_CONFIG).filter(|text| !text.trim().is_empty());
     let (path, origin) = match (&flags.config, from_env) {
         (Some(path), _) => (path.clone(), Some(Origin::Flag("--config"))),
@@ -151,14 +159,15 @@ fn find_file(
     };
     let why = match files(&path) {
         Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => return Some((path, text)),
+            Ok(text) => return Ok(Some((path, text))),
             Err(_) => "is not UTF-8".to_owned(),
         },
-        Err(error) if error.kind() == io::ErrorKind::NotFound && origin.is_none() => return None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && origin.is_none() => {
+            return Ok(None);
+        }
         Err(error) => format!("cannot be read: {error}"),
     };
-    findings.problem(origin.as_ref(), format!("{} {why}", path.display()));
-    None
+    Err(Problem { origin, message: format!("{} {why}", path.display()) })
 }
 
 #[cfg(test)]

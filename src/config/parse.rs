@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn durations_need_a_unit() {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_mins(90)));
         assert_eq!(duration_or_zero("0s"), Ok(Duration::ZERO));
         for text in ["", "5", "0s", "-5s", "5 parsecs", "8d", "999999999h"] {
             assert!(duration(text).is_err(), "{text}");

@@ -74,14 +74,19 @@ impl Findings {
         self.warnings.push(Problem { origin: origin.cloned(), message: message.into() });
     }
 
-    /// The warnings, or else every problem in the order in which a person would look for them.
-    pub(super) fn finish(mut self) -> Result<Vec<String>, ConfigError> {
+    /// The warnings, or else every problem.
+    pub(super) fn finish(self) -> Result<Vec<String>, ConfigError> {
         if self.problems.is_empty() {
             return Ok(self.warnings.iter().map(ToString::to_string).collect());
         }
+        Err(self.into_error())
+    }
+
+    /// The problems in the order in which a person would look for them.
+    pub(super) fn into_error(mut self) -> ConfigError {
         self.problems.sort();
         self.problems.dedup();
-        Err(ConfigError { problems: self.problems })
+        ConfigError { problems: self.problems }
     }
 }
 

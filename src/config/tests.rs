@@ -171,6 +171,14 @@ fn a_file_that_was_asked_for_must_exist() {
 }
 
 #[test]
+fn a_file_that_is_not_toml_is_the_only_complaint() {
+    let env = [("TOKENMETER_DEFAULT_UPSTREAM", "house")];
+    let error = load_with(&Flags::default(), &env, "[upstreams.house\n").unwrap_err();
+    assert_eq!(error.problems.len(), 1, "{error}");
+    assert!(error.to_string().starts_with("tokenmeter.toml:1: "), "{error}");
+}
+
+#[test]
 fn a_report_finds_the_ledger_where_a_provider_s_key_is_missing() {
     let text = "database = \"d.db\"\n[upstreams.openai]\napi_key_env = \"MISSING\"\n";
     let files = |_: &Path| Ok(text.as_bytes().to_vec());
@@ -246,7 +254,7 @@ fn uncomment(text: &str) -> String {
 fn the_example_file_holds_every_key_at_its_default() {
     let text = uncomment(&example("tokenmeter.toml"));
     let mut findings = Findings::default();
-    let typed = file::read(&text, "t", &mut findings);
+    let typed = file::read(&text, "t", &mut findings).unwrap();
     findings.finish().unwrap();
     for key in keys::GLOBAL.iter().filter(|key| key.kind != keys::Kind::Secret) {
         assert!(typed.global.contains_key(key.name), "{}", key.name);
