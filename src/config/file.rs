@@ -1,7 +1,7 @@
 //! The configuration file: TOML to typed settings, each with its line. Owns the complaints about unknown
 //! keys and wrong forms; what a value means is decided elsewhere.
 
-use toml_edit::{Document, Item, TableLike};
+use toml_edit::{Document, Item, TableLike, TomlError};
 
 use super::keys::{GLOBAL, Key, Kind, UPSTREAM};
 use super::problem::{Findings, Origin, nearest};
@@ -16,8 +16,7 @@ pub(super) fn read(text: &str, path: &str, findings: &mut Findings) -> Option<Ty
     match Document::parse(text) {
         Ok(document) => Some(walker.root(document.as_table())),
         Err(error) => {
-            let origin = walker.origin(error.span().map(|span| span.start));
-            walker.findings.problem(Some(&origin), error.message().trim_end());
+            walker.not_toml(&error);
             None
         }
     }
@@ -51,6 +50,18 @@ impl Walker<'_> {
             }
         }
         typed
+    }
+
+    fn not_toml(&mut self, error: &TomlError) {
+        let origin = self.origin(error.span().map(|span| span.start));
+        let message = error.message().trim_end();
+        // Of all that can be wrong here, this alone points at a key rather than at a value, which
+        // could be a secret in the wrong place.
+        let message = match error.span().and_then(|span| self.text.get(span)) {
+            Some(key) if message == "duplicate key" => format!("{message} `{key}`"),
+            _ => message.to_owned(),
+        };
+        self.findings.problem(Some(&origin), message);
     }
 
     fn upstreams(&mut self, root: &dyn TableLike, item: &Item, typed: &mut Typed) {
@@ -186,7 +197,7 @@ fn unknown(place: Place<'_>, full: &str) -> String {
 /// The keys and sections that may stand at a place.
 fn names_in(place: Place<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
-    for key in place.schema {
+    for key in place.schema.iter().filter(|key| key.kind != Kind::Secret) {
         let (section, leaf) = key.section_and_leaf();
         let name = match section {
             _ if section == place.section => leaf,
@@ -261,9 +272,10 @@ mod tests {
 
     #[test]
     fn broken_toml_has_a_line() {
-        let complaints = complaints("listen = \"a\"\n[tags\n");
-        assert_eq!(complaints.len(), 1);
-        assert!(complaints[0].starts_with("t.toml:2: "), "{complaints:?}");
+        let unclosed = complaints("listen = \"a\"\n[tags\n");
+        assert_eq!(unclosed.len(), 1);
+        assert!(unclosed[0].starts_with("t.toml:2: "), "{unclosed:?}");
+        assert_eq!(complaints("log = 1\nlog = 2\n"), ["t.toml:2: duplicate key `log`"]);
     }
 
     #[test]

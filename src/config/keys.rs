@@ -83,8 +83,8 @@ pub const ENV_PREFIX: &str = "TOKENMETER_";
 /// Names the configuration file itself, so it is not a key of the file.
 pub const ENV_CONFIG: &str = "TOKENMETER_CONFIG";
 
-/// Read by the reports, not by the configuration.
-pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG, "TOKENMETER_URL"];
+/// Variables that are read and stand for no key.
+pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG];
 
 /// Begins the variables that set a key of one upstream: `TOKENMETER_UPSTREAMS_AZURE_BASE_URL`.
 pub const ENV_UPSTREAMS: &str = "TOKENMETER_UPSTREAMS_";
