@@ -182,4 +182,15 @@ mod tests {
         let error = "https://me:hunter2@a.example".parse::<BaseUrl>().unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
     }
+
+    proptest::proptest! {
+        /// What is shown is what was understood, and nothing that is typed can panic.
+        #[test]
+        fn what_is_shown_reads_back_the_same(text in "(https?://)?[a-zA-Z0-9.:\\[\\]/@?#%é_-]{0,24}") {
+            if let Ok(url) = text.parse::<BaseUrl>() {
+                proptest::prop_assert_eq!(&url, &url.to_string().parse::<BaseUrl>().unwrap());
+                proptest::prop_assert!(!url.prefix.ends_with('/'));
+            }
+        }
+    }
 }

@@ -16,8 +16,8 @@ pub(super) fn read(env: &BTreeMap<String, String>, typed: &mut Typed, findings: 
         let origin = Origin::Environment(name.clone());
         if text.trim().is_empty() {
             findings.warning(Some(&origin), "is empty and counts as not set");
-        } else if ENV_ELSEWHERE.contains(&name.as_str()) {
-            // Someone else's.
+        } else if ENV_ELSEWHERE.contains(&name.as_str()) || is_service_link(name) {
+            // Not a key's.
         } else if let Some(key) = GLOBAL.iter().find(|key| key.env_name() == *name) {
             put(&mut typed.global, key, text, origin);
         } else if let Some((upstream, key)) = upstream_key(name, typed) {
@@ -53,6 +53,12 @@ fn upstream_key(name: &str, typed: &Typed) -> Option<(String, &'static Key)> {
         .chain(KNOWN.iter().map(|known| known.name))
         .find(|known| known.replace('-', "_").eq_ignore_ascii_case(upstream));
     Some((known.map_or_else(|| upstream.to_ascii_lowercase(), str::to_owned), key))
+}
+
+/// Kubernetes gives every pod such variables for each service, and ours is likely called tokenmeter.
+fn is_service_link(name: &str) -> bool {
+    let rest = name.strip_prefix(ENV_PREFIX).unwrap_or_default();
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 fn unknown(name: &str) -> String {
@@ -99,6 +105,8 @@ mod tests {
             ("TOKENMETER_ADMIN_TOKEN", " "),
             ("TOKENMETER_LISTN", "x"),
             ("TOKENMETER_CONFIG", "elsewhere"),
+            ("TOKENMETER_SERVICE_HOST", "10.0.0.1"),
+            ("TOKENMETER_PORT_4100_TCP_ADDR", "10.0.0.1"),
             ("OTHER_LISTEN", "x"),
         ]);
         assert!(typed.global.is_empty());

@@ -3,7 +3,7 @@
 //!
 //! The way of a setting: [`keys`] says what there is; `file`, `environment` and the flags say what was
 //! typed and where; `resolve` says what it means, with `parse` for each kind of value; [`known`] has the
-//! providers that work by name; `doubts` warns; [`reference`] writes the commented example file.
+//! providers that work by name; `doubts` warns; [`mod@reference`] writes the commented example file.
 //!
 //! Invariant: a `Config` that exists is right as far as it can be told without opening a socket. All
 //! problems are reported at once.

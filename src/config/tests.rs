@@ -220,6 +220,62 @@ fn odd_things_are_warnings() {
     }
 }
 
+#[test]
+fn the_documented_example_is_right() {
+    let text = r#"
+listen = "127.0.0.1:4100"
+database = "tokenmeter.db"            # a file
+pricing = "pricing.toml"              # absent: the table built into the binary
+default_upstream = "openai"
+
+[upstreams.openai]                    # known names need no base_url; this is the built-in one
+base_url = "https://api.openai.com"
+
+[upstreams.azure]                     # Azure has one host per resource, so it must be given
+base_url = "https://RESOURCE.openai.azure.com"
+[upstreams.azure.deployments]         # deployment name -> model, where the response does not tell
+prod-chat = "gpt-4o"
+
+[upstreams.house]                     # any OpenAI-compatible server
+base_url = "http://127.0.0.1:8000"
+provider = "vllm"                     # which price list and usage dialect
+
+[tags]                                # which headers carry which tag, first present wins
+user = ["x-user"]
+session = ["x-session"]
+operation = ["x-operation"]
+"#;
+    let config = load(text).unwrap();
+    assert_eq!(config.warnings, Vec::<String>::new());
+    assert_eq!(config.upstreams["azure"].deployments["prod-chat"], "gpt-4o");
+    assert_eq!(config.upstreams["house"].provider, "vllm");
+    assert_eq!(config.tags, defaults().tags);
+}
+
+proptest::proptest! {
+    /// Whatever is typed is answered with a configuration or with complaints.
+    #[test]
+    fn no_value_panics(value in "\\PC{0,12}") {
+        for key in keys::GLOBAL {
+            let env = BTreeMap::from([(key.env_name(), value.clone())]);
+            let _ = Config::from_sources(&Flags::default(), &env, &nothing_anywhere);
+        }
+        for key in keys::UPSTREAM {
+            let env = BTreeMap::from([(format!("{}X_{}", keys::ENV_UPSTREAMS, key.env_suffix()), value.clone())]);
+            let _ = Config::from_sources(&Flags::default(), &env, &nothing_anywhere);
+        }
+    }
+
+    #[test]
+    fn no_file_panics(text in "(\\[|\\]|=|\\.|\"|\n|#|tags|user|upstreams|é|1|\\{|\\}|,){0,24}") {
+        let _ = load(&text);
+    }
+}
+
+fn nothing_anywhere(_: &Path) -> io::Result<Vec<u8>> {
+    Err(io::Error::from(io::ErrorKind::NotFound))
+}
+
 fn example(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
