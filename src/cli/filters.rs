@@ -1,0 +1,108 @@
+//! Which calls a report is about: the window of time and the filters. Owns how they are typed; what
+//! they mean is decided by the reader of the admin API's parameters, which takes the same.
+
+use clap::{Args, ValueEnum};
+
+use super::{Query, push};
+
+/// A span of time. Nothing given: the admin API's own default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct WindowArgs {
+    /// The last N days
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..),
+          conflicts_with_all = ["since", "until"], help_heading = "Window")]
+    pub days: Option<u32>,
+
+    /// From this time on: 2026-11-01 or 2026-11-01T09:30:00Z
+    #[arg(long, value_name = "TIME", help_heading = "Window")]
+    pub since: Option<String>,
+
+    /// Up to this time, which is not included
+    #[arg(long, value_name = "TIME", help_heading = "Window")]
+    pub until: Option<String>,
+
+    /// Time zone of days, weeks and months, such as Europe/Berlin [default: UTC]
+    #[arg(long, value_name = "ZONE", help_heading = "Window")]
+    pub tz: Option<String>,
+}
+
+impl WindowArgs {
+    pub fn add_to(&self, query: &mut Query) {
+        push(query, "days", self.days);
+        push(query, "since", self.since.as_ref());
+        push(query, "until", self.until.as_ref());
+        push(query, "tz", self.tz.as_ref());
+    }
+}
+
+/// Where the figures of a call come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UsageSourceArg {
+    Reported,
+    Estimated,
+    None,
+}
+
+/// Only calls that match all of these.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FilterArgs {
+    /// Calls of this user
+    #[arg(long, value_name = "USER", help_heading = "Filters")]
+    pub user: Option<String>,
+
+    /// Calls of this session
+    #[arg(long, value_name = "SESSION", help_heading = "Filters")]
+    pub session: Option<String>,
+
+    /// Calls with this operation tag
+    #[arg(long, value_name = "OPERATION", help_heading = "Filters")]
+    pub operation: Option<String>,
+
+    /// Calls to this provider
+    #[arg(long, value_name = "PROVIDER", help_heading = "Filters")]
+    pub provider: Option<String>,
+
+    /// Calls through this configured upstream
+    #[arg(long, value_name = "UPSTREAM", help_heading = "Filters")]
+    pub upstream: Option<String>,
+
+    /// Calls that this model answered
+    #[arg(long, value_name = "MODEL", help_heading = "Filters")]
+    pub model: Option<String>,
+
+    /// Calls of this endpoint, such as chat.completions
+    #[arg(long, value_name = "ENDPOINT", help_heading = "Filters")]
+    pub endpoint: Option<String>,
+
+    /// Calls whose usage comes from there
+    #[arg(long, value_name = "SOURCE", value_enum, help_heading = "Filters")]
+    pub usage_source: Option<UsageSourceArg>,
+
+    /// Calls with this metadata; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, help_heading = "Filters")]
+    pub metadata: Vec<(String, String)>,
+}
+
+impl FilterArgs {
+    pub fn add_to(&self, query: &mut Query) {
+        push(query, "user", self.user.as_ref());
+        push(query, "session", self.session.as_ref());
+        push(query, "operation", self.operation.as_ref());
+        push(query, "provider", self.provider.as_ref());
+        push(query, "upstream", self.upstream.as_ref());
+        push(query, "model", self.model.as_ref());
+        push(query, "endpoint", self.endpoint.as_ref());
+        let source = self.usage_source.and_then(|source| source.to_possible_value());
+        push(query, "usage_source", source.as_ref().map(clap::builder::PossibleValue::get_name));
+        for (name, value) in &self.metadata {
+            push(query, &format!("metadata.{name}"), Some(value));
+        }
+    }
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,145 @@
+//! The command line: what can be typed, one file for each command. The only room that prints.
+//!
+//! Results go to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
+//! which is clap's own.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+pub mod check;
+pub mod filters;
+pub mod recent;
+pub mod serve;
+pub mod sheet;
+pub mod stats;
+
+/// A transparent reverse proxy for LLM APIs that meters, prices and records every call.
+#[derive(Debug, Parser)]
+#[command(name = "tokenmeter", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Serve(serve::ServeArgs),
+    Stats(stats::StatsArgs),
+    Recent(recent::RecentArgs),
+    Check(check::CheckArgs),
+}
+
+/// Where the configuration and the ledger are, for commands that read them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SourceArgs {
+    /// Configuration file [default: tokenmeter.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The ledger's database file [default: tokenmeter.db]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<String>,
+}
+
+impl SourceArgs {
+    pub fn flags(&self) -> Flags {
+        Flags { config: self.config.clone(), database: self.database.clone(), ..Flags::default() }
+    }
+}
+
+/// Parameters of the admin API, by its own names: a report asks the same question wherever the answer
+/// comes from, and one reader of parameters checks it.
+pub type Query = Vec<(String, String)>;
+
+/// Adds what was given.
+fn push(query: &mut Query, name: &str, value: Option<impl ToString>) {
+    if let Some(value) = value {
+        query.push((name.to_owned(), value.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace()).map(|cli| cli.command)
+    }
+
+    fn pairs(query: &Query) -> String {
+        let pairs: Vec<String> =
+            query.iter().map(|(name, text)| format!("{name}={text}")).collect();
+        pairs.join("&")
+    }
+
+    #[test]
+    fn the_definition_is_sound_and_every_command_is_explained() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments().filter(|arg| arg.get_id() != "help") {
+                assert!(arg.get_help().is_some(), "{} {}", command.get_name(), arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn serve_hands_its_flags_on_as_typed() {
+        let Command::Serve(args) =
+            parse("tokenmeter serve --config c.toml --listen 4100 --database d --pricing p")
+                .unwrap()
+        else {
+            panic!("not serve")
+        };
+        let flags = args.flags();
+        assert_eq!(flags.config, Some("c.toml".into()));
+        assert_eq!(flags.listen.as_deref(), Some("4100"));
+        assert_eq!(flags.database.as_deref(), Some("d"));
+        assert_eq!(flags.pricing.as_deref(), Some("p"));
+    }
+
+    #[test]
+    fn stats_asks_in_the_admin_api_s_words() {
+        let line = "tokenmeter stats --days 30 --by user,model --by metadata.team --user ann \
+                    --usage-source estimated --metadata subject=maths=1 --sort cost_usd --order desc \
+                    --limit 5 --tz Europe/Berlin";
+        let Command::Stats(args) = parse(line).unwrap() else { panic!("not stats") };
+        assert_eq!(
+            pairs(&args.query()),
+            "days=30&tz=Europe/Berlin&user=ann&usage_source=estimated&metadata.subject=maths=1&\
+             group_by=user,model,metadata.team&sort=cost_usd&order=desc&limit=5"
+        );
+        let Command::Stats(args) = parse("tokenmeter stats").unwrap() else { panic!("not stats") };
+        assert_eq!(pairs(&args.query()), "");
+    }
+
+    #[test]
+    fn recent_takes_the_same_filters() {
+        let Command::Recent(args) =
+            parse("tokenmeter recent --limit 3 --since 2026-11-01 --model gpt-4o").unwrap()
+        else {
+            panic!("not recent")
+        };
+        assert_eq!(pairs(&args.query()), "since=2026-11-01&model=gpt-4o&limit=3");
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_wrong_usage() {
+        let wrong = [
+            "tokenmeter",
+            "tokenmeter stats --days 7 --since 2026-11-01",
+            "tokenmeter stats --days 0",
+            "tokenmeter stats --format xml",
+            "tokenmeter recent --metadata subject",
+            "tokenmeter recent --limit 0",
+        ];
+        for line in wrong {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

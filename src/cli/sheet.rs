@@ -1,0 +1,154 @@
+//! Rows and columns on their way to stdout. Owns how a table and CSV look; knows nothing of what the
+//! figures mean. JSON is not made here: it is the admin API's answer as it is.
+
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
+use serde_json::Value;
+
+/// How a report is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// The admin API's answer
+    Json,
+    /// For spreadsheets
+    Csv,
+}
+
+/// One line under the header, and nothing else between a reader and the figures.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// A report's rows. Every row has as many cells as there are columns.
+#[derive(Clone, Debug, Default)]
+pub struct Sheet {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Sheet {
+    pub fn new(columns: impl IntoIterator<Item = impl Into<String>>) -> Sheet {
+        Sheet { columns: columns.into_iter().map(Into::into).collect(), rows: Vec::new() }
+    }
+
+    /// Takes the cells in the order of the columns; missing ones are unknown.
+    pub fn push(&mut self, cells: impl IntoIterator<Item = Value>) {
+        let mut row: Vec<Value> = cells.into_iter().collect();
+        row.resize(self.columns.len(), Value::Null);
+        self.rows.push(row);
+    }
+
+    /// As wide as the terminal, or as wide as it must be where there is none.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(STYLE);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(self.columns.clone());
+        for row in &self.rows {
+            table.add_row(row.iter().map(for_people).collect::<Vec<_>>());
+        }
+        for (index, column) in table.column_iter_mut().enumerate() {
+            if self.rows.iter().any(|row| row[index].is_number()) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.trim_fmt()
+    }
+
+    /// RFC 4180, with a header line; every digit as it is, and nothing for the unknown.
+    pub fn csv(&self) -> String {
+        let mut out = line(self.columns.iter().map(|name| quote(name)));
+        for row in &self.rows {
+            out.push_str(&line(row.iter().map(|cell| quote(&plain(cell)))));
+        }
+        out
+    }
+}
+
+fn line(cells: impl Iterator<Item = String>) -> String {
+    let mut line = cells.collect::<Vec<_>>().join(",");
+    line.push_str("\r\n");
+    line
+}
+
+fn quote(text: &str) -> String {
+    if text.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A cell as text, exact.
+fn plain(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whole numbers in groups of three, a dash for the unknown. What a provider or client wrote could
+/// steer the terminal, so control characters are replaced.
+fn for_people(cell: &Value) -> String {
+    match cell {
+        Value::Null => "-".to_owned(),
+        Value::Number(number) => grouped(&number.to_string()),
+        other => plain(other).replace(char::is_control, "\u{fffd}"),
+    }
+}
+
+/// `1234567` as `1,234,567`; a fraction stays as it is.
+fn grouped(number: &str) -> String {
+    let (whole, fraction) = number.split_at(number.find(['.', 'e', 'E']).unwrap_or(number.len()));
+    let (sign, digits) = whole.split_at(usize::from(whole.starts_with('-')));
+    let mut out = sign.to_owned();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out + fraction
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn sheet() -> Sheet {
+        let mut sheet = Sheet::new(["model", "tokens", "cost_usd"]);
+        let cost: Value = serde_json::from_str("0.000028500").unwrap();
+        sheet.push([json!("a, \"b\"\u{1b}[31m"), json!(1_234_567), cost]);
+        sheet.push([json!("c")]);
+        sheet
+    }
+
+    #[test]
+    fn csv_keeps_every_digit_and_quotes_what_it_must() {
+        assert_eq!(
+            sheet().csv(),
+            "model,tokens,cost_usd\r\n\"a, \"\"b\"\"\u{1b}[31m\",1234567,0.000028500\r\nc,,\r\n"
+        );
+    }
+
+    #[test]
+    fn a_table_is_for_people_and_cannot_steer_their_terminal() {
+        let table = sheet().table();
+        assert!(table.contains("1,234,567") && table.contains("0.000028500"), "{table}");
+        assert!(!table.contains('\u{1b}'));
+        assert!(table.lines().last().is_some_and(|line| !line.contains("1,234")));
+    }
+
+    #[test]
+    fn digits_are_grouped_from_the_right() {
+        let cases =
+            [("1", "1"), ("-123", "-123"), ("-1234.5678", "-1,234.5678"), ("1000000", "1,000,000")];
+        for (number, expected) in cases {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+}

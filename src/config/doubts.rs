@@ -1,0 +1,82 @@
+//! Odd but legal things that are worth a line in the log. Owns the warnings that need the whole
+//! configuration; refuses nothing.
+
+use super::keys;
+use super::known;
+use super::problem::Findings;
+use super::settings::{Config, Http2, Upstream};
+use super::typed::Typed;
+
+/// Shorter admin tokens can be guessed.
+const SHORTEST_TOKEN: usize = 16;
+
+pub(super) fn note(config: &Config, typed: &Typed, findings: &mut Findings) {
+    note_listen(config, typed, findings);
+    note_token(config, findings);
+    for upstream in config.upstreams.values() {
+        let section = typed.upstreams.get(&upstream.name);
+        let origin = section.and_then(|section| section.origin.as_ref());
+        for doubt in doubts_about(upstream, config) {
+            findings.warning(origin, format!("upstreams.{}: {doubt}", upstream.name));
+        }
+    }
+    if let Some(upstream) = config.upstreams.get(&config.default_upstream)
+        && let Some(doubt) = known::doubt_default(&upstream.name, &upstream.provider)
+    {
+        findings.warning(None, format!("default_upstream: {doubt}"));
+    }
+}
+
+fn note_listen(config: &Config, typed: &Typed, findings: &mut Findings) {
+    if config.listen.ip().is_loopback() {
+        return;
+    }
+    let origin = typed.global.get(keys::LISTEN.name).map(|setting| &setting.origin);
+    findings.warning(
+        origin,
+        format!(
+            "{} lets other machines in, and what they send is not encrypted; put TLS in front",
+            config.listen
+        ),
+    );
+}
+
+fn note_token(config: &Config, findings: &mut Findings) {
+    if let Some(token) = &config.admin_token
+        && token.expose().len() < SHORTEST_TOKEN
+    {
+        let message = format!(
+            "{} has fewer than {SHORTEST_TOKEN} characters and can be guessed",
+            keys::ADMIN_TOKEN.env_name()
+        );
+        findings.warning(None, message);
+    }
+}
+
+fn doubts_about(upstream: &Upstream, config: &Config) -> Vec<String> {
+    let url = &upstream.base_url;
+    let mut doubts: Vec<String> = known::doubt_name(&upstream.name).into_iter().collect();
+    // A base URL that ends as SDKs' base URLs do is the usual slip: clients send that part themselves.
+    if url.prefix == "/v1" || url.prefix.ends_with("/v1") {
+        doubts.push(format!(
+            "base_url ends in /v1, so that /{0}/v1/… goes to {url}/v1/…; leave /v1 out, or let clients \
+             use /{0} as their base URL",
+            upstream.name
+        ));
+    }
+    // Only where it was meant: a built-in local address that nobody uses may well be ours.
+    let meant = upstream.configured || upstream.name == config.default_upstream;
+    if meant && url.is_local() && url.port == config.listen.port() {
+        doubts.push(format!("{url} is where tokenmeter itself listens; calls would go in circles"));
+    }
+    if upstream.api_key.is_some() && !url.is_tls() && !url.is_local() {
+        doubts.push(format!("its key travels to {url} without encryption"));
+    }
+    if upstream.extra_roots.is_some() && upstream.configured && !url.is_tls() {
+        doubts.push("ca_file has no effect over http".to_owned());
+    }
+    if upstream.http2 == Http2::Never && !url.is_tls() {
+        doubts.push("http2 = \"never\" has no effect over http".to_owned());
+    }
+    doubts
+}

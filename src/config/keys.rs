@@ -1,0 +1,240 @@
+//! Every key of the configuration: its name, what kind of value it takes, its default and its meaning.
+//! The one truth from which the file reader, the environment, the checks and the commented example
+//! file are made. Knows nothing of where a value was typed.
+
+/// What may be written for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A string in the file.
+    Text,
+    /// A string in the file; relative paths start from the working directory.
+    Path,
+    /// A string with a unit: `"250ms"`, `"5s"`, `"10m"`.
+    Duration,
+    /// A whole number.
+    Count,
+    /// A whole number of bytes, or a string with a unit: `"64KiB"`.
+    Size,
+    /// `true` or `false`.
+    Switch,
+    /// A list of strings in the file, separated by commas in the environment.
+    List,
+    /// A section of names and strings; the file only.
+    Map,
+    /// The environment only, so that it ends up in no repository.
+    Secret,
+}
+
+impl Kind {
+    /// For a complaint: "expected …".
+    pub fn expects(self) -> &'static str {
+        match self {
+            Kind::Text | Kind::Path | Kind::Secret => "a string in quotes",
+            Kind::Duration => "a duration such as \"250ms\", \"5s\" or \"10m\"",
+            Kind::Count => "a whole number",
+            Kind::Size => "a number of bytes or a size such as \"64KiB\"",
+            Kind::Switch => "true or false",
+            Kind::List => "a list of strings such as [\"x-user\"]",
+            Kind::Map => "a section of names and strings",
+        }
+    }
+
+    /// Writes text of this kind as TOML does.
+    pub fn to_toml(self, text: &str) -> String {
+        match self {
+            Kind::Count | Kind::Switch => text.to_owned(),
+            Kind::List => {
+                let quoted: Vec<String> = list(text).map(|item| format!("\"{item}\"")).collect();
+                format!("[{}]", quoted.join(", "))
+            }
+            _ => format!("\"{text}\""),
+        }
+    }
+}
+
+/// The items of a list that was written in one string.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+/// What holds where nothing was typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// This, as it could have been typed.
+    Value(&'static str),
+    /// Nothing; `example` is what one could type.
+    Nothing { example: &'static str },
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Dotted, as in the file: `timeouts.connect`.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub fallback: Fallback,
+    /// What it means, for the commented file; lines are wrapped by hand.
+    pub about: &'static str,
+}
+
+/// What every environment variable of tokenmeter's begins with.
+pub const ENV_PREFIX: &str = "TOKENMETER_";
+
+/// Names the configuration file itself, so it is not a key of the file.
+pub const ENV_CONFIG: &str = "TOKENMETER_CONFIG";
+
+/// Variables that are read and stand for no key.
+pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG];
+
+/// Begins the variables that set a key of one upstream: `TOKENMETER_UPSTREAMS_AZURE_BASE_URL`.
+pub const ENV_UPSTREAMS: &str = "TOKENMETER_UPSTREAMS_";
+
+impl Key {
+    /// The part of an environment variable's name that stands for this key: `TIMEOUTS_CONNECT`.
+    pub fn env_suffix(&self) -> String {
+        self.name.replace('.', "_").to_uppercase()
+    }
+
+    /// The environment variable of a global key.
+    pub fn env_name(&self) -> String {
+        format!("{ENV_PREFIX}{}", self.env_suffix())
+    }
+
+    /// The section it stands in and its name there: `("timeouts", "connect")`, `("", "listen")`.
+    pub fn section_and_leaf(&self) -> (&'static str, &'static str) {
+        self.name.rsplit_once('.').unwrap_or(("", self.name))
+    }
+
+    /// The default as text, or what one could type.
+    pub fn sample(&self) -> &'static str {
+        match self.fallback {
+            Fallback::Value(text) | Fallback::Nothing { example: text } => text,
+        }
+    }
+}
+
+/// Declares keys as constants and, in the same order, as a list.
+macro_rules! keys {
+    ($(#[$doc:meta])* $list:ident: $($constant:ident = $name:literal, $kind:ident, $fallback:expr, $about:literal;)*) => {
+        $(pub(super) const $constant: Key =
+            Key { name: $name, kind: Kind::$kind, fallback: $fallback, about: $about };)*
+        $(#[$doc])*
+        pub const $list: &[Key] = &[$($constant),*];
+    };
+}
+
+const fn value(text: &'static str) -> Fallback {
+    Fallback::Value(text)
+}
+
+const fn nothing(example: &'static str) -> Fallback {
+    Fallback::Nothing { example }
+}
+
+keys! {
+    /// The keys that are not about one upstream. Keys of one section stand together.
+    GLOBAL:
+    LISTEN = "listen", Text, value("127.0.0.1:4100"),
+        "Where clients connect: an IP address and a port. \"0.0.0.0:4100\" lets other machines in; put\n\
+         TLS in front of it then, because keys pass through.";
+    DATABASE = "database", Path, value("tokenmeter.db"),
+        "The ledger: a SQLite file. The journal and the admin token are kept beside it.";
+    PRICING = "pricing", Path, nothing("pricing.toml"),
+        "The price table. Without it: the table built into the binary.";
+    DEFAULT_UPSTREAM = "default_upstream", Text, value("openai"),
+        "Where a path goes that begins with no upstream's name: /v1/chat/completions.";
+    JOURNAL_DAYS = "journal_days", Count, value("7"),
+        "How many days of journal are kept after they are wholly in the database.";
+    SHUTDOWN_GRACE = "shutdown_grace", Duration, value("30s"),
+        "How long calls in flight may go on after SIGTERM or SIGINT. \"0s\" waits for none.";
+    WORKERS = "workers", Count, nothing("4"),
+        "Threads that serve calls. Without it: one for each core.";
+    LOG = "log", Text, value("info"),
+        "What is logged to stderr: error, warn, info, debug, trace, or a filter for each part such as\n\
+         \"warn,tokenmeter::ledger=debug\".";
+    CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
+        "PEM certificates to trust besides the usual ones, for https upstreams.";
+    ADMIN_TOKEN = "admin_token", Secret, nothing("…"),
+        "The token of the admin API and dashboard. Without it one is made at the first start and kept,\n\
+         mode 0600, in tokenmeter.token beside the database.";
+    METRICS_PUBLIC = "metrics_public", Switch, value("false"),
+        "Whether GET /metrics answers without the admin token.";
+    TAG_USER = "tags.user", List, value("x-user"),
+        "Headers that say on whose behalf a call is made.";
+    TAG_SESSION = "tags.session", List, value("x-session"),
+        "Headers that say which session, job or conversation a call belongs to.";
+    TAG_OPERATION = "tags.operation", List, value("x-operation"),
+        "Headers that say what a call is for: rag_answer, embedding, …";
+    CONNECT = "timeouts.connect", Duration, value("5s"),
+        "Reaching an upstream: its name, TCP and TLS.";
+    RESPONSE_HEAD = "timeouts.response_head", Duration, value("600s"),
+        "From the end of the request to the first line of the answer. A model that does not stream\n\
+         thinks first and answers then, so this is as long as the official SDKs wait.";
+    IDLE = "timeouts.idle", Duration, value("600s"),
+        "Silence in the middle of a body, up or down. How long a whole body takes is not limited.";
+    POOL_IDLE = "timeouts.pool_idle", Duration, value("60s"),
+        "How long an unused connection to an upstream is kept for the next call.";
+    REQUEST_HEAD = "timeouts.request_head", Duration, value("15s"),
+        "How long a client may take to send a request's head.";
+    KEEP_ALIVE = "timeouts.keep_alive", Duration, value("75s"),
+        "How long a client may keep a connection open without a call.";
+    CONNECTIONS = "limits.connections", Count, value("10000"),
+        "Client connections at a time; the next one waits.";
+    LIMIT_HEAD = "limits.request_head", Size, value("64KiB"),
+        "The head of a request, 8KiB at least; a larger one is answered 431.";
+    LIMIT_HEADERS = "limits.request_headers", Count, value("100"),
+        "Headers of a request; more are answered 431.";
+    LIMIT_BODY = "limits.request_body", Size, nothing("64MiB"),
+        "The body of a request; a larger one is answered 413. Without it: no limit, because bodies are\n\
+         passed on as they come and take no memory.";
+}
+
+keys! {
+    /// The keys of one upstream, under `[upstreams.NAME]`.
+    UPSTREAM:
+    BASE_URL = "base_url", Text, nothing("https://RESOURCE.openai.azure.com"),
+        "What the rest of the path is appended to. Known names have one built in.";
+    PROVIDER = "provider", Text, nothing("azure"),
+        "Whose price list applies. Without it: the upstream's name.";
+    API_KEY_ENV = "api_key_env", Text, nothing("AZURE_OPENAI_API_KEY"),
+        "The environment variable that holds the provider's key. With it tokenmeter puts that key in,\n\
+         and clients use keys of tokenmeter's own. Without it the client's own key passes through.";
+    HTTP2 = "http2", Text, nothing("auto"),
+        "\"auto\": as https negotiates, HTTP/1.1 over http. \"never\". \"always\": over http without asking.";
+    UPSTREAM_CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
+        "Instead of the global one.";
+    UPSTREAM_CONNECT = "timeouts.connect", Duration, nothing("5s"), "Instead of the global one.";
+    UPSTREAM_RESPONSE_HEAD = "timeouts.response_head", Duration, nothing("600s"),
+        "Instead of the global one.";
+    UPSTREAM_IDLE = "timeouts.idle", Duration, nothing("600s"), "Instead of the global one.";
+    UPSTREAM_POOL_IDLE = "timeouts.pool_idle", Duration, nothing("60s"),
+        "Instead of the global one.";
+    DEPLOYMENTS = "deployments", Map, nothing("prod-chat = \"gpt-4o\""),
+        "Deployment name -> model, where the answer does not tell the model.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_and_variables_are_unique() {
+        for list in [GLOBAL, UPSTREAM] {
+            let names: BTreeSet<_> = list.iter().map(|key| key.name).collect();
+            let suffixes: BTreeSet<_> = list.iter().map(Key::env_suffix).collect();
+            assert_eq!(names.len(), list.len());
+            assert_eq!(suffixes.len(), list.len());
+        }
+        let taken = [ENV_UPSTREAMS, "TOKENMETER_SERVICE_", "TOKENMETER_PORT"];
+        let names = || GLOBAL.iter().map(Key::env_name);
+        assert!(!taken.iter().any(|taken| names().any(|name| name.starts_with(taken))));
+    }
+
+    #[test]
+    fn lists_are_written_as_toml_lists() {
+        assert_eq!(Kind::List.to_toml("x-user, x-team"), "[\"x-user\", \"x-team\"]");
+        assert_eq!(Kind::Count.to_toml("7"), "7");
+        assert_eq!(Kind::Duration.to_toml("5s"), "\"5s\"");
+    }
+}

@@ -1,0 +1,124 @@
+//! The checked configuration as plain data. Owns its shape; knows nothing of files, variables or how it
+//! was typed.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use rustls::pki_types::CertificateDer;
+
+use super::base_url::BaseUrl;
+use crate::secret::Secret;
+
+/// Everything that was configured, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub database: PathBuf,
+    /// `None`: the table built into the binary.
+    pub pricing: Option<PathBuf>,
+    /// The name of one of `upstreams`.
+    pub default_upstream: String,
+    /// All upstreams that can be reached, configured and built-in, by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    pub tags: TagHeaders,
+    pub client_timeouts: ClientTimeouts,
+    pub limits: Limits,
+    pub journal_days: u32,
+    pub shutdown_grace: Duration,
+    /// `None`: one for each core.
+    pub workers: Option<NonZeroUsize>,
+    /// A filter in the form of `tracing_subscriber::EnvFilter`, checked.
+    pub log: String,
+    pub admin_token: Option<Secret>,
+    pub metrics_public: bool,
+    /// The file that was read, if any.
+    pub source: Option<PathBuf>,
+    /// Odd but legal things, for the log.
+    pub warnings: Vec<String>,
+}
+
+/// A provider endpoint that calls go to.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub name: String,
+    /// Whose price list applies.
+    pub provider: String,
+    pub base_url: BaseUrl,
+    /// The provider's key, where tokenmeter puts it in; visible ASCII, fit for a header.
+    pub api_key: Option<Secret>,
+    /// Deployment name to model.
+    pub deployments: BTreeMap<String, String>,
+    pub http2: Http2,
+    pub extra_roots: Option<Arc<ExtraRoots>>,
+    pub timeouts: UpstreamTimeouts,
+    /// Whether anything was said about it, as opposed to a built-in one left as it is.
+    pub configured: bool,
+}
+
+/// Whether HTTP/2 is spoken to an upstream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http2 {
+    /// As ALPN negotiates over https; HTTP/1.1 over http.
+    #[default]
+    Auto,
+    Never,
+    /// Offered alone over https; with prior knowledge over http.
+    Always,
+}
+
+/// Certificates to trust besides the usual ones; at least one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ExtraRoots {
+    pub file: PathBuf,
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl std::fmt::Debug for ExtraRoots {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ExtraRoots({}: {})", self.file.display(), self.certificates.len())
+    }
+}
+
+/// How long an upstream may take. All more than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// Name, TCP and TLS.
+    pub connect: Duration,
+    /// From the end of the request to the answer's head.
+    pub response_head: Duration,
+    /// Silence in the middle of a body, up or down.
+    pub idle: Duration,
+    /// How long an unused connection is kept.
+    pub pool_idle: Duration,
+}
+
+/// How long a client may take. All more than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    pub request_head: Duration,
+    pub keep_alive: Duration,
+}
+
+/// What a client may ask for at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub connections: usize,
+    /// Bytes; at least 8192, hyper's own least.
+    pub request_head: usize,
+    pub request_headers: usize,
+    /// Bytes; `None`: no limit.
+    pub request_body: Option<u64>,
+}
+
+/// Which headers carry which tag; the first one present wins. No header stands twice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagHeaders {
+    pub user: Vec<HeaderName>,
+    pub session: Vec<HeaderName>,
+    pub operation: Vec<HeaderName>,
+}
