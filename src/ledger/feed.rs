@@ -7,16 +7,16 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{Span, tz::TimeZone};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::journal::{self, Journal, Line};
-use super::tail::{OpenLine, Stretch, Tail, same_file};
-use super::{row, schema};
+use super::tail::{self, Stretch, Tail, same_file};
+use super::{schema, store};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
 
@@ -78,8 +78,9 @@ impl Feed {
         settle: bool,
     ) -> Result<Feed, FeedError> {
         let identity = fs::metadata(&database).map_err(FeedError::Journal)?;
+        let stored = store::open_calls(&connection)?;
         let mut feed = Feed {
-            stored_open: stored_open(&connection)?,
+            stored_open: stored.iter().filter_map(|(id, _)| id.parse().ok()).collect(),
             connection,
             database,
             identity,
@@ -94,7 +95,8 @@ impl Feed {
             expired: None,
             unreadable: 0,
         };
-        feed.find_files()?;
+        let progress = store::progress(&feed.connection)?;
+        feed.find_files(&progress)?;
         if settle {
             let ends = feed.tails.iter().map(|tail| Ok((tail.path.clone(), tail.len()?)));
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
@@ -179,10 +181,10 @@ impl Feed {
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
             let stored_open = &self.stored_open;
-            insert_closes(&transaction, &stretch.closes, stored_open)?;
-            insert_opens(&transaction, &aged)?;
+            store::insert_closes(&transaction, &stretch.closes, stored_open)?;
+            store::insert_opens(&transaction, &aged)?;
             let open = &self.open;
-            store_progress(&transaction, &self.tails, |id| open.contains_key(id))?;
+            store::store_progress(&transaction, &self.tails, |id| open.contains_key(id))?;
             transaction.commit()
         });
         if let Err(error) = committed {
@@ -214,24 +216,22 @@ impl Feed {
 
     /// Closes what a former process left open, in the journal, so that the journal stays the truth.
     fn settle(&mut self) -> Result<(), FeedError> {
-        let mut left = Vec::new();
-        for line in self.open.values() {
-            let record = serde_json::from_str::<OpenLine>(line).map(|line| line.open);
-            left.extend(record.inspect_err(|error| tracing::error!(%error, "an opening is lost")));
-        }
-        let mut statement = self.connection.prepare("SELECT record FROM open_calls")?;
-        let texts = statement.query_map([], |row| row.get::<_, String>(0))?;
-        for text in texts {
-            let record = serde_json::from_str::<Record>(&text?);
-            left.extend(record.inspect_err(|error| tracing::error!(%error, "an opening is lost")));
-        }
+        let stored = store::open_calls(&self.connection)?;
+        let stored = stored.iter().map(|(_, record)| serde_json::from_str(record));
+        let read = self.open.values().filter_map(|line| tail::opening(line));
+        let read = read.map(|record| serde_json::from_str::<Record>(record.get()));
+        let mut left: Vec<Record> = read
+            .chain(stored)
+            .filter_map(|record| {
+                record.inspect_err(|error| tracing::error!(%error, "an opening is lost")).ok()
+            })
+            .collect();
         left.sort_by_key(|record| record.id);
         left.dedup_by_key(|record| record.id);
         let mut interrupted = 0;
-        let mut known = self.connection.prepare("SELECT 1 FROM token_usage WHERE id = ?")?;
         for mut record in left {
             // A row without its close line in sight: the journal was tampered with, the row stands.
-            if known.exists([record.id.to_string()])? {
+            if store::has_row(&self.connection, &record.id)? {
                 continue;
             }
             record.outcome = Outcome::Interrupted;
@@ -242,7 +242,6 @@ impl Feed {
         if interrupted > 0 {
             tracing::warn!(calls = interrupted, "calls had been cut off by the last stop");
         }
-        drop((statement, known));
         self.leftovers = None;
         Ok(())
     }
@@ -257,7 +256,7 @@ impl Feed {
             return Err(FeedError::Replaced);
         }
         self.drop_removed()?;
-        self.find_files()?;
+        self.find_files(&HashMap::new())?;
         (self.files_seen, self.looked_around) = (files, Instant::now());
         Ok(())
     }
@@ -271,35 +270,24 @@ impl Feed {
         tracing::warn!("a journal file was removed while in use; starting another");
         self.journal.reopen();
         self.read_all()?;
-        let mut forget = self.connection.prepare("DELETE FROM journal_progress WHERE file = ?")?;
-        for tail in self.tails.extract_if(.., |tail| !tail.is_current()) {
-            forget.execute([name(&tail.path)])?;
-        }
+        self.tails.retain(Tail::is_current);
         Ok(())
     }
 
-    fn find_files(&mut self) -> Result<(), FeedError> {
+    /// Takes up files not known yet. Only those that were there at the start have been read before;
+    /// a name that appears later is another file, whatever the database says of a former one.
+    fn find_files(&mut self, progress: &HashMap<String, u64>) -> Result<(), FeedError> {
         let days = match journal::days(self.journal.directory()) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             days => days?,
         };
         for (day, path) in days {
-            if self.tails.iter().any(|tail| tail.path == path) {
-                continue;
+            if self.tails.iter().all(|tail| tail.path != path) {
+                self.tails.push(Tail::open(day, &path, progress)?);
             }
-            // A removed file that stood under this name has been read to its end; this is another.
-            let stored = self.progress(&path)?;
-            self.tails.push(Tail::open(day, &path, stored)?);
         }
         self.tails.sort_by_key(|tail| tail.day);
         Ok(())
-    }
-
-    fn progress(&self, path: &Path) -> Result<u64, FeedError> {
-        let sql = "SELECT offset FROM journal_progress WHERE file = ?";
-        let offset: Option<i64> =
-            self.connection.query_row(sql, [name(path)], |row| row.get(0)).optional()?;
-        Ok(offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or_default())
     }
 
     /// Deletes days that are wholly in the database, and old enough. A mere commit is not enough: a
@@ -315,33 +303,24 @@ impl Feed {
         let is_due = |tail: &Tail| {
             tail.day < oldest && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
         };
-        if !self.tails.iter().any(is_due) || !self.checkpoint()? {
+        if !self.tails.iter().any(is_due) || !store::checkpoint(&self.connection)? {
             return Ok(());
         }
-        for tail in self.tails.extract_if(.., |tail| is_due(tail)) {
-            // The file first: progress without a file is forgotten at the next removal, a file
-            // without progress is merely read again.
-            match fs::remove_file(&tail.path) {
-                Ok(()) => tracing::info!(file = %tail.path.display(), "journal day deleted"),
-                Err(error) => {
-                    tracing::warn!(file = %tail.path.display(), %error, "cannot delete");
-                    continue;
-                }
-            }
-            let sql = "DELETE FROM journal_progress WHERE file = ?";
-            self.connection.execute(sql, [name(&tail.path)])?;
+        // The file first: a file without progress would merely be read again, while progress without
+        // a file could be taken for that of another.
+        let deleted = self.tails.extract_if(.., |tail| {
+            is_due(tail)
+                && fs::remove_file(&tail.path)
+                    .inspect_err(
+                        |error| tracing::warn!(file = tail.name(), %error, "cannot delete"),
+                    )
+                    .is_ok()
+        });
+        for tail in deleted {
+            tracing::info!(file = tail.name(), "journal day deleted");
+            store::forget_progress(&self.connection, &tail.name())?;
         }
         Ok(())
-    }
-
-    /// Whether all of the write-ahead log is in the database file now.
-    fn checkpoint(&self) -> Result<bool, FeedError> {
-        let sql = "PRAGMA wal_checkpoint(PASSIVE)";
-        let done = self.connection.query_row(sql, [], |row| {
-            let (busy, log, moved): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(busy == 0 && log == moved)
-        });
-        Ok(done?)
     }
 }
 
@@ -357,66 +336,6 @@ fn aged(tails: &[Tail], open: &mut HashMap<CallId, Box<str>>) -> Vec<(CallId, Bo
         }
     }
     aged
-}
-
-fn insert_closes(
-    transaction: &Transaction<'_>,
-    closes: &[Record],
-    stored_open: &HashSet<CallId>,
-) -> rusqlite::Result<()> {
-    let mut insert = transaction.prepare_cached(&row::insert_sql())?;
-    let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    for record in closes {
-        row::bind(&mut insert, record)?;
-        insert.raw_execute()?;
-        if stored_open.contains(&record.id) {
-            delete.execute([record.id.to_string()])?;
-        }
-    }
-    Ok(())
-}
-
-fn insert_opens(
-    transaction: &Transaction<'_>,
-    opens: &[(CallId, Box<str>)],
-) -> rusqlite::Result<()> {
-    let mut insert = transaction.prepare_cached(
-        "INSERT INTO open_calls (id, record) SELECT ?1, json_extract(?2, '$.open')
-         WHERE NOT EXISTS (SELECT 1 FROM token_usage WHERE id = ?1) ON CONFLICT DO NOTHING",
-    )?;
-    for (id, line) in opens {
-        insert.execute(params![id.to_string(), line])?;
-    }
-    Ok(())
-}
-
-fn store_progress(
-    transaction: &Transaction<'_>,
-    tails: &[Tail],
-    is_open: impl Fn(&CallId) -> bool,
-) -> rusqlite::Result<()> {
-    let mut store = transaction.prepare_cached(
-        "INSERT INTO journal_progress (file, offset) VALUES (?1, ?2)
-         ON CONFLICT (file) DO UPDATE SET offset = excluded.offset",
-    )?;
-    for tail in tails {
-        let safe = tail.safe(&is_open);
-        if safe != tail.stored {
-            store.execute(params![name(&tail.path), i64::try_from(safe).unwrap_or(i64::MAX)])?;
-        }
-    }
-    Ok(())
-}
-
-fn stored_open(connection: &Connection) -> Result<HashSet<CallId>, FeedError> {
-    let mut statement = connection.prepare("SELECT id FROM open_calls")?;
-    let ids = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let ids: Vec<String> = ids.collect::<rusqlite::Result<_>>()?;
-    Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 impl std::fmt::Display for FeedError {

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `journal` | the writing end of the journal, and the queue for when it cannot be written |
 //! | `tail` | the reading end |
-//! | `feed` | from the journal into the database, each call once |
+//! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `schema`, `row` | the tables; a record as a row |
 //! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
@@ -20,6 +20,7 @@ mod query;
 mod row;
 mod schema;
 mod sort;
+mod store;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -194,12 +194,14 @@ impl Reader {
         if let Some(cursor) = cursor {
             conditions.after(cursor);
         }
+        // One more than asked for tells whether there is a next page.
+        let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let sql = format!(
-            "SELECT {} FROM token_usage {} ORDER BY created_at DESC, token_usage.rowid DESC LIMIT {}",
+            "SELECT {} FROM token_usage {} ORDER BY created_at DESC, token_usage.rowid DESC LIMIT ?",
             row::COLUMNS.join(", "),
             conditions.sql(),
-            limit.saturating_add(1).min(i64::MAX.unsigned_abs().try_into().unwrap_or(usize::MAX)),
         );
+        conditions.values.push(one_more.into());
         let mut records = self.ask(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_map(params_from_iter(&conditions.values), row::read)?;

@@ -3,7 +3,7 @@
 //!
 //! Invariant: only what ends with a newline is read, each byte once.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use jiff::civil::Date;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::record::{CallId, Record};
 
@@ -19,6 +20,9 @@ const CHUNK_BYTES: u64 = 1 << 20;
 
 /// No line of ours is longer; what is, is skipped like any other rubbish.
 const LINE_BYTES: u64 = 16 << 20;
+
+/// Stands for progress that the database has not been told, or told of another file.
+const NOT_STORED: u64 = u64::MAX;
 
 /// What a stretch of a journal file says.
 #[derive(Debug, Default)]
@@ -35,13 +39,6 @@ pub(super) struct Opening {
     pub(super) id: CallId,
     pub(super) at: u64,
     pub(super) line: Box<str>,
-}
-
-/// An `{"open": …}` line's record in full. [`Stretch`] does without: most openings are forgotten
-/// when the close arrives, and reading an id is cheaper than reading a record.
-#[derive(Deserialize)]
-pub(super) struct OpenLine {
-    pub(super) open: Record,
 }
 
 /// One file of the journal.
@@ -70,17 +67,42 @@ struct Head {
     id: CallId,
 }
 
+/// The record of an `{"open": …}` line. Only asked for when a call is open for long: most openings
+/// are forgotten when the close arrives, and reading an id is cheaper than reading a record.
+pub(super) fn opening(line: &str) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct OpenLine<'a> {
+        #[serde(borrow)]
+        open: &'a RawValue,
+    }
+    serde_json::from_str::<OpenLine<'_>>(line).ok().map(|line| line.open)
+}
+
 impl Tail {
-    /// Opens a file that has been read up to `stored`. If that cannot be (the file is shorter, or no
-    /// line ends there, so it is another file than the one that was read), reading starts over:
-    /// rows that are there already are not added twice.
-    pub(super) fn open(day: Date, path: &Path, stored: u64) -> io::Result<Tail> {
-        let mut file = File::open(path)?;
-        let read = if ends_a_line(&mut file, stored)? { stored } else { 0 };
-        if read != stored {
-            tracing::warn!(file = %path.display(), "another journal than before; reading it anew");
+    /// Opens a file that has been read as far as `progress` says of its name. If that cannot be (the
+    /// file is shorter, or no line ends there, so it is another file than the one that was read),
+    /// reading starts over: rows that are there already are not added twice.
+    pub(super) fn open(
+        day: Date,
+        path: &Path,
+        progress: &HashMap<String, u64>,
+    ) -> io::Result<Tail> {
+        let (path, file) = (path.to_owned(), File::open(path)?);
+        let (read, stored, opens) = (0, NOT_STORED, VecDeque::new());
+        let mut tail = Tail { day, path, file, read, stored, opens };
+        if let Some(stored) = progress.get(&tail.name()) {
+            if ends_a_line(&mut tail.file, *stored)? {
+                (tail.read, tail.stored) = (*stored, *stored);
+            } else {
+                tracing::warn!(file = tail.name(), "another journal than before; reading it anew");
+            }
         }
-        Ok(Tail { day, path: path.to_owned(), file, read, stored, opens: VecDeque::new() })
+        Ok(tail)
+    }
+
+    /// The name of the file, by which the database knows it.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     pub(super) fn len(&self) -> io::Result<u64> {
@@ -194,7 +216,9 @@ mod tests {
     fn tail(text: &str, stored: u64) -> (tempfile::NamedTempFile, Tail) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let tail = Tail::open(Date::constant(2026, 11, 21), file.path(), stored).unwrap();
+        let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
+        let progress = HashMap::from([(name, stored)]);
+        let tail = Tail::open(Date::constant(2026, 11, 21), file.path(), &progress).unwrap();
         (file, tail)
     }
 

@@ -628,13 +628,14 @@ fn ledger_rate() {
     record.price_id = Some("openai/gpt-4o".to_owned());
     record.upstream_request_id = Some("req_0123456789abcdef0123456789abcdef".to_owned());
     record.usage_json = serde_json::from_str(r#"{"prompt_tokens":1200,"completion_tokens":300,"total_tokens":1500,"prompt_tokens_details":{"cached_tokens":0,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0}}"#).unwrap();
-    let cpu = || {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let fields: Vec<u64> =
-            stat.rsplit(')').next().unwrap().split(' ').filter_map(|f| f.parse().ok()).collect();
-        (fields[10] + fields[11]) * 10_000 // microseconds, at 100 ticks a second
+    let cpu = |of: &str| {
+        let stat = fs::read_to_string(format!("/proc/{of}/stat")).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<_> = fields.split(' ').collect();
+        let ticks = |field: usize| fields[field].parse::<i64>().unwrap();
+        (ticks(11) + ticks(12)) * 10_000 // microseconds, at 100 ticks a second
     };
-    let (wall, start) = (Instant::now(), cpu());
+    let (wall, caller, all) = (Instant::now(), cpu("thread-self"), cpu("self"));
     for _ in 0..CALLS {
         (record.id, record.created_at) = (CallId::new(), Timestamp::now());
         ledger.opened(&record);
