@@ -1,0 +1,369 @@
+//! From the journal into the database. Owns the write connection, how far each file has been read,
+//! and the calls that have opened and not yet closed; knows nothing of threads and pauses.
+//!
+//! Invariant: what the database says has been read is in it, in the same transaction. So reading may
+//! stop anywhere, start over anywhere, and still give every call one row.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{Span, tz::TimeZone};
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::journal::{self, Journal, Line};
+use super::tail::{self, Stretch, Tail, same_file};
+use super::{schema, store};
+use crate::record::{CallId, Outcome, Record};
+use crate::units::Timestamp;
+
+/// A call that is open for longer has its opening stored in the database. Most calls are over by
+/// then and never cost more than their one row; until then a restart reads on from the opening.
+const OPEN_IN_MEMORY: Duration = Duration::from_secs(10);
+
+/// The same for when there are very many.
+const OPEN_IN_MEMORY_AT_MOST: usize = 100_000;
+
+/// How often the directory and the database file are looked at for changes by others.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How often old days are looked for.
+const EXPIRE: Duration = Duration::from_mins(10);
+
+/// What the ledger says of a call that a stop or a crash cut off.
+const INTERRUPTED: &str = "tokenmeter stopped before the call ended";
+
+/// Why nothing more arrives in the database for now.
+#[derive(Debug)]
+pub(super) enum FeedError {
+    Database(rusqlite::Error),
+    Journal(io::Error),
+    /// The database file was removed or replaced while it was in use.
+    Replaced,
+}
+
+pub(super) struct Feed {
+    connection: Connection,
+    database: PathBuf,
+    /// The database file as it was opened.
+    identity: fs::Metadata,
+    journal: Arc<Journal>,
+    journal_days: u32,
+    tails: Vec<Tail>,
+    /// What was read and is not in the database yet. It stays here until it is.
+    pending: Option<Stretch>,
+    /// Calls that have opened: the opening line of each.
+    open: HashMap<CallId, Box<str>>,
+    /// Calls whose opening is in the table `open_calls`.
+    stored_open: HashSet<CallId>,
+    /// While what a former process left is being read: where each file ended when this one began.
+    leftovers: Option<HashMap<PathBuf, u64>>,
+    files_seen: u64,
+    looked_around: Instant,
+    expired: Option<Instant>,
+    unreadable: u64,
+}
+
+impl Feed {
+    /// Takes up reading where the database says it stopped. With `settle`, whatever the journal
+    /// holds now was left by a former process, and calls still open at its end were cut off.
+    pub(super) fn new(
+        connection: Connection,
+        database: PathBuf,
+        journal: Arc<Journal>,
+        journal_days: u32,
+        settle: bool,
+    ) -> Result<Feed, FeedError> {
+        let identity = fs::metadata(&database).map_err(FeedError::Journal)?;
+        let stored = store::open_calls(&connection)?;
+        let mut feed = Feed {
+            stored_open: stored.iter().filter_map(|(id, _)| id.parse().ok()).collect(),
+            connection,
+            database,
+            identity,
+            journal_days,
+            tails: Vec::new(),
+            pending: None,
+            open: HashMap::new(),
+            leftovers: None,
+            files_seen: journal.files(),
+            journal,
+            looked_around: Instant::now(),
+            expired: None,
+            unreadable: 0,
+        };
+        let progress = store::progress(&feed.connection)?;
+        feed.find_files(&progress)?;
+        if settle {
+            let ends = feed.tails.iter().map(|tail| Ok((tail.path.clone(), tail.len()?)));
+            feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
+        }
+        Ok(feed)
+    }
+
+    /// Moves all that the journal holds by now into the database.
+    pub(super) fn pass(&mut self) -> Result<(), FeedError> {
+        self.journal.retry();
+        self.commit_pending()?;
+        if self.leftovers.is_some() {
+            self.read_all()?;
+            self.settle()?;
+        }
+        self.look_around()?;
+        self.read_all()?;
+        if self.has_aged() {
+            self.pending = Some(Stretch::default());
+            self.commit_pending()?;
+        }
+        self.expire()
+    }
+
+    /// Bytes of the journal that are not in the database yet.
+    pub(super) fn lag(&self) -> u64 {
+        let behind = |tail: &Tail| tail.len().unwrap_or_default().saturating_sub(tail.read);
+        self.tails.iter().map(behind).sum()
+    }
+
+    /// Lines that said nothing, since the start.
+    pub(super) fn unreadable(&self) -> u64 {
+        self.unreadable
+    }
+
+    /// Everything into the database file itself. For the end.
+    pub(super) fn close(self) {
+        let done = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = done.and_then(|()| self.connection.close().map_err(|(_, e)| e)) {
+            tracing::warn!(%error, "closing the database");
+        }
+    }
+
+    fn read_all(&mut self) -> Result<(), FeedError> {
+        for at in 0..self.tails.len() {
+            let end = match &self.leftovers {
+                Some(ends) => ends.get(&self.tails[at].path).copied().unwrap_or_default(),
+                // What arrives while this runs is for the next pass, or it might never end.
+                None => self.tails[at].len()?,
+            };
+            while let Some(stretch) = self.tails[at].next(end)? {
+                self.take(at, stretch);
+                self.commit_pending()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, at: usize, mut stretch: Stretch) {
+        let now = Instant::now();
+        for opening in stretch.opens.drain(..) {
+            self.tails[at].opens.push_back((opening.at, opening.id, now));
+            self.open.insert(opening.id, opening.line);
+        }
+        for record in &stretch.closes {
+            self.open.remove(&record.id);
+        }
+        if stretch.unreadable > 0 {
+            self.unreadable += stretch.unreadable;
+            let file = self.tails[at].path.display();
+            tracing::warn!(%file, lines = stretch.unreadable, "skipped unreadable journal lines");
+        }
+        // Openings alone need no transaction: the journal keeps them as well as the database would.
+        if !stretch.closes.is_empty() {
+            self.pending = Some(stretch);
+        }
+    }
+
+    fn commit_pending(&mut self) -> Result<(), FeedError> {
+        let Some(stretch) = &self.pending else { return Ok(()) };
+        let aged = aged(&self.tails, &mut self.open);
+        let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let committed = committed.and_then(|transaction| {
+            let stored_open = &self.stored_open;
+            store::insert_closes(&transaction, &stretch.closes, stored_open)?;
+            store::insert_opens(&transaction, &aged)?;
+            let open = &self.open;
+            store::store_progress(&transaction, &self.tails, |id| open.contains_key(id))?;
+            transaction.commit()
+        });
+        if let Err(error) = committed {
+            // Back to memory with what could not be stored.
+            self.open.extend(aged);
+            return Err(error.into());
+        }
+        for record in &stretch.closes {
+            self.stored_open.remove(&record.id);
+        }
+        self.stored_open.extend(aged.into_iter().map(|(id, _)| id));
+        self.pending = None;
+        let open = &self.open;
+        for tail in &mut self.tails {
+            tail.forget(|id| open.contains_key(id));
+            tail.stored = tail.safe(|id| open.contains_key(id));
+        }
+        Ok(())
+    }
+
+    fn has_aged(&self) -> bool {
+        let old = |tail: &Tail| {
+            let mut opens = tail.opens.iter();
+            let first = opens.find(|(_, id, _)| self.open.contains_key(id));
+            first.is_some_and(|(.., since)| since.elapsed() > OPEN_IN_MEMORY)
+        };
+        self.open.len() > OPEN_IN_MEMORY_AT_MOST || self.tails.iter().any(old)
+    }
+
+    /// Closes what a former process left open, in the journal, so that the journal stays the truth.
+    fn settle(&mut self) -> Result<(), FeedError> {
+        let stored = store::open_calls(&self.connection)?;
+        let stored = stored.iter().map(|(_, record)| serde_json::from_str(record));
+        let read = self.open.values().filter_map(|line| tail::opening(line));
+        let read = read.map(|record| serde_json::from_str::<Record>(record.get()));
+        let mut left: Vec<Record> = read
+            .chain(stored)
+            .filter_map(|record| {
+                record.inspect_err(|error| tracing::error!(%error, "an opening is lost")).ok()
+            })
+            .collect();
+        left.sort_by_key(|record| record.id);
+        left.dedup_by_key(|record| record.id);
+        let mut interrupted = 0;
+        for mut record in left {
+            // A row without its close line in sight: the journal was tampered with, the row stands.
+            if store::has_row(&self.connection, &record.id)? {
+                continue;
+            }
+            record.outcome = Outcome::Interrupted;
+            record.error.get_or_insert_with(|| INTERRUPTED.to_owned());
+            self.journal.append(&Line::Close(&record));
+            interrupted += 1;
+        }
+        if interrupted > 0 {
+            tracing::warn!(calls = interrupted, "calls had been cut off by the last stop");
+        }
+        self.leftovers = None;
+        Ok(())
+    }
+
+    fn look_around(&mut self) -> Result<(), FeedError> {
+        let files = self.journal.files();
+        if files == self.files_seen && self.looked_around.elapsed() < LOOK_AROUND {
+            return Ok(());
+        }
+        let named = fs::metadata(&self.database);
+        if !named.is_ok_and(|named| same_file(&named, &self.identity)) {
+            return Err(FeedError::Replaced);
+        }
+        self.drop_removed()?;
+        self.find_files(&HashMap::new())?;
+        (self.files_seen, self.looked_around) = (files, Instant::now());
+        Ok(())
+    }
+
+    /// Finishes files that were removed while in use. What is written to such a file would be gone
+    /// with the process, so the journal starts another.
+    fn drop_removed(&mut self) -> Result<(), FeedError> {
+        if self.tails.iter().all(Tail::is_current) {
+            return Ok(());
+        }
+        tracing::warn!("a journal file was removed while in use; starting another");
+        self.journal.reopen();
+        self.read_all()?;
+        self.tails.retain(Tail::is_current);
+        Ok(())
+    }
+
+    /// Takes up files not known yet. Only those that were there at the start have been read before;
+    /// a name that appears later is another file, whatever the database says of a former one.
+    fn find_files(&mut self, progress: &HashMap<String, u64>) -> Result<(), FeedError> {
+        let days = match journal::days(self.journal.directory()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            days => days?,
+        };
+        for (day, path) in days {
+            if self.tails.iter().all(|tail| tail.path != path) {
+                self.tails.push(Tail::open(day, &path, progress)?);
+            }
+        }
+        self.tails.sort_by_key(|tail| tail.day);
+        Ok(())
+    }
+
+    /// Deletes days that are wholly in the database, and old enough. A mere commit is not enough: a
+    /// power cut may take the last ones, so the rows must have reached the database file itself.
+    fn expire(&mut self) -> Result<(), FeedError> {
+        if self.expired.is_some_and(|last| last.elapsed() < EXPIRE) || self.pending.is_some() {
+            return Ok(());
+        }
+        self.expired = Some(Instant::now());
+        let today = Timestamp::now().calendar().to_zoned(TimeZone::UTC).date();
+        let keep = Span::new().try_days(i64::from(self.journal_days)).unwrap_or_default();
+        let Ok(oldest) = today.checked_sub(keep) else { return Ok(()) };
+        let is_due = |tail: &Tail| {
+            tail.day < oldest && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
+        };
+        if !self.tails.iter().any(is_due) || !store::checkpoint(&self.connection)? {
+            return Ok(());
+        }
+        // The file first: a file without progress would merely be read again, while progress without
+        // a file could be taken for that of another.
+        let deleted = self.tails.extract_if(.., |tail| {
+            is_due(tail)
+                && fs::remove_file(&tail.path)
+                    .inspect_err(
+                        |error| tracing::warn!(file = tail.name(), %error, "cannot delete"),
+                    )
+                    .is_ok()
+        });
+        for tail in deleted {
+            tracing::info!(file = tail.name(), "journal day deleted");
+            store::forget_progress(&self.connection, &tail.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes out of memory the openings that should be stored by now.
+fn aged(tails: &[Tail], open: &mut HashMap<CallId, Box<str>>) -> Vec<(CallId, Box<str>)> {
+    let mut aged = Vec::new();
+    for tail in tails {
+        for (_, id, since) in &tail.opens {
+            if since.elapsed() < OPEN_IN_MEMORY && open.len() <= OPEN_IN_MEMORY_AT_MOST {
+                break;
+            }
+            aged.extend(open.remove_entry(id));
+        }
+    }
+    aged
+}
+
+impl std::fmt::Display for FeedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FeedError::Database(error) => write!(f, "database: {error}"),
+            FeedError::Journal(error) => write!(f, "reading the journal: {error}"),
+            FeedError::Replaced => f.write_str("the database file was removed or replaced"),
+        }
+    }
+}
+
+impl From<rusqlite::Error> for FeedError {
+    fn from(error: rusqlite::Error) -> FeedError {
+        FeedError::Database(error)
+    }
+}
+
+impl From<io::Error> for FeedError {
+    fn from(error: io::Error) -> FeedError {
+        FeedError::Journal(error)
+    }
+}
+
+/// Opens the database anew, after it was removed or replaced: the journal fills what it still can.
+pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
+    let opened = schema::open_writer(&from.database);
+    let connection = opened.map_err(|error| FeedError::Journal(io::Error::other(error)))?;
+    let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
+    Feed::new(connection, database, journal, from.journal_days, false)
+}

@@ -1,0 +1,391 @@
+//! The journal's writing end: one line when a call opens, one when it closes. Owns the files'
+//! names, the form of a line, and the queue of lines that could not be written; never reads a line.
+//!
+//! Invariant: appending never fails and never waits for anything but one `write(2)`. A line is in
+//! the file, or in the queue, or counted as dropped and shouted about.
+
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::record::Record;
+use crate::units::Timestamp;
+
+/// Memory for lines that cannot be written, about 100,000 closes. Past it closes are dropped.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// Past this much, opens are dropped: an open only matters if a crash follows, and a crash would
+/// take the queue with it.
+const WAITING_BYTES_WITH_OPENS: usize = WAITING_BYTES / 4;
+
+/// How many waiting lines a caller writes besides its own when a fault ends; the writer thread does
+/// the rest, as no call should pay for the others.
+const RETRIED_BY_A_CALL: usize = 16;
+
+/// How many waiting lines the writer thread writes before it lets the callers in again.
+const RETRIED_AT_ONCE: usize = 256;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// A line as it is written.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Line<'a> {
+    Open(&'a Record),
+    Close(&'a Record),
+}
+
+/// What there is to say about lines that are not in the file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) waiting: usize,
+    pub(super) dropped: u64,
+    /// Why the last attempt to write failed; nothing while writing works.
+    pub(super) error: Option<String>,
+}
+
+/// The journal of one ledger.
+pub(super) struct Journal {
+    directory: PathBuf,
+    out: Mutex<Out>,
+    /// Lines taken so far, so that the reader can tell cheaply whether there is anything new.
+    taken: AtomicU64,
+    /// Grows whenever another file is written to, so that the reader knows when to look for it.
+    files: AtomicU64,
+}
+
+struct Out {
+    day: i64,
+    file: Option<File>,
+    /// The file ends in the middle of a line, which a newline must end before the next.
+    torn: bool,
+    waiting: VecDeque<Vec<u8>>,
+    waiting_bytes: usize,
+    dropped: u64,
+    error: Option<String>,
+}
+
+impl Journal {
+    /// Creates the directory and ends what a crash left torn.
+    pub(super) fn open(directory: PathBuf) -> io::Result<Journal> {
+        fs::create_dir_all(&directory)?;
+        for (_, path) in days(&directory)? {
+            // A torn line whose only missing byte is the newline is whole again after this.
+            if let Ok((mut file, true)) = open_for_append(&path) {
+                let ended = file.write_all(b"\n");
+                tracing::warn!(file = %path.display(), ok = ended.is_ok(), "ended a torn line");
+            }
+        }
+        let out = Out {
+            day: i64::MIN,
+            file: None,
+            torn: false,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            dropped: 0,
+            error: None,
+        };
+        Ok(Journal {
+            directory,
+            out: Mutex::new(out),
+            taken: AtomicU64::new(0),
+            files: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes a line. Serialises outside the lock.
+    pub(super) fn append(&self, line: &Line<'_>) {
+        let bytes = match encode(line) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.lock().dropped += 1;
+                tracing::error!(%error, "a record cannot be written as JSON and is lost");
+                return;
+            }
+        };
+        let mut out = self.lock();
+        let files = out.append(&self.directory, bytes, matches!(line, Line::Open(_)));
+        drop(out);
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.taken.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Tries to write what waits. For the writer thread.
+    pub(super) fn retry(&self) {
+        loop {
+            let mut out = self.lock();
+            let before = out.waiting.len();
+            let files = out.retry(&self.directory, RETRIED_AT_ONCE);
+            let after = out.waiting.len();
+            drop(out);
+            self.files.fetch_add(files, Ordering::Relaxed);
+            if after == 0 || after == before {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of the current file, so that the next line goes to the one that its path names then.
+    pub(super) fn reopen(&self) {
+        self.lock().file = None;
+    }
+
+    pub(super) fn trouble(&self) -> Trouble {
+        let out = self.lock();
+        Trouble { waiting: out.waiting.len(), dropped: out.dropped, error: out.error.clone() }
+    }
+
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn files(&self) -> u64 {
+        self.files.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// A panic elsewhere cannot leave `Out` in a state worth refusing.
+    fn lock(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Out {
+    /// Answers how many times another file was opened.
+    fn append(&mut self, directory: &Path, line: Vec<u8>, opens: bool) -> u64 {
+        if !self.waiting.is_empty() {
+            self.wait(line, opens);
+            return self.retry(directory, RETRIED_BY_A_CALL);
+        }
+        match self.write(directory, &line) {
+            Ok(files) => files,
+            Err(error) => {
+                self.fail(&error);
+                self.wait(line, opens);
+                0
+            }
+        }
+    }
+
+    fn wait(&mut self, line: Vec<u8>, opens: bool) {
+        let limit = if opens { WAITING_BYTES_WITH_OPENS } else { WAITING_BYTES };
+        if self.waiting_bytes + line.len() <= limit {
+            self.waiting_bytes += line.len();
+            self.waiting.push_back(line);
+            return;
+        }
+        self.dropped += 1;
+        // Every power of two: often enough to be heard, not so often as to fill the disk again.
+        if self.dropped.is_power_of_two() {
+            let dropped = self.dropped;
+            tracing::error!(
+                dropped,
+                "RECORDS LOST: the journal cannot be written, its queue is full"
+            );
+        }
+    }
+
+    fn retry(&mut self, directory: &Path, at_most: usize) -> u64 {
+        let mut files = 0;
+        for _ in 0..at_most {
+            let Some(line) = self.waiting.pop_front() else { break };
+            match self.write(directory, &line) {
+                Ok(opened) => files += opened,
+                Err(error) => {
+                    self.waiting.push_front(line);
+                    self.fail(&error);
+                    return files;
+                }
+            }
+            self.waiting_bytes -= line.len();
+        }
+        if self.waiting.is_empty() && self.error.take().is_some() {
+            tracing::info!(dropped = self.dropped, "the journal can be written again");
+        }
+        files
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        // The next attempt opens the file anew: the fault may lie in this handle, and opening
+        // finds out whether the last line is torn.
+        self.file = None;
+        if self.error.is_none() {
+            tracing::error!(%error, "cannot write the journal; records wait in memory");
+        }
+        self.error = Some(error.to_string());
+    }
+
+    /// One `write(2)` for one line, into the file of the day.
+    fn write(&mut self, directory: &Path, line: &[u8]) -> io::Result<u64> {
+        let day = Timestamp::now().millis().div_euclid(DAY_MS);
+        let mut files = 0;
+        let file = match &mut self.file {
+            Some(file) if self.day == day => file,
+            slot => {
+                let (file, torn) = open_for_append(&directory.join(file_name(day)))?;
+                (self.day, self.torn) = (day, torn);
+                files = 1;
+                slot.insert(file)
+            }
+        };
+        if self.torn {
+            write_whole(file, &[b"\n", line].concat())?;
+        } else {
+            write_whole(file, line)?;
+        }
+        self.torn = false;
+        Ok(files)
+    }
+}
+
+/// The journal's files in a directory, oldest first. Files of other names are not ours.
+pub(super) fn days(directory: &Path) -> io::Result<Vec<(Date, PathBuf)>> {
+    let mut days = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if let Some(day) = path.file_name().and_then(|name| day_of(name.to_str()?)) {
+            days.push((day, path));
+        }
+    }
+    days.sort_unstable();
+    Ok(days)
+}
+
+fn day_of(name: &str) -> Option<Date> {
+    let text = name.strip_suffix(".jsonl")?;
+    if text.len() == 10 { text.parse().ok() } else { None }
+}
+
+fn file_name(day: i64) -> String {
+    let moment = Timestamp::from_millis(day.saturating_mul(DAY_MS)).calendar();
+    format!("{}.jsonl", moment.to_zoned(TimeZone::UTC).date())
+}
+
+/// Also tells whether the last line is torn.
+fn open_for_append(path: &Path) -> io::Result<(File, bool)> {
+    let open = || OpenOptions::new().read(true).append(true).create(true).open(path);
+    let mut file = match (open(), path.parent()) {
+        // Somebody removed the directory: the journal matters more than why.
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent)?;
+            open()?
+        }
+        (opened, _) => opened?,
+    };
+    let mut last = *b"\n";
+    if file.metadata()?.len() > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    Ok((file, last != *b"\n"))
+}
+
+/// A short write is a failure: what it left is ended by a newline later and the line written whole.
+fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    loop {
+        match file.write(bytes) {
+            Ok(written) if written == bytes.len() => return Ok(()),
+            Ok(_) => return Err(io::ErrorKind::StorageFull.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(1024);
+    serde_json::to_writer(&mut bytes, line)?;
+    // A provider's usage object may be spread over lines. In valid JSON a newline byte only ever
+    // stands between tokens, where a space means the same.
+    while let Some(at) = memchr::memchr(b'\n', &bytes) {
+        bytes[at] = b' ';
+    }
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::row::tests::call;
+
+    fn lines(directory: &Path) -> Vec<String> {
+        let files = days(directory).unwrap();
+        let read = |(_, path): &(Date, PathBuf)| fs::read_to_string(path).unwrap();
+        files.iter().flat_map(|f| read(f).lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+    }
+
+    #[test]
+    fn a_line_is_one_line_whatever_the_provider_sent() {
+        let mut record = call(0);
+        let spread = "{\n  \"prompt_tokens\": 3\n}".to_owned();
+        record.usage_json = Some(serde_json::value::RawValue::from_string(spread).unwrap());
+        record.error = Some("two\nlines".to_owned());
+        let text = String::from_utf8(encode(&Line::Close(&record)).unwrap()).unwrap();
+        assert_eq!(text.lines().count(), 1);
+        assert!(text.ends_with("}\n") && text.contains(r"two\nlines"));
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_before_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let today = Timestamp::now().millis().div_euclid(DAY_MS);
+        fs::write(directory.path().join(file_name(today)), r#"{"close":{"id""#).unwrap();
+        let journal = Journal::open(directory.path().to_owned()).unwrap();
+        journal.append(&Line::Open(&call(0)));
+        let lines = lines(directory.path());
+        assert_eq!(lines[0], r#"{"close":{"id""#);
+        assert!(lines[1].starts_with(r#"{"open":{"id":"#));
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_wait_and_are_written_later() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("journal");
+        let journal = Journal::open(directory.clone()).unwrap();
+        // A file where the directory was: nothing can be opened in it.
+        fs::remove_dir(&directory).unwrap();
+        fs::write(&directory, "").unwrap();
+        for _ in 0..1000 {
+            journal.append(&Line::Close(&call(0)));
+        }
+        let trouble = journal.trouble();
+        assert_eq!((trouble.waiting, trouble.dropped), (1000, 0));
+        assert!(trouble.error.is_some());
+        fs::remove_file(&directory).unwrap();
+        journal.append(&Line::Close(&call(0)));
+        journal.retry();
+        assert_eq!(lines(&directory).len(), 1001);
+        let trouble = journal.trouble();
+        assert!(trouble.waiting == 0 && trouble.error.is_none());
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_what_it_drops_is_counted() {
+        let mut record = call(0);
+        record.error = Some("x".repeat(1 << 20));
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("journal");
+        let journal = Journal::open(directory.clone()).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        fs::write(&directory, "").unwrap();
+        for _ in 0..20 {
+            journal.append(&Line::Open(&record));
+        }
+        assert_eq!(journal.trouble().waiting, 15);
+        for _ in 0..60 {
+            journal.append(&Line::Close(&record));
+        }
+        assert_eq!((journal.trouble().waiting, journal.trouble().dropped), (63, 17));
+    }
+}

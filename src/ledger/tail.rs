@@ -1,0 +1,254 @@
+//! The journal's reading end: one file, read from where the last reading stopped. Owns what is a
+//! whole line and what a line says; knows neither the writing end nor the database.
+//!
+//! Invariant: only what ends with a newline is read, each byte once.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jiff::civil::Date;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::record::{CallId, Record};
+
+/// How much is read at a time, and so what one transaction holds: about two thousand calls.
+const CHUNK_BYTES: u64 = 1 << 20;
+
+/// No line of ours is longer; what is, is skipped like any other rubbish.
+const LINE_BYTES: u64 = 16 << 20;
+
+/// Stands for progress that the database has not been told, or told of another file.
+const NOT_STORED: u64 = u64::MAX;
+
+/// What a stretch of a journal file says.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    pub(super) closes: Vec<Record>,
+    pub(super) opens: Vec<Opening>,
+    /// Lines that say nothing: torn by a full disk or a crash, or not ours.
+    pub(super) unreadable: u64,
+}
+
+/// A call that opened, and the whole line that says so.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) id: CallId,
+    pub(super) at: u64,
+    pub(super) line: Box<str>,
+}
+
+/// One file of the journal.
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) day: Date,
+    pub(super) path: PathBuf,
+    file: File,
+    /// How far it has been read.
+    pub(super) read: u64,
+    /// How far the database knows that it has been read.
+    pub(super) stored: u64,
+    /// Openings that were read, in order, until they are known to be closed or kept elsewhere.
+    pub(super) opens: VecDeque<(u64, CallId, Instant)>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Line {
+    Open(Head),
+    Close(Box<Record>),
+}
+
+#[derive(Deserialize)]
+struct Head {
+    id: CallId,
+}
+
+/// The record of an `{"open": …}` line. Only asked for when a call is open for long: most openings
+/// are forgotten when the close arrives, and reading an id is cheaper than reading a record.
+pub(super) fn opening(line: &str) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct OpenLine<'a> {
+        #[serde(borrow)]
+        open: &'a RawValue,
+    }
+    serde_json::from_str::<OpenLine<'_>>(line).ok().map(|line| line.open)
+}
+
+impl Tail {
+    /// Opens a file that has been read as far as `progress` says of its name. If that cannot be (the
+    /// file is shorter, or no line ends there, so it is another file than the one that was read),
+    /// reading starts over: rows that are there already are not added twice.
+    pub(super) fn open(
+        day: Date,
+        path: &Path,
+        progress: &HashMap<String, u64>,
+    ) -> io::Result<Tail> {
+        let (path, file) = (path.to_owned(), File::open(path)?);
+        let (read, stored, opens) = (0, NOT_STORED, VecDeque::new());
+        let mut tail = Tail { day, path, file, read, stored, opens };
+        if let Some(stored) = progress.get(&tail.name()) {
+            if ends_a_line(&mut tail.file, *stored)? {
+                (tail.read, tail.stored) = (*stored, *stored);
+            } else {
+                tracing::warn!(file = tail.name(), "another journal than before; reading it anew");
+            }
+        }
+        Ok(tail)
+    }
+
+    /// The name of the file, by which the database knows it.
+    pub(super) fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    pub(super) fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|metadata| metadata.len())
+    }
+
+    /// Whether the path still names the file that is open here.
+    pub(super) fn is_current(&self) -> bool {
+        match (self.file.metadata(), std::fs::metadata(&self.path)) {
+            (Ok(mine), Ok(named)) => same_file(&mine, &named),
+            _ => false,
+        }
+    }
+
+    /// Reads on, at most up to `end`; nothing when no whole line is left there.
+    pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Stretch>> {
+        let mut want = CHUNK_BYTES;
+        loop {
+            let bytes = self.bytes(want.min(end.saturating_sub(self.read)))?;
+            let length = bytes.len() as u64;
+            if let Some(last) = memchr::memrchr(b'\n', &bytes) {
+                let stretch = parse(&bytes[..=last], self.read);
+                self.read += last as u64 + 1;
+                return Ok(Some(stretch));
+            }
+            if length < want {
+                return Ok(None);
+            }
+            if length >= LINE_BYTES {
+                self.read += length;
+                return Ok(Some(Stretch { unreadable: 1, ..Stretch::default() }));
+            }
+            want *= 4;
+        }
+    }
+
+    /// How far the file may be called read if `is_open` tells which calls would be forgotten in a
+    /// crash: up to the first opening among them.
+    pub(super) fn safe(&self, is_open: impl Fn(&CallId) -> bool) -> u64 {
+        let first = self.opens.iter().find(|(_, id, _)| is_open(id));
+        first.map_or(self.read, |(at, ..)| *at)
+    }
+
+    /// Forgets the openings before the first that is still open.
+    pub(super) fn forget(&mut self, is_open: impl Fn(&CallId) -> bool) {
+        while self.opens.front().is_some_and(|(_, id, _)| !is_open(id)) {
+            self.opens.pop_front();
+        }
+    }
+
+    fn bytes(&mut self, length: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+        self.file.seek(SeekFrom::Start(self.read))?;
+        (&mut self.file).take(length).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Whether two files are the same one, where the platform tells.
+pub(super) fn same_file(one: &Metadata, other: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        (one.dev(), one.ino()) == (other.dev(), other.ino())
+    }
+    #[cfg(not(unix))]
+    {
+        one.created().ok() == other.created().ok()
+    }
+}
+
+fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
+    if at == 0 {
+        return Ok(true);
+    }
+    if file.metadata()?.len() < at {
+        return Ok(false);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::Start(at - 1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+fn parse(bytes: &[u8], start: u64) -> Stretch {
+    let mut stretch = Stretch::default();
+    let mut from = 0;
+    for end in memchr::memchr_iter(b'\n', bytes) {
+        let line = &bytes[from..end];
+        let at = start + from as u64;
+        from = end + 1;
+        if line.is_empty() {
+            continue;
+        }
+        let text = std::str::from_utf8(line).ok();
+        match text.and_then(|text| serde_json::from_str(text).ok().map(|line| (text, line))) {
+            Some((_, Line::Close(record))) => stretch.closes.push(*record),
+            Some((text, Line::Open(head))) => {
+                stretch.opens.push(Opening { id: head.id, at, line: text.into() });
+            }
+            None => stretch.unreadable += 1,
+        }
+    }
+    stretch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tail(text: &str, stored: u64) -> (tempfile::NamedTempFile, Tail) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
+        let progress = HashMap::from([(name, stored)]);
+        let tail = Tail::open(Date::constant(2026, 11, 21), file.path(), &progress).unwrap();
+        (file, tail)
+    }
+
+    #[test]
+    fn only_whole_lines_are_read() {
+        let (file, mut tail) = tail("rubbish\n\n{\"open\":{\"id\"", 0);
+        assert_eq!(tail.next(u64::MAX).unwrap().unwrap().unreadable, 1);
+        assert_eq!(tail.read, 9);
+        assert!(tail.next(u64::MAX).unwrap().is_none());
+        std::fs::write(file.path(), "rubbish\n\n{\"open\":{\"id\"torn\n").unwrap();
+        assert_eq!(tail.next(u64::MAX).unwrap().unwrap().unreadable, 1);
+    }
+
+    #[test]
+    fn a_line_longer_than_a_chunk_is_read_and_an_endless_one_is_skipped() {
+        let chunk = usize::try_from(CHUNK_BYTES).unwrap();
+        let (_file, mut long) = tail(&format!("{}\n", "x".repeat(2 * chunk)), 0);
+        assert_eq!(long.next(u64::MAX).unwrap().unwrap().unreadable, 1);
+        let (_file, mut endless) = tail(&"x".repeat(17 * chunk), 0);
+        while endless.next(u64::MAX).unwrap().is_some() {}
+        assert_eq!(endless.read, LINE_BYTES);
+    }
+
+    #[test]
+    fn another_file_under_the_same_name_is_read_from_its_start() {
+        let (_file, other) = tail("abc\ndef\n", 5);
+        assert_eq!(other.read, 0);
+        let (_file, shorter) = tail("abc\n", 50);
+        assert_eq!(shorter.read, 0);
+        let (_file, same) = tail("abc\ndef\n", 4);
+        assert_eq!(same.read, 4);
+    }
+}

@@ -1,0 +1,240 @@
+//! The thread that owns the write connection: when it works, when it rests, what it does about
+//! faults. Owns the pace; knows neither lines nor rows.
+//!
+//! Invariant: whoever records a call pays at most one wake-up per batch, and never waits for it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use super::feed::{self, Feed, FeedError};
+use super::journal::Journal;
+
+/// How long lines gather before they are moved together. The journal already keeps them, and
+/// [`Writer::sync`] cuts the wait short for whoever wants to see them, so this is only about cost:
+/// one transaction per row is ten times dearer than one per hundred.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The longest rest without work: how often changes by others are noticed.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Pauses between attempts while the database cannot be written: doubling from the first to the
+/// last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The handle on the thread.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+}
+
+/// What the thread has to say about itself.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    /// Why nothing arrives in the database; nothing while all is well.
+    pub(super) problem: Option<String>,
+    pub(super) lag: u64,
+    pub(super) unreadable: u64,
+    pub(super) finished: bool,
+}
+
+struct Shared {
+    journal: Arc<Journal>,
+    /// True while the thread rests without an end in sight, so that a new line must wake it.
+    idle: AtomicBool,
+    thread: OnceLock<Thread>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Tickets drawn by [`Writer::sync`], and the last of them that has been served.
+    wanted: u64,
+    served: u64,
+    stop: bool,
+    report: Report,
+}
+
+impl Writer {
+    /// Starts the thread on a feed that may have run into a fault already.
+    pub(super) fn start(
+        feed: Feed,
+        journal: Arc<Journal>,
+        fault: Option<&FeedError>,
+    ) -> std::io::Result<Writer> {
+        let shared = Arc::new(Shared {
+            journal,
+            idle: AtomicBool::new(false),
+            thread: OnceLock::new(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        if let Some(fault) = fault {
+            shared.fail(fault, 0);
+        }
+        let run = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("ledger".into()).spawn(move || {
+            // Even a panic must not leave anyone waiting for a thread that is gone.
+            let _finish = Finish(&run);
+            work(feed, &run);
+        })?;
+        // Set once, right here.
+        let _ = shared.thread.set(thread.thread().clone());
+        Ok(Writer { shared })
+    }
+
+    /// Says that a line was appended.
+    pub(super) fn ring(&self) {
+        if self.shared.idle.load(Ordering::SeqCst) && self.shared.idle.swap(false, Ordering::SeqCst)
+        {
+            self.shared.wake();
+        }
+    }
+
+    /// Waits until everything appended before is in the database; false when it is not in time.
+    pub(super) fn sync(&self, timeout: Duration) -> bool {
+        let mut state = self.shared.lock();
+        state.wanted += 1;
+        let ticket = state.wanted;
+        self.shared.wake();
+        let waiting = |state: &mut State| state.served < ticket && !state.report.finished;
+        let waited = self.shared.changed.wait_timeout_while(state, timeout, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.served >= ticket
+    }
+
+    pub(super) fn report(&self) -> Report {
+        self.shared.lock().report.clone()
+    }
+
+    /// Asks for a last pass and the end; false when that is not reached in time.
+    pub(super) fn stop(&self, timeout: Duration) -> bool {
+        let mut state = self.shared.lock();
+        state.stop = true;
+        self.shared.wake();
+        let running = |state: &mut State| !state.report.finished;
+        let waited = self.shared.changed.wait_timeout_while(state, timeout, running);
+        waited.unwrap_or_else(PoisonError::into_inner).0.report.finished
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn succeed(&self, ticket: u64, feed: &Feed) {
+        let mut state = self.lock();
+        if self.journal.trouble().waiting == 0 {
+            state.served = ticket;
+        }
+        if state.report.problem.take().is_some() {
+            tracing::info!("the database is written again");
+        }
+        state.report.lag = feed.lag();
+        state.report.unreadable = feed.unreadable();
+        self.changed.notify_all();
+    }
+
+    fn fail(&self, error: &FeedError, lag: u64) {
+        let mut state = self.lock();
+        // Once per spell; the pauses are short.
+        if state.report.problem.is_none() {
+            tracing::error!(%error, "cannot write the database; records wait in the journal");
+        }
+        state.report.problem = Some(error.to_string());
+        state.report.lag = lag;
+    }
+}
+
+fn work(mut feed: Feed, shared: &Shared) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let (ticket, stopping) = {
+            let state = shared.lock();
+            (state.wanted, state.stop)
+        };
+        let taken = shared.journal.taken();
+        match feed.pass() {
+            Ok(()) => {
+                shared.succeed(ticket, &feed);
+                if shared.journal.trouble().waiting == 0 {
+                    pause = FIRST_PAUSE;
+                } else if !stopping {
+                    rest(pause, || shared.lock().stop);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+            }
+            Err(error) => {
+                shared.fail(&error, feed.lag());
+                if matches!(error, FeedError::Replaced) {
+                    match feed::reopen(&feed) {
+                        Ok(anew) => feed = anew,
+                        Err(error) => shared.fail(&error, feed.lag()),
+                    }
+                }
+                if stopping {
+                    break;
+                }
+                rest(pause, || shared.lock().stop);
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        }
+        if stopping {
+            break;
+        }
+        idle(shared, taken);
+        rest(BATCH_INTERVAL, || is_urgent(shared));
+    }
+    feed.close();
+}
+
+/// Rests until a line is appended, unless one has been since `taken` were counted.
+fn idle(shared: &Shared, taken: u64) {
+    shared.idle.store(true, Ordering::SeqCst);
+    // In this order: either this sees the new line, or the one who appends it sees `idle`.
+    if shared.journal.taken() == taken && !is_urgent(shared) {
+        thread::park_timeout(IDLE_INTERVAL);
+    }
+    shared.idle.store(false, Ordering::SeqCst);
+}
+
+fn is_urgent(shared: &Shared) -> bool {
+    let state = shared.lock();
+    state.stop || state.wanted > state.served
+}
+
+fn rest(length: Duration, is_over: impl Fn() -> bool) {
+    let end = Instant::now() + length;
+    while !is_over() {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
+    }
+}
+
+struct Finish<'a>(&'a Shared);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.report.finished = true;
+        if thread::panicking() {
+            let problem = "the ledger's writer thread has failed; records wait in the journal";
+            state.report.problem = Some(problem.to_owned());
+            tracing::error!("{problem} until the next start");
+        }
+        self.0.changed.notify_all();
+    }
+}
