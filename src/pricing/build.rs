@@ -296,3 +296,109 @@ fn ambiguous(provider: &str, globs: &[(Glob, usize, usize)]) -> Vec<PriceError> 
     }
     errors
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_errors(text: &str, expected: &[&str]) {
+        let errors = parse(text).expect_err("the table should be refused").to_string();
+        assert_eq!(errors.lines().collect::<Vec<_>>(), expected, "{text}");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_its_line() {
+        let text = r#"version = 2
+extend = "builtin"
+[providers.azure]
+same_as = ["opennai", "openai"]
+multiplyer = 1
+free = "yes"
+[prices.openai]
+"gpt-4o" = { inptu = 2.50, output = -10.00 }
+"GPT-4o" = { input = 1 }
+"gpt-5" = "gpt-4p"
+"loop-a" = "loop-b"
+"loop-b" = "loop-a"
+"gpt-6*" = { input = 1 }
+"*sol-1" = { input = 2 }
+"text" = 5
+"nan" = { input = nan }
+"empty" = { }
+"#;
+        let lines: Vec<usize> = parse(text).unwrap_err().iter().map(|error| error.line).collect();
+        assert_eq!(lines, [1, 2, 4, 5, 6, 8, 8, 9, 10, 11, 12, 14, 15, 16, 17]);
+    }
+
+    #[test]
+    fn a_fault_says_what_would_be_right() {
+        assert_errors(
+            "[prices.a]\nm = { inptu = 1, output = 2 }",
+            &["line 2: unknown key `inptu` in [prices.a] `m`; did you mean `input`?"],
+        );
+        assert_errors(
+            "[prices.a]\nm = { input = -0.5 }",
+            &["line 2: `input` is -0.5; it must be 0 or more"],
+        );
+        assert_errors(
+            "[prices.a]\n\"gpt-6*\" = { input = 1 }\n\"*sol-1\" = { input = 2 }\n",
+            &[
+                "line 3: [prices.a] `*sol-1` and `gpt-6*` (line 2) can both match one name; make one longer",
+            ],
+        );
+        assert_errors(
+            "[prices.a.m]\ninput = 1\nsince.2026-02-01 = { input = 2 }\nsince.2025-02-01 = { input = 3 }\nsince.2026-13-01 = { input = 4 }",
+            &[
+                "line 4: `since.2025-02-01` stands after `since.2026-02-01`; write the oldest first",
+                "line 5: `since.2026-13-01` is no date; write it as 2025-06-10 or \"2025-06-10T16:00:00Z\"",
+            ],
+        );
+        assert_errors(
+            "[prices.a]\ngpt-4o = { input = 1 }\nx = \"gpt-4p\"",
+            &[
+                "line 3: `x` is to cost the same as `gpt-4p`, which [prices.a] lacks; did you mean `gpt-4o`?",
+            ],
+        );
+        assert_errors(
+            "[prices.a.m]\ninput = 1\nabove.many = { input = 2 }\ndaily.\"25:00-26:00\" = { input = 1 }\ntier.flex = 2",
+            &[
+                "line 3: `above.many` is no number of tokens; write above.200000",
+                "line 4: `daily.\"25:00-26:00\"` is no time of day; write daily.\"16:30-00:30\" (UTC)",
+                "line 5: `flex` must be a set of prices in { }, not a value of type integer",
+            ],
+        );
+        assert_errors(
+            "[providers.a]\nalso = \"b\"\n[providers.b]\nfree = true",
+            &["line 2: `b` is the name of another provider already"],
+        );
+        assert!(parse("[prices.a\nm = 1").unwrap_err().to_string().starts_with("line 1: "));
+    }
+
+    #[test]
+    fn an_entry_needs_a_price() {
+        assert_errors(
+            "[prices.a]\nm = { }",
+            &["line 2: [prices.a] `m` has no price; give at least `input` and `output`"],
+        );
+    }
+
+    #[test]
+    fn aliases_lead_through_names_globs_and_other_tables() {
+        let book = parse(
+            "[prices.a]\nx = \"y\"\ny = \"b/m\"\nz = \"g-*\"\n\"g-*\" = { input = 1 }\n[prices.b]\nm = { input = 2 }",
+        );
+        assert_eq!(book.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn an_own_table_can_extend_the_builtin_one() {
+        let text = "extends = \"builtin\"\ndefault = false\n[providers.azure]\nmultiplier = 0.5\n[prices.openai]\ngpt-4o = { input = 1 }\nhouse = { input = 7 }\n";
+        let book = parse(text).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(book.len(), builtin().len() + 1);
+        assert!(book.default.is_none());
+        let azure = &book.providers[book.by_name["azure"]];
+        assert_eq!(azure.multiplier, Some(Decimal::new(5, 1)));
+        assert!(!azure.same_as.is_empty());
+    }
+}

@@ -412,7 +412,7 @@ fn the_shipped_table_knows_the_known_providers() {
         ("vertex", "google/gemini-2.5-flash", "2.8 priced gemini/gemini-2.5-flash"),
         ("vertex", "claude-opus-4@20250514", "90 priced vertex/claude-opus-4"),
         ("mistral", "mistral-small-latest", "0.75 priced mistral/mistral-small-latest@2026-03-16"),
-        ("xai", "grok-4-0709", "18 priced xai/grok-4"),
+        ("xai", "grok-4-0709", "18 priced xai/grok-4-0709"),
         ("ollama", "llama3.2", "0 free free"),
         ("lmstudio", "qwen", "0 free free"),
         ("llamacpp", "qwen", "0 free free"),

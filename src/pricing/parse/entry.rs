@@ -24,6 +24,7 @@ impl Reader<'_> {
     /// An entry without its id.
     pub(super) fn entry(&mut self, place: &str, line: usize, table: &dyn TableLike) -> PriceEntry {
         let mut entry = PriceEntry::default();
+        let faults = self.errors.len();
         for field in self.fields(table) {
             match field.key {
                 "since" => entry.since = self.since(place, field),
@@ -31,7 +32,7 @@ impl Reader<'_> {
                 _ => self.set_field(place, field, &mut entry.base, &ENTRY_KEYS),
             }
         }
-        if entry.base.rates.is_empty() && entry.since.is_empty() {
+        if entry.base.rates.is_empty() && entry.since.is_empty() && self.errors.len() == faults {
             self.error(line, format!("{place} has no price; give at least `input` and `output`"));
         }
         entry
