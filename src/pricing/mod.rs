@@ -1,7 +1,72 @@
 //! The price table: which entry applies to a call, and what its usage costs. Owns `pricing.toml`'s
 //! form; knows neither HTTP nor the ledger.
+//!
+//! From the file to a cost: [`parse`] reads what was typed, [`build`] checks what it means together,
+//! [`book`] looks up the entry (with [`names`] and [`glob`]), [`rates`] says which of its prices
+//! hold, [`charge`] multiplies.
+//!
+//! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
+
+mod book;
+mod build;
+mod charge;
+mod errors;
+mod glob;
+mod names;
+mod parse;
+mod rates;
 
 use serde::{Deserialize, Serialize};
+
+use crate::units::{Timestamp, Usd};
+use crate::usage::Usage;
+
+pub use book::PriceBook;
+pub use errors::{PriceError, PriceErrors};
+
+/// What is known of a call when it is to be priced.
+#[derive(Clone, Copy, Debug)]
+pub struct Billable<'a> {
+    /// Whose price list: `openai`, `azure`, … or any other word.
+    pub provider: &'a str,
+    /// The model that answered, or else the one asked for.
+    pub model: Option<&'a str>,
+    /// When the call was made: it is priced by the price of that moment.
+    pub at: Timestamp,
+    /// The tier that served it, in the provider's word.
+    pub service_tier: Option<&'a str>,
+    /// Part of a batch.
+    pub batch: bool,
+    pub usage: &'a Usage,
+    /// Passes of other models that `usage` does not count (Anthropic's advisor), by model.
+    pub side: &'a [(String, Usage)],
+    /// What the provider says that it charged.
+    pub reported: Option<Usd>,
+}
+
+/// What a call costs and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// The provider's own figure, or else the computed one.
+    pub usd: Option<Usd>,
+    pub source: CostSource,
+    /// What the price table says: the exact sum of `parts`.
+    pub computed: Option<Usd>,
+    /// Which entry applied and how: `openai/gpt-4o`, `openai/o3@2025-06-10`, `openai/gpt-5.5+flex`,
+    /// `anthropic/claude-sonnet-4-5*>200000`; `default`; `free`. Side passes follow after commas.
+    pub price_id: Option<String>,
+    pub parts: Vec<CostPart>,
+}
+
+/// What one class of a usage costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CostPart {
+    /// The key in the price table, or the unit: `input`, `cached_input`, `output`, `audio_ms`, …
+    pub class: &'static str,
+    /// Tokens, calls or milliseconds.
+    pub quantity: u64,
+    pub usd: Usd,
+}
 
 /// Where a call's cost comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,30 +96,6 @@ impl CostSource {
         }
     }
 }
-use crate::units::{Timestamp, Usd};
-use crate::usage::Usage;
-#[derive(Debug)]
-pub struct PriceBook;
-#[derive(Debug)]
-pub struct Billable<'a> {
-    pub provider: &'a str,
-    pub model: Option<&'a str>,
-    pub at: Timestamp,
-    pub service_tier: Option<&'a str>,
-    pub batch: bool,
-    pub usage: &'a Usage,
-    pub side: &'a [(String, Usage)],
-    pub reported: Option<Usd>,
-}
-#[derive(Debug)]
-pub struct Cost {
-    pub usd: Option<Usd>,
-    pub source: CostSource,
-    pub computed: Option<Usd>,
-    pub price_id: Option<String>,
-}
-impl PriceBook {
-    pub fn price(&self, _: &Billable<'_>) -> Cost {
-        Cost { usd: None, source: CostSource::None, computed: None, price_id: None }
-    }
-}
+
+#[cfg(test)]
+mod tests;
