@@ -16,6 +16,7 @@
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 
+pub mod cli;
 pub mod config;
 pub mod framing;
 pub mod ledger;
