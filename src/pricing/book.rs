@@ -253,7 +253,11 @@ fn tier_name(served: &str) -> Cow<'_, str> {
 /// input adds up several turns, none of which need have been long.
 fn context_length(entry: &PriceEntry, usage: &Usage) -> u64 {
     let several_turns = usage.web_searches.is_some_and(|searches| searches > 0);
-    if several_turns && entry.id.contains("claude") { 0 } else { usage.input.unwrap_or(0) }
+    if several_turns && entry.id.contains("claude") {
+        0
+    } else {
+        usage.input.or(usage.total).unwrap_or(0)
+    }
 }
 
 impl Cost {
