@@ -398,10 +398,7 @@ fn prices_are_read_as_decimals_and_keep_every_digit() {
     .unwrap();
     let usage = tokens(3, 0);
     assert_eq!(line(&book.price(&call("a", "m", &usage))), "0.0000003 priced a/m");
-    assert_eq!(
-        line(&book.price(&call("a", "n", &tokens(1, 1)))),
-        "0.0010000000013 priced a/n"
-    );
+    assert_eq!(line(&book.price(&call("a", "n", &tokens(1, 1)))), "0.0010000000013 priced a/n");
 }
 
 #[test]
