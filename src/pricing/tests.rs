@@ -172,6 +172,13 @@ fn names_are_looked_up_in_the_documented_order() {
 }
 
 #[test]
+fn an_endless_name_is_no_models() {
+    let usage = million();
+    let name = "us.".repeat(1_000_000);
+    assert_price(&call("bedrock", &name, &usage), "18 default default");
+}
+
+#[test]
 fn the_default_price_can_be_changed_and_switched_off() {
     let usage = Usage { reasoning: Some(400_000), ..million() };
     for (text, expected) in [
@@ -530,6 +537,29 @@ fn usages() -> impl Strategy<Value = Usage> {
 }
 
 proptest! {
+    #[test]
+    fn no_text_upsets_the_parser(at in 0..TABLE.len(), cut in 0..12_usize, put in "[ -~\n]{0,6}") {
+        if let (Some(before), Some(after)) = (TABLE.get(..at), TABLE.get(at + cut..))
+            && let Err(errors) = PriceBook::parse(&format!("{before}{put}{after}"))
+        {
+            prop_assert!(errors.iter().all(|error| error.line > 0));
+        }
+    }
+
+    #[test]
+    fn no_number_upsets_the_parser(number in "[-+]?[0-9]{1,40}(_[0-9]{1,3})?(\\.[0-9]{1,40})?(e[-+]?[0-9]{1,12})?") {
+        let _ = PriceBook::parse(&format!("[prices.a]\nm = {{ input = {number} }}"));
+    }
+
+    #[test]
+    fn no_name_upsets_the_look_up(provider in ".{0,8}", name in "(us\\.|openai/|~|models/|gpt-4o|:free|@2|-20240806|é|.){0,12}") {
+        let usage = million();
+        for provider in ["openrouter", "bedrock", "azure", &provider] {
+            let cost = BOOK.price(&call(provider, &name, &usage));
+            prop_assert!(cost.usd.is_some());
+        }
+    }
+
     #[test]
     fn a_cost_is_the_sum_of_its_parts_and_never_negative(
         usage in usages(),
