@@ -1,9 +1,9 @@
 //! The price table: which entry applies to a call, and what its usage costs. Owns `pricing.toml`'s
 //! form; knows neither HTTP nor the ledger.
 //!
-//! From the file to a cost: [`parse`] reads what was typed, [`build`] checks what it means together,
-//! [`book`] looks up the entry (with [`names`] and [`glob`]), [`rates`] says which of its prices
-//! hold, [`charge`] multiplies.
+//! From the file to a cost: `parse` reads what was typed, `build` checks what it means together,
+//! `book` looks up the entry (with `names` and `glob`), `rates` says which of its prices
+//! hold, `charge` multiplies.
 //!
 //! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
 
