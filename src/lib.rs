@@ -14,8 +14,13 @@
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
+//! | [`admin`] | tokenmeter's own pages and API |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
+//! | [`app`] | build, run, drain |
+//! | [`cli`] | one file for each command |
 
+pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod framing;

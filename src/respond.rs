@@ -16,6 +16,7 @@ pub enum ErrorCode {
     InvalidTag,
     Unauthorized,
     NotFound,
+    PayloadTooLarge,
     UpstreamUnreachable,
     UpstreamTimeout,
 }
@@ -27,6 +28,7 @@ impl ErrorCode {
             ErrorCode::InvalidTag => "invalid_tag",
             ErrorCode::Unauthorized => "unauthorized",
             ErrorCode::NotFound => "not_found",
+            ErrorCode::PayloadTooLarge => "payload_too_large",
             ErrorCode::UpstreamUnreachable => "upstream_unreachable",
             ErrorCode::UpstreamTimeout => "upstream_timeout",
         }
@@ -37,6 +39,7 @@ impl ErrorCode {
             ErrorCode::InvalidRequest | ErrorCode::InvalidTag => StatusCode::BAD_REQUEST,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
         }

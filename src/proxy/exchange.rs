@@ -15,6 +15,7 @@ use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::Meter;
 use crate::provider::{RESPONSE, Reader, Reading, RequestReader};
 use crate::record::{Outcome, Record};
+use crate::respond::ErrorCode;
 
 /// Headers in which providers name the request, most telling first.
 const REQUEST_ID: [HeaderName; 5] = [
@@ -51,21 +52,44 @@ impl Calls {
     }
 }
 
-/// When a byte last moved, either way. Shared by the two bodies of a call.
+/// When a byte last moved, either way, and whether the upload went wrong. Shared by the two bodies of
+/// a call.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Rc<Cell<Instant>>);
+pub(super) struct Progress(Rc<ProgressInner>);
+
+#[derive(Debug)]
+struct ProgressInner {
+    last: Cell<Instant>,
+    upload_fault: Cell<Option<UploadFault>>,
+}
+
+/// Why a request's body did not go up whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UploadFault {
+    ClientGone,
+    TooLarge,
+}
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress(Rc::new(Cell::new(Instant::now())))
+        let last = Cell::new(Instant::now());
+        Progress(Rc::new(ProgressInner { last, upload_fault: Cell::new(None) }))
     }
 
     pub(super) fn touch(&self) {
-        self.0.set(Instant::now());
+        self.0.last.set(Instant::now());
     }
 
     pub(super) fn last(&self) -> Instant {
-        self.0.get()
+        self.0.last.get()
+    }
+
+    pub(super) fn upload_failed(&self, fault: UploadFault) {
+        self.0.upload_fault.set(Some(fault));
+    }
+
+    pub(super) fn upload_fault(&self) -> Option<UploadFault> {
+        self.0.upload_fault.get()
     }
 }
 
@@ -163,6 +187,14 @@ impl Exchange {
             open.record.status = Some(status.as_u16());
         }
         self.close(End::UpstreamFailed(error));
+    }
+
+    /// The client gets an error of its own making.
+    pub(super) fn refused(&mut self, code: ErrorCode) {
+        if let Some(open) = &mut self.0 {
+            open.record.status = Some(code.status().as_u16());
+        }
+        self.settle(Outcome::Completed, Some(code.as_str()));
     }
 
     /// Settles the call. Only the first time counts.
