@@ -11,6 +11,9 @@ use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Names another folder of recordings.
+const FOLDER: &str = "TOKENMETER_RECORDINGS";
+
 /// One exchange, as `tests/recordings/README.md` describes it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Recording {
@@ -99,16 +102,21 @@ fn decoded(text: Option<&str>) -> Vec<u8> {
     STANDARD.decode(text.unwrap_or_default()).unwrap()
 }
 
+/// True if `TOKENMETER_RECORDINGS` names a folder of one's own, of which nothing is known beforehand.
+pub(crate) fn is_whole_corpus() -> bool {
+    std::env::var_os(FOLDER).is_some()
+}
+
 /// The folder named by `TOKENMETER_RECORDINGS`, or the part of the corpus that is committed.
 pub(crate) fn folder() -> PathBuf {
-    std::env::var_os("TOKENMETER_RECORDINGS").map_or_else(
+    std::env::var_os(FOLDER).map_or_else(
         || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/recordings"),
         PathBuf::from,
     )
 }
 
 /// All recordings of the folder, file by file in the order of their names.
-pub(crate) fn recordings() -> impl Iterator<Item = Recording> {
+pub(crate) fn recordings() -> impl Iterator<Item = Recording> + Send {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
         .unwrap()
         .map(|entry| entry.unwrap().path())

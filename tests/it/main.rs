@@ -2,3 +2,5 @@
 
 mod corpus;
 mod readings;
+mod replay;
+mod support;
