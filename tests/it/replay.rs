@@ -17,8 +17,8 @@ use tokenmeter::usage::UsageSource;
 
 use crate::corpus::{Recording, is_whole_corpus, recordings};
 use crate::support::{
-    Answer, Ask, Client, Coding, Ending, Fields, Framing, Message, Pace, Proxy, Random, Seen, Setup,
-    Upload, Upstream, encode,
+    Answer, Ask, Client, Coding, Ending, Fields, Framing, Message, Pace, Proxy, Random, Seen,
+    Setup, Upload, Upstream, encode,
 };
 
 /// What `tests/recordings` holds, and how many exchanges become of it.

@@ -91,7 +91,11 @@ impl Answer {
     }
 
     /// The head, then the body in pieces that begin at these places.
-    pub(crate) fn cut(&self, pieces: impl IntoIterator<Item = (usize, Pace)>, seen: &Seen) -> Script {
+    pub(crate) fn cut(
+        &self,
+        pieces: impl IntoIterator<Item = (usize, Pace)>,
+        seen: &Seen,
+    ) -> Script {
         let mut script = vec![Step::Send(self.head())];
         let mut pieces = pieces.into_iter().peekable();
         while let Some((begin, pace)) = pieces.next() {

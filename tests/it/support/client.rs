@@ -90,6 +90,13 @@ impl Client {
         self.wire.write(&ask.bytes()).unwrap();
     }
 
+    /// Sends the head and this many bytes of what follows it.
+    pub(crate) fn send_part(&mut self, ask: &Ask, bytes: usize) {
+        let whole = ask.bytes();
+        let body = whole.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        self.wire.write(&whole[..body + bytes]).unwrap();
+    }
+
     /// The answer, whole or as far as it came; nothing if the connection was closed instead.
     pub(crate) fn receive(&mut self) -> Option<Message> {
         self.receive_until(&Seen::default(), |_| false)

@@ -112,6 +112,14 @@ impl Wire {
         self.stream.write_all(bytes)
     }
 
+    /// Waits for a byte, for as long as it takes; false if there will be none.
+    pub(crate) fn is_used_again(&mut self) -> bool {
+        self.stream.set_read_timeout(None).unwrap();
+        let more = self.at < self.buffer.len() || self.fill();
+        self.stream.set_read_timeout(Some(STUCK)).unwrap();
+        more
+    }
+
     /// More bytes into the buffer; false if there will be none.
     fn fill(&mut self) -> bool {
         if self.at == self.buffer.len() {

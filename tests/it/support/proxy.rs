@@ -65,7 +65,8 @@ pub(crate) struct Proxy {
 pub(crate) struct Rows {
     /// Oldest first.
     pub(crate) records: Vec<Record>,
-    _directory: TempDir,
+    /// The whole journal.
+    pub(crate) journal: String,
 }
 
 impl Proxy {
@@ -106,28 +107,30 @@ impl Proxy {
         self.stop_asking(2)
     }
 
+    /// Accepts no more connections, lets calls in flight finish.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.send_replace(1);
+    }
+
     fn stop_asking(self, times: u32) -> Rows {
         self.stop.send_replace(times);
+        let journal = self.directory.path().join("journal");
         self.serving.join().unwrap().unwrap();
-        Rows { records: rows(&self.directory.path().join("tokenmeter.db")), _directory: self.directory }
+        let records = rows(&self.directory.path().join("tokenmeter.db"));
+        Rows { records, journal: journal_in(&journal) }
     }
 
     /// The journal as it stands at this moment.
     pub(crate) fn journal(&self) -> String {
-        let directory = self.directory.path().join("journal");
-        let mut days: Vec<PathBuf> = std::fs::read_dir(directory)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
-            .collect();
-        days.sort();
-        days.iter().map(|day| std::fs::read_to_string(day).unwrap()).collect()
+        journal_in(&self.directory.path().join("journal"))
     }
 }
 
 impl Rows {
-    /// The row of the only call.
+    /// The row of the only call, which the journal opened once and closed once.
     pub(crate) fn only(self) -> Record {
+        let lines = |kind: &str| self.journal.lines().filter(|line| line.starts_with(kind)).count();
+        assert_eq!((lines("{\"open\":"), lines("{\"close\":")), (1, 1), "{}", self.journal);
         let [record] = <[Record; 1]>::try_from(self.records).expect("exactly one row");
         record
     }
@@ -141,6 +144,16 @@ fn config(toml: &str, database: &Path) -> Config {
         _ => std::fs::read(path),
     };
     Config::from_sources(&flags, &BTreeMap::new(), &files).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn journal_in(directory: &Path) -> String {
+    let mut days: Vec<PathBuf> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "jsonl"))
+        .collect();
+    days.sort();
+    days.iter().map(|day| std::fs::read_to_string(day).unwrap()).collect()
 }
 
 fn rows(database: &Path) -> Vec<Record> {

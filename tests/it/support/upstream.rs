@@ -11,9 +11,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
 use super::STUCK;
-use super::http1::{Delimited, Message, Wire};
+use super::http1::{Delimited, Ending, Message, Wire};
 
-/// What is done in answer to one request.
+/// What is done in answer to one request that has come whole.
 pub(crate) type Script = Vec<Step>;
 
 /// One thing that is done. After the last one the connection waits for its next request.
@@ -53,6 +53,8 @@ impl Seen {
 pub(crate) struct Upstream {
     address: SocketAddr,
     shared: Arc<Shared>,
+    /// One for each request whose head is there.
+    heads: Receiver<()>,
     requests: Receiver<Message>,
     accepting: JoinHandle<()>,
 }
@@ -64,18 +66,27 @@ struct Shared {
     connections: Mutex<Vec<JoinHandle<()>>>,
 }
 
+/// What has come. The test may be over with its requests and gone.
+#[derive(Clone, Debug)]
+struct Tell {
+    heads: Sender<()>,
+    requests: Sender<Message>,
+}
+
 impl Upstream {
     pub(crate) fn start() -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stopping, scripts, connections) = Default::default();
         let shared = Arc::new(Shared { scripts, stopping, connections });
-        let (sender, requests) = channel();
+        let (head_sender, heads) = channel();
+        let (request_sender, requests) = channel();
+        let tell = Tell { heads: head_sender, requests: request_sender };
         let accepting = {
             let shared = Arc::clone(&shared);
-            thread::spawn(move || accept(&listener, &shared, &sender))
+            thread::spawn(move || accept(&listener, &shared, &tell))
         };
-        Upstream { address, shared, requests, accepting }
+        Upstream { address, shared, heads, requests, accepting }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -92,6 +103,11 @@ impl Upstream {
         self.requests.recv_timeout(STUCK).expect("a request has come")
     }
 
+    /// Waits for the next head of a request, whose body may never be whole.
+    pub(crate) fn head(&self) {
+        self.heads.recv_timeout(STUCK).expect("a request's head has come");
+    }
+
     /// How many connections there have been.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.lock().unwrap().len()
@@ -104,7 +120,10 @@ impl Upstream {
         raise(self.accepting);
         let connections = std::mem::take(&mut *self.shared.connections.lock().unwrap());
         connections.into_iter().for_each(raise);
-        assert!(self.shared.scripts.lock().unwrap().is_empty(), "scripts that no request asked for");
+        assert!(
+            self.shared.scripts.lock().unwrap().is_empty(),
+            "scripts that no request asked for"
+        );
     }
 }
 
@@ -114,25 +133,29 @@ fn raise(thread: JoinHandle<()>) {
     }
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>, requests: &Sender<Message>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>, tell: &Tell) {
     loop {
         let (stream, _) = listener.accept().unwrap();
         if shared.stopping.load(Ordering::SeqCst) {
             return;
         }
-        let (serving, requests) = (Arc::clone(shared), requests.clone());
-        let connection = thread::spawn(move || serve(Wire::new(stream), &serving, &requests));
+        let (shared_too, tell) = (Arc::clone(shared), tell.clone());
+        let connection = thread::spawn(move || serve(Wire::new(stream), &shared_too, &tell));
         shared.connections.lock().unwrap().push(connection);
     }
 }
 
-fn serve(mut wire: Wire, shared: &Shared, requests: &Sender<Message>) {
-    while let Some((start, fields)) = wire.head() {
+fn serve(mut wire: Wire, shared: &Shared, tell: &Tell) {
+    while wire.is_used_again() {
+        let Some((start, fields)) = wire.head() else { return };
+        let _ = tell.heads.send(());
         let (body, ending) = wire.body(Delimited::of_request(&fields), &mut |_| false);
+        if ending == Ending::Cut {
+            return;
+        }
         let script = shared.scripts.lock().unwrap().pop_front();
         let script = script.unwrap_or_else(|| panic!("a request without a script: {start}"));
-        // The test may be over with its requests and gone.
-        let _ = requests.send(Message { start, fields, body, ending });
+        let _ = tell.requests.send(Message { start, fields, body, ending });
         if !play(&mut wire, script) {
             return;
         }
@@ -145,7 +168,9 @@ fn play(wire: &mut Wire, script: Script) -> bool {
         match step {
             Step::Send(bytes) => match wire.write(&bytes) {
                 Ok(()) => {}
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
+                {
                     panic!("stuck: the proxy takes no more of the answer")
                 }
                 // The proxy has given the call up.
