@@ -10,6 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::read::MultiGzDecoder;
 use serde::Deserialize;
 use serde_json::Value;
+use tokenmeter::framing::{Coding, Decoder, Framed, Framer};
+use tokenmeter::provider::{RESPONSE, Reader, Reading};
 
 /// Names another folder of recordings.
 const FOLDER: &str = "TOKENMETER_RECORDINGS";
@@ -127,4 +129,14 @@ pub(crate) fn recordings() -> impl Iterator<Item = Recording> + Send {
         let reader = BufReader::new(MultiGzDecoder::new(File::open(path).unwrap()));
         reader.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap())
     })
+}
+
+/// What is read of a recording's body, cut into pieces of one size.
+pub(crate) fn read(recording: &Recording, body: &[u8], cut: usize) -> Reading {
+    let content_type = recording.response.header("content-type");
+    let framer = Framer::for_content_type(content_type, &RESPONSE);
+    let framed = Framed::new(framer, Reader::new());
+    let mut decoder = Decoder::new(Coding::Identity, framed).unwrap();
+    body.chunks(cut).for_each(|piece| decoder.push(piece).unwrap());
+    decoder.sink().unwrap().reading().clone()
 }

@@ -2,6 +2,7 @@
 
 mod corpus;
 mod endings;
+mod laws;
 mod readings;
 mod replay;
 mod support;

@@ -1,19 +1,9 @@
 //! Every recorded answer is read as known, whole and in pieces of every size.
 
-use tokenmeter::framing::{Coding, Decoder, Framed, Framer};
-use tokenmeter::provider::{RESPONSE, Reader, Reading};
+use tokenmeter::provider::Reading;
 use tokenmeter::units::Usd;
 
-use crate::corpus::{Recording, recordings};
-
-fn read(recording: &Recording, body: &[u8], cut: usize) -> Reading {
-    let content_type = recording.response.header("content-type");
-    let framer = Framer::for_content_type(content_type, &RESPONSE);
-    let framed = Framed::new(framer, Reader::new());
-    let mut decoder = Decoder::new(Coding::Identity, framed).unwrap();
-    body.chunks(cut).for_each(|piece| decoder.push(piece).unwrap());
-    decoder.sink().unwrap().reading().clone()
-}
+use crate::corpus::{Recording, read, recordings};
 
 fn differences(recording: &Recording, reading: &Reading) -> Vec<String> {
     let known = &recording.expected.normalized;
