@@ -83,9 +83,12 @@ impl Framer {
     }
 
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        let mut bytes = bytes;
         if let Framer::Undecided { selection, may_be_events } = self {
-            let Some(first) = bytes.iter().find(|b| !b.is_ascii_whitespace()) else { return };
-            *self = match first {
+            let Some(first) = bytes.iter().position(|b| !b.is_ascii_whitespace()) else { return };
+            // Blanks that come alone are not seen by what follows, so none are.
+            bytes = &bytes[first..];
+            *self = match bytes[0] {
                 b'{' | b'[' => Framer::Json(Scanner::new(selection)),
                 _ if *may_be_events => Framer::Sse(Sse::new(selection)),
                 _ => Framer::Opaque,
