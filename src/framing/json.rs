@@ -102,8 +102,10 @@ pub struct Scanner {
     state: State,
     /// A top-level array is open.
     in_array: bool,
-    /// The first value was an array.
-    began_array: bool,
+    /// A top-level array has begun, or a second top-level value.
+    is_many: bool,
+    /// A top-level value has ended.
+    has_given: bool,
     containers: Vec<Container>,
     kept: Vec<u8>,
     name: Vec<u8>,
@@ -134,7 +136,8 @@ impl Scanner {
             selection,
             state: State::Outside,
             in_array: false,
-            began_array: false,
+            is_many: false,
+            has_given: false,
             containers: Vec::new(),
             kept: Vec::new(),
             name: Vec::new(),
@@ -147,9 +150,9 @@ impl Scanner {
         }
     }
 
-    /// True once a top-level array has begun.
-    pub fn is_array(&self) -> bool {
-        self.began_array
+    /// True once it shows that the documents are several: in a top-level array, or one after another.
+    pub fn is_many(&self) -> bool {
+        self.is_many
     }
 
     /// Forgets the value at hand and waits for the next.
@@ -207,7 +210,7 @@ impl Scanner {
         match (self.state, byte) {
             (State::Outside, b'[') if !self.in_array => {
                 self.in_array = true;
-                self.began_array = true;
+                self.is_many = true;
                 self.state = State::BetweenElements;
             }
             (State::Outside | State::BetweenElements, b'{') => self.begin_document(),
@@ -249,6 +252,7 @@ impl Scanner {
     }
 
     fn begin_document(&mut self) {
+        self.is_many |= self.has_given;
         self.kept.clear();
         self.containers.clear();
         self.kept.push(b'{');
@@ -410,6 +414,7 @@ impl Scanner {
         self.kept.push(if closed.is_array { b']' } else { b'}' });
         if self.containers.is_empty() {
             sink.document(&self.kept);
+            self.has_given = true;
             self.kept.clear();
             self.state = if self.in_array { State::BetweenElements } else { State::Outside };
             return;

@@ -79,7 +79,7 @@ impl Framer {
     /// True if the body comes event by event or line by line.
     pub fn is_stream(&self) -> bool {
         matches!(self, Framer::JsonLines(_) | Framer::Sse(_) | Framer::EventStream(_))
-            || matches!(self, Framer::Json(scanner) if scanner.is_array())
+            || matches!(self, Framer::Json(scanner) if scanner.is_many())
     }
 
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
