@@ -239,6 +239,8 @@ impl Open {
             }
         }
         let reading = self.decoder.take().map(into_reading).unwrap_or_default();
+        // A batch's results have a line for each of its calls, but they are a file.
+        record.streaming &= !reading.batch;
         self.meter.close(record, &reading, self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
