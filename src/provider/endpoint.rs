@@ -93,10 +93,12 @@ const BY_BEDROCK: [(&str, Endpoint); 5] = [
 ];
 
 /// Collections whose members are the collection's endpoint too: `/models/gpt-5`, `/files/file-1`.
-const BY_COLLECTION: [(&str, Endpoint); 4] = [
+const BY_COLLECTION: [(&str, Endpoint); 5] = [
     ("responses", "responses.retrieve"),
     ("models", "models"),
     ("batches", "batches"),
+    // Mistral: /v1/batch/jobs/{id}
+    ("batch", "batches"),
     ("files", "files"),
 ];
 
@@ -186,6 +188,8 @@ mod tests {
             ("/model/anthropic.claude-v2%3A1/invoke", "bedrock.invoke"),
             ("/v1/models/gpt-5", "models"),
             ("/v1/files/file-1/content", "files"),
+            ("/v1/batch/jobs", "batches"),
+            ("/v1/batch/jobs/1", "batches"),
             ("/something/new", OTHER),
             ("/", OTHER),
         ];
