@@ -143,8 +143,10 @@ const NAMES: [&str; 30] = [
 
 fn words() -> impl Strategy<Value = String> {
     prop_oneof![
-        select(&["message_start", "message_delta", "response.completed", "stop", "", "\u{7}é\\\""][..])
-            .prop_map(str::to_owned),
+        select(
+            &["message_start", "message_delta", "response.completed", "stop", "", "\u{7}é\\\""][..]
+        )
+        .prop_map(str::to_owned),
         "\\PC{0,40}",
         (400..700_usize).prop_map(|length| "x".repeat(length)),
     ]
@@ -188,12 +190,50 @@ fn event(kind: &str, payload: &[u8]) -> Vec<u8> {
 /// Something that stands in a body somewhere.
 fn fragments() -> impl Strategy<Value = Vec<u8>> {
     const TOKENS: [&[u8]; 44] = [
-        b"data: ", b"data:", b"data", b"event: x\n", b": note\n", b"error: ", b"id: 1\r\n", b"\n", b"\n\n",
-        b"\r\n", b"\r", b"[DONE]", b"{", b"}", b"[", b"]", b",", b":", b"\"", b"\\", b"\\u00", b"\\ud800",
-        b"\\u0041", b"null", b"true", b"fals", b"-", b"1e9", b"0.10", b"00", b" ", b"\t",
-        b"\xEF\xBB\xBF", b"\xFF", b"\0", b"\xC3", b"\"usage\":", b"\"prompt_tokens\":12",
-        b"{\"type\":\"message_stop\"}", b"\"us\\u0061ge\":{", b"\"choices\":[", b"\"model\":\"m\"",
-        b"\x00\x00\x00\x10\x00\x00\x00\x00", b"{\"bytes\":\"",
+        b"data: ",
+        b"data:",
+        b"data",
+        b"event: x\n",
+        b": note\n",
+        b"error: ",
+        b"id: 1\r\n",
+        b"\n",
+        b"\n\n",
+        b"\r\n",
+        b"\r",
+        b"[DONE]",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b"\"",
+        b"\\",
+        b"\\u00",
+        b"\\ud800",
+        b"\\u0041",
+        b"null",
+        b"true",
+        b"fals",
+        b"-",
+        b"1e9",
+        b"0.10",
+        b"00",
+        b" ",
+        b"\t",
+        b"\xEF\xBB\xBF",
+        b"\xFF",
+        b"\0",
+        b"\xC3",
+        b"\"usage\":",
+        b"\"prompt_tokens\":12",
+        b"{\"type\":\"message_stop\"}",
+        b"\"us\\u0061ge\":{",
+        b"\"choices\":[",
+        b"\"model\":\"m\"",
+        b"\x00\x00\x00\x10\x00\x00\x00\x00",
+        b"{\"bytes\":\"",
     ];
     let document = || documents().prop_map(|document| document.to_string().into_bytes());
     prop_oneof![
@@ -332,7 +372,11 @@ fn broken_laws(usage: &Usage) -> Vec<String> {
     };
     within("cached", sum(&[usage.cache_read, usage.cache_write]), usage.input);
     within("cache_write_1h", usage.cache_write_1h, usage.cache_write);
-    within("audio, image, video", sum(&[usage.audio_input, usage.image_input, usage.video_input]), usage.input);
+    within(
+        "audio, image, video",
+        sum(&[usage.audio_input, usage.image_input, usage.video_input]),
+        usage.input,
+    );
     within("cached audio", usage.cache_read_audio, usage.cache_read);
     within("cached image", usage.cache_read_image, usage.cache_read);
     within("reasoning", usage.reasoning, usage.output);
@@ -458,10 +502,7 @@ struct Passage {
 }
 
 fn passages() -> impl Strategy<Value = Passage> {
-    let uploads = prop_oneof![
-        Just(Upload::Length),
-        (1..5000_usize).prop_map(Upload::Chunked),
-    ];
+    let uploads = prop_oneof![Just(Upload::Length), (1..5000_usize).prop_map(Upload::Chunked),];
     (
         (prop_oneof![vec(any::<u8>(), 0..20_000), bodies()], uploads),
         prop_oneof![vec(any::<u8>(), 0..20_000), bodies()],
@@ -472,9 +513,19 @@ fn passages() -> impl Strategy<Value = Passage> {
         select(&["", "gzip", "deflate", "br", "zstd", "gzip, br", "x-unheard-of"][..]),
         "[!-~é]([ -~é]{0,60}[!-~é])?",
     )
-        .prop_map(|((up, upload), down, framing, cuts, status, content_type, coding, field)| {
-            Passage { up, upload, down, framing, cuts, status, content_type, coding, field }
-        })
+        .prop_map(
+            |((up, upload), down, framing, cuts, status, content_type, coding, field)| Passage {
+                up,
+                upload,
+                down,
+                framing,
+                cuts,
+                status,
+                content_type,
+                coding,
+                field,
+            },
+        )
 }
 
 #[test]
@@ -523,7 +574,8 @@ fn any_bytes_pass_both_ways() {
 #[test]
 fn bodies_larger_than_any_buffer_pass_both_ways() {
     const SIZE: u32 = 24 << 20;
-    let body: Vec<u8> = (0..SIZE).map(|at| (at ^ (at >> 8) ^ (at >> 15)).to_le_bytes()[0]).collect();
+    let body: Vec<u8> =
+        (0..SIZE).map(|at| (at ^ (at >> 8) ^ (at >> 15)).to_le_bytes()[0]).collect();
     let upstream = Upstream::start();
     let proxy = Proxy::start(Setup::new().upstream("openai", upstream.address()));
     let mut client = proxy.client();

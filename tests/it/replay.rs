@@ -22,13 +22,24 @@ use crate::support::{
 };
 
 /// What `tests/recordings` holds, and how many exchanges become of it.
-const COMMITTED: (usize, usize) = (0, 0);
+const COMMITTED: (usize, usize) = (409, 6250);
 
 /// Proxies that share the work, each with a client and a provider of its own.
 const LANES: usize = 2;
 
-/// Names that the corpus has for an endpoint and what the ledger calls it.
-const OTHER_NAMES: [(&str, &str); 0] = [];
+/// Where the ledger's name for an endpoint is not the corpus's: provider, the corpus's, the ledger's.
+const OTHER_NAMES: [(&str, &str, &str); 7] = [
+    // By the path alone, as the ledger knows endpoints, these are files and members of a collection.
+    ("anthropic", "batch.output", "batches"),
+    ("anthropic", "batch.output", "files"),
+    ("openai", "responses.retrieve", "responses.compact"),
+    ("openai", "responses.retrieve", "responses.inputTokens"),
+    // One name for everybody's.
+    ("cohere", "cohere.rerank.v1", "rerank"),
+    ("cohere", "cohere.rerank.v2", "rerank"),
+    // /v1/prompts/{id}/completions
+    ("portkey", "chat.completions", "completions"),
+];
 
 /// Fields that belong to one connection or to tokenmeter.
 const NOT_FORWARDED: [&str; 8] = [
@@ -66,7 +77,7 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits { stepped: 24, written: 512 };
-const LIMITS_OF_THE_WHOLE: Limits = Limits { stepped: 128, written: 64 * 1024 };
+const LIMITS_OF_THE_WHOLE: Limits = Limits { stepped: 128, written: usize::MAX / 2 };
 
 /// One way of sending a recording.
 #[derive(Clone, Copy, Debug)]
@@ -466,15 +477,18 @@ fn differences(record: &Record, replayed: &Replayed) -> Vec<String> {
     check.equal("method", &recording.request.method, &record.method);
     let path = target(recording).split('?').next().unwrap_or_default();
     check.equal("path", &format!("/{}{path}", recording.provider), &record.path);
-    let named = OTHER_NAMES.iter().find(|(api, _)| *api == recording.api);
-    let endpoint = named.map_or(recording.api.as_str(), |(_, endpoint)| endpoint);
-    check.equal("endpoint", endpoint, &record.endpoint);
+    let named = (recording.provider.as_str(), recording.api.as_str(), record.endpoint.as_str());
+    if !OTHER_NAMES.contains(&named) {
+        check.equal("endpoint", &recording.api, &record.endpoint);
+    }
     check.equal("streaming", recording.streaming, record.streaming);
     let request_id = recording.response.header("x-request-id");
     if request_id.is_some() {
         check.equal("upstream_request_id", request_id, record.upstream_request_id.as_deref());
     }
-    if recording.expected.error.is_none() && recording.response.status < 400 {
+    // The known answers leave out the error of Cohere's last event.
+    let failed = recording.expected.finish_reason().as_deref() == Some("ERROR");
+    if recording.expected.error.is_none() && !failed && recording.response.status < 400 {
         check.equal("error", None, record.error.as_deref());
     }
     usage(&mut check, recording, record);
@@ -517,8 +531,17 @@ fn usage(check: &mut Check, recording: &Recording, record: &Record) {
 /// Model, finish reason and the provider's own cost.
 fn words(check: &mut Check, recording: &Recording, record: &Record) {
     let expected = &recording.expected;
-    // The known answers leave out the cost that OpenRouter states in the Messages dialect.
-    if !(recording.provider == "openrouter" && recording.api == "messages") {
+    // The known answers leave out the cost that OpenRouter states in the Messages dialect. Grok on Azure
+    // states 0, which the price table does not trust: the call is priced, or is not, like any other.
+    let left_out = recording.provider == "openrouter" && recording.api == "messages";
+    if recording.provider == "azure" {
+        assert!(cost_is_zero(recording));
+        check.equal(
+            "the provider's cost counts",
+            false,
+            record.cost_source == CostSource::Provider,
+        );
+    } else if !left_out {
         let cost = expected.reported_cost.as_ref();
         let cost = cost.map(|cost| cost.as_str().parse::<Usd>().unwrap().rounded());
         let stated = record.cost_usd.filter(|_| record.cost_source == CostSource::Provider);
@@ -533,6 +556,11 @@ fn words(check: &mut Check, recording: &Recording, record: &Record) {
     let model = expected.model.as_deref().filter(|model| !model.is_empty());
     check.equal("model", model, record.model.as_deref());
     check.equal("finish_reason", expected.finish_reason(), record.finish_reason.clone());
+}
+
+fn cost_is_zero(recording: &Recording) -> bool {
+    let cost = recording.expected.reported_cost.as_ref();
+    cost.is_none_or(|cost| cost.as_str().parse::<Usd>().unwrap() == Usd::from_nanos(0))
 }
 
 /// Collects what is not equal.
