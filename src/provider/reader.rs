@@ -29,8 +29,12 @@ pub struct Reading {
     pub cost: Option<Usd>,
     /// The machine-readable word of an error that the answer holds.
     pub error: Option<String>,
+    /// What was paid for besides the tier: Anthropic's `fast`.
+    pub speed: Option<String>,
     /// The figures are those of a batch's results.
     pub batch: bool,
+    /// `usage` adds up several turns of which each was priced by itself.
+    pub several_turns: bool,
     /// The last event of the stream has been seen: clients hang up here.
     pub finished: bool,
     /// Something that the model generated has been seen in a stream.
@@ -194,6 +198,8 @@ impl Reader {
     fn anthropic(&mut self, raw: Value) {
         let (usage, side) = anthropic::usage(&raw);
         self.reading.side = side;
+        self.reading.several_turns = anthropic::has_compaction(&raw);
+        self.reading.speed = text(&raw, "speed").filter(|s| *s != "standard").map(str::to_owned);
         self.report(usage, raw);
     }
 
