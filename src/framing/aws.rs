@@ -11,6 +11,9 @@ use super::json::{Scanner, Selection};
 const PRELUDE: usize = 12;
 const CHECKSUM: u32 = 4;
 
+/// Bytes of a frame that are neither headers nor payload.
+const OVERHEAD: u32 = 16;
+
 /// Bytes of a frame's headers that are kept; real ones take about a hundred.
 const MAX_HEADERS: usize = 1024;
 
@@ -113,8 +116,7 @@ impl EventStream {
             self.head[at..at + 4].iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte))
         };
         let (total, headers) = (number(0), number(4));
-        let overhead = PRELUDE as u32 + CHECKSUM;
-        let payload = total.checked_sub(overhead).and_then(|rest| rest.checked_sub(headers));
+        let payload = total.checked_sub(OVERHEAD).and_then(|rest| rest.checked_sub(headers));
         self.head.clear();
         match payload {
             None => self.state = State::Broken,

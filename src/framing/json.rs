@@ -217,9 +217,8 @@ impl Scanner {
                 self.keep = Keep::Scalar;
                 self.begin_skip(false, byte);
             }
-            (State::Value, _) => self.begin_value(byte),
             (State::ValueOrEnd, b']') | (State::NameOrEnd, b'}') => self.end_container(sink),
-            (State::ValueOrEnd, _) => self.begin_value(byte),
+            (State::Value | State::ValueOrEnd, _) => self.begin_value(byte),
             (State::NameOrEnd, b'"') => {
                 self.name.clear();
                 self.state = State::Name;
@@ -351,12 +350,6 @@ impl Scanner {
         }
         match (keep, byte) {
             (Keep::Nothing, _) => self.begin_skip(false, byte),
-            (Keep::Presence, _) => {
-                if in_array {
-                    self.separate();
-                }
-                self.begin_skip(true, byte);
-            }
             (Keep::Whole | Keep::Members(_), b'{' | b'[') if self.containers.len() < MAX_DEPTH => {
                 if in_array {
                     self.separate();
@@ -379,7 +372,9 @@ impl Scanner {
                 self.kept.push(byte);
                 self.state = State::Literal;
             }
-            (Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+            (Keep::Presence, b'{' | b'[')
+            | (Keep::Presence | Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') =>
+            {
                 if in_array {
                     self.separate();
                 }

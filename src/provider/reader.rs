@@ -81,10 +81,6 @@ impl Reader {
         &self.reading
     }
 
-    pub fn into_reading(self) -> Reading {
-        self.reading
-    }
-
     /// Reads the token counts that Bedrock puts into headers, where the body gives none.
     pub fn read_headers<'a>(&mut self, header: impl Fn(&str) -> Option<&'a str>) {
         if self.reading.usage_json.is_some() {
@@ -122,9 +118,9 @@ impl Reader {
                 if kind.contains("delta") {
                     self.reading.generated = true;
                 }
-                if kind.ends_with(".done") || kind.ends_with(".completed") {
-                    self.reading.finished = document.get("usage").is_some();
-                }
+                // Images and transcriptions end their streams so.
+                let last = matches!(kind.rsplit('.').next(), Some("done" | "completed"));
+                self.reading.finished |= last && document.get("usage").is_some();
                 self.whole(document);
             }
         }
@@ -226,9 +222,7 @@ impl Reader {
     // --- OpenAI Responses ---
 
     fn response_event(&mut self, kind: &str, document: &Value) {
-        if kind.ends_with(".delta") {
-            self.reading.generated = true;
-        }
+        self.reading.generated |= kind.rsplit('.').next() == Some("delta");
         let Some(response) = object(document, "response") else { return };
         self.identity(response);
         self.error(response);

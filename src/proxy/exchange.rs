@@ -238,14 +238,11 @@ impl Open {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
             }
         }
-        let reading = self.decoder.take().map(into_reading).unwrap_or_default();
-        self.meter.close(record, &reading, self.deployed.as_deref());
+        let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
+        let nothing = Reading::default();
+        self.meter.close(record, reading.unwrap_or(&nothing), self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-fn into_reading(decoder: Decoder<Reader>) -> Reading {
-    decoder.sink().map(|reader| reader.reading().clone()).unwrap_or_default()
 }
 
 /// The headers that carry token counts.
