@@ -12,6 +12,14 @@ use crate::framing::Sink;
 use crate::units::Usd;
 use crate::usage::Usage;
 
+/// The header in which a LiteLLM proxy states a call's cost, in dollars.
+const LITELLM_COST: &str = "x-litellm-response-cost";
+
+/// True for headers that [`Reader::read_headers`] may ask for.
+pub fn is_read_header(name: &str) -> bool {
+    name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name)
+}
+
 /// What an answer said about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -81,8 +89,11 @@ impl Reader {
         &self.reading
     }
 
-    /// Reads the token counts that Bedrock puts into headers, where the body gives none.
+    /// Reads what headers say and the body did not: LiteLLM's cost, Bedrock's token counts.
     pub fn read_headers<'a>(&mut self, header: impl Fn(&str) -> Option<&'a str>) {
+        if self.reading.cost.is_none() {
+            self.reading.cost = header(LITELLM_COST).and_then(|cost| cost.parse().ok());
+        }
         if self.reading.usage_json.is_some() {
             return;
         }

@@ -13,7 +13,7 @@ use http::{Response, StatusCode};
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::Meter;
-use crate::provider::{RESPONSE, Reader, Reading, RequestReader};
+use crate::provider::{RESPONSE, Reader, Reading, RequestReader, is_read_header};
 use crate::record::{Outcome, Record};
 use crate::respond::ErrorCode;
 
@@ -245,9 +245,9 @@ impl Open {
     }
 }
 
-/// The headers that carry token counts.
+/// The headers that say something about usage.
 fn usage_headers(headers: &HeaderMap) -> HeaderMap {
-    let carries = |(name, _): &(&HeaderName, &HeaderValue)| name.as_str().ends_with("token-count");
+    let carries = |(name, _): &(&HeaderName, &HeaderValue)| is_read_header(name.as_str());
     headers.iter().filter(carries).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
