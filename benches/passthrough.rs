@@ -120,7 +120,7 @@ fn compare() {
                 let used = cpu_time(id).saturating_sub(before);
                 // The first round warms up.
                 if round > 0 {
-                    let units = (load.calls * load.units) as f64;
+                    let units = f64::from(u32::try_from(load.calls * load.units).expect("a small load"));
                     cpu[at].push(used.as_secs_f64() * 1e6 / units);
                     added[at].push((median.as_secs_f64() - direct.as_secs_f64()) * 1e6);
                 }
@@ -225,7 +225,7 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
 // --- the provider ---
 
 fn provider() {
-    let (listener, chat, stream) = (listen(), chat_answer(), stream_answer());
+    let (listener, chat, stream) = (listen(), vec![chat_answer()], stream_answer());
     for connection in listener.incoming() {
         let (connection, chat, stream) =
             (connection.expect("a connection"), chat.clone(), stream.clone());
@@ -239,7 +239,7 @@ fn listen() -> TcpListener {
     listener
 }
 
-fn answer(connection: TcpStream, chat: &[u8], stream: &[Vec<u8>]) {
+fn answer(connection: TcpStream, chat: &[Vec<u8>], stream: &[Vec<u8>]) {
     let _ = connection.set_nodelay(true);
     let mut writer = connection.try_clone().expect("an open socket");
     let mut reader = BufReader::new(connection);
@@ -259,7 +259,7 @@ fn answer(connection: TcpStream, chat: &[u8], stream: &[Vec<u8>]) {
         if reader.read_exact(&mut vec![0; length]).is_err() {
             return;
         }
-        let pieces = if is_stream { stream } else { std::slice::from_ref(&chat.to_vec()) };
+        let pieces = if is_stream { stream } else { chat };
         for piece in pieces {
             if writer.write_all(piece).is_err() {
                 return;
