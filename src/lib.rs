@@ -16,8 +16,11 @@
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
 //! | [`admin`] | tokenmeter's own HTTP side: the admin API, its access, its page |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
+//! | [`app`] | build, run, drain |
+//! | [`cli`] | one file for each command |
 
 pub mod admin;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod framing;

@@ -1,1 +1,10 @@
-fn main() {}
+//! Starts the command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokenmeter::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    cli::run(&Cli::parse())
+}

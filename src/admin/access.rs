@@ -5,8 +5,9 @@
 //! takes as long for a near miss as for a wild guess.
 
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -124,7 +125,11 @@ impl Access {
 pub(super) fn random() -> Secret {
     let mut bytes = [0; RANDOM_BYTES];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    let hex = |mut text: String, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    };
+    Secret::new(bytes.iter().fold(String::new(), hex))
 }
 
 fn read_or_make(path: &Path) -> io::Result<Secret> {

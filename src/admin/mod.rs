@@ -125,7 +125,7 @@ impl Admin {
         };
         let asked = question.clone();
         let answer = self.query(move |reader| asked.answer(reader)).await?;
-        answer.map(|answer| reply::json(&answer)).ok_or(Refusal::Unknown(question))
+        answer.map(|answer| reply::json(&answer)).ok_or_else(|| reply::unknown(&question))
     }
 
     async fn page(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {

@@ -24,7 +24,7 @@ pub(super) enum Refusal {
     Unauthorized,
     NoSuchPage,
     /// What the question names is not in the ledger.
-    Unknown(Question),
+    Unknown(String),
     Method,
     Parameter(BadParameter),
     Query(QueryError),
@@ -53,7 +53,7 @@ impl Refusal {
         match self {
             Refusal::Unauthorized => unauthorized(is_page),
             Refusal::NoSuchPage => plain(ErrorCode::NotFound, "tokenmeter has no such page"),
-            Refusal::Unknown(question) => plain(ErrorCode::NotFound, &unknown(&question)),
+            Refusal::Unknown(message) => plain(ErrorCode::NotFound, &message),
             Refusal::Method => {
                 let mut response = plain(ErrorCode::MethodNotAllowed, "this page is read with GET");
                 put(&mut response, ALLOW, "GET, HEAD");
@@ -90,13 +90,14 @@ fn unauthorized(is_page: bool) -> Response<Full<Bytes>> {
     response
 }
 
-fn unknown(question: &Question) -> String {
-    match question {
+/// Says that what a question names is not there.
+pub(super) fn unknown(question: &Question) -> Refusal {
+    Refusal::Unknown(match question {
         Question::Call(id) => format!("there is no call {id}"),
         Question::Session(name) => format!("no call belongs to the session `{name}`"),
         Question::User { name, .. } => format!("no call belongs to the user `{name}`"),
         _ => "there is no such thing".to_owned(),
-    }
+    })
 }
 
 pub(super) fn json(answer: &Value) -> Response<Full<Bytes>> {

@@ -47,13 +47,12 @@ pub struct SourceArgs {
     #[arg(long, value_name = "FILE")]
     pub database: Option<String>,
 
-    /// Ask the tokenmeter that runs there instead, such as http://localhost:4100
-    /// [env: TOKENMETER_URL]
-    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "database"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "database"],
+          help = "Ask the tokenmeter that runs there, such as http://localhost:4100 \
+                  [env: TOKENMETER_URL]")]
     pub url: Option<String>,
 
-    /// Its admin token [env: TOKENMETER_ADMIN_TOKEN]
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN]")]
     pub token: Option<String>,
 }
 
@@ -72,13 +71,16 @@ pub enum Failure {
     Usage(String),
 }
 
-/// Does what was typed. Only `serve` is done by the caller.
-pub fn run(cli: Cli, serve: impl FnOnce(serve::ServeArgs) -> ExitCode) -> ExitCode {
-    let done = match cli.command {
-        Command::Serve(args) => return serve(args),
-        Command::Stats(args) => stats::run(&args),
-        Command::Recent(args) => recent::run(&args),
-        Command::Check(args) => check::run(&args),
+/// Does what was typed.
+pub fn run(cli: &Cli) -> ExitCode {
+    let done = match &cli.command {
+        Command::Serve(args) => match serve::run(args) {
+            Ok(()) => Ok(String::new()),
+            Err(error) => Err(Failure::Failed(error.to_string())),
+        },
+        Command::Stats(args) => stats::run(args),
+        Command::Recent(args) => recent::run(args),
+        Command::Check(args) => check::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,

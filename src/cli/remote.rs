@@ -17,7 +17,7 @@ use crate::admin::params::BadParameter;
 use crate::secret::Secret;
 
 /// Longer than a question may take there.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The other tokenmeter.
 #[derive(Debug)]

@@ -1,10 +1,18 @@
-//! `tokenmeter serve`: the flags that go before the environment and the file.
+//! `tokenmeter serve`: runs the proxy until it is told to stop.
 
+use std::cell::RefCell;
+use std::error::Error;
+use std::future::poll_fn;
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
+use std::task::Poll;
 
 use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
-use crate::config::Flags;
+use crate::app::App;
+use crate::config::{Config, Flags};
 
 /// Run the proxy
 #[derive(Args, Clone, Debug)]
@@ -34,5 +42,71 @@ impl ServeArgs {
             database: self.database.clone(),
             pricing: self.pricing.clone(),
         }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
+    let config = Config::load(&args.flags())?;
+    log_to_stderr(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let app = App::build(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let signals = Signals::new()?;
+        let banner = banner(&app, &config)?;
+        io::stdout().write_all(banner.as_bytes())?;
+        app.run(|| signals.stop()).await?;
+        Ok(())
+    })
+}
+
+/// What is listened on, where each upstream goes, where to look.
+fn banner(app: &App, config: &Config) -> io::Result<String> {
+    let address = app.address()?;
+    let mut lines = vec![format!("tokenmeter listens on http://{address}"), String::new()];
+    for upstream in config.upstreams.values() {
+        let is_default = upstream.name == config.default_upstream;
+        let also = if is_default { ", and every path that names no upstream" } else { "" };
+        lines.push(format!("  /{:<12} {}{also}", upstream.name, upstream.base_url));
+    }
+    lines.push(String::new());
+    lines.push(format!("dashboard (logs in once): http://{address}{}", app.login_path()));
+    lines.push(String::new());
+    Ok(lines.join("\n"))
+}
+
+fn log_to_stderr(filter: &str) {
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
+
+/// The signals that ask for a stop.
+struct Signals {
+    interrupt: RefCell<Signal>,
+    terminate: RefCell<Signal>,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: RefCell::new(signal(SignalKind::interrupt())?),
+            terminate: RefCell::new(signal(SignalKind::terminate())?),
+        })
+    }
+
+    /// Resolves at the next one.
+    async fn stop(&self) {
+        poll_fn(|cx| {
+            let interrupted = self.interrupt.borrow_mut().poll_recv(cx).is_ready();
+            let terminated = self.terminate.borrow_mut().poll_recv(cx).is_ready();
+            if interrupted || terminated { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

@@ -93,7 +93,9 @@ fn exact(args: &StatsArgs, answer: &Value) -> Sheet {
     if args.by.is_empty() {
         sheet.push(row(&answer["totals"]));
     }
-    groups(answer).iter().for_each(|group| sheet.push(row(group)));
+    for group in groups(answer) {
+        sheet.push(row(group));
+    }
     sheet
 }
 

@@ -15,6 +15,9 @@ use super::{Billable, Cost, CostPart, CostSource, PriceErrors, build};
 use crate::units::Usd;
 use crate::usage::Usage;
 
+/// Longer names are no model's. Bounds the work that a request can cause by its `model`.
+const MAX_NAME_BYTES: usize = 512;
+
 /// The checked price table. Look-ups take about a microsecond and share nothing that locks.
 pub struct PriceBook {
     pub(super) providers: Vec<Provider>,
@@ -168,7 +171,7 @@ impl PriceBook {
         model: Option<&str>,
         usage: &Usage,
     ) -> Cost {
-        let name = model.map(lower);
+        let name = model.filter(|name| name.len() <= MAX_NAME_BYTES).map(lower);
         let (entry, source) = match self.find(provider, name.as_deref()) {
             Found::Entry(entry, source) => (entry, source),
             Found::Free => return Cost::free(),
@@ -178,7 +181,7 @@ impl PriceBook {
         let now = Situation {
             at: call.at,
             tier: tier.as_deref(),
-            input_tokens: context_length(entry, usage),
+            input_tokens: context_length(entry, usage, call.several_turns),
         };
         let card: RateCard = entry.card(now);
         match charge(&card, usage, provider.and_then(|provider| provider.multiplier)) {
@@ -251,9 +254,13 @@ fn tier_name(served: &str) -> Cow<'_, str> {
 
 /// The input by which the price of long requests is chosen. Where Claude ran server tools, the
 /// input adds up several turns, none of which need have been long.
-fn context_length(entry: &PriceEntry, usage: &Usage) -> u64 {
-    let several_turns = usage.web_searches.is_some_and(|searches| searches > 0);
-    if several_turns && entry.id.contains("claude") { 0 } else { usage.input.unwrap_or(0) }
+fn context_length(entry: &PriceEntry, usage: &Usage, several_turns: bool) -> u64 {
+    let searched = usage.web_searches.is_some_and(|searches| searches > 0);
+    if several_turns || searched && entry.id.contains("claude") {
+        0
+    } else {
+        usage.input.or(usage.total).unwrap_or(0)
+    }
 }
 
 impl Cost {

@@ -372,6 +372,13 @@ free = "yes"
             "[providers.a]\nalso = \"b\"\n[providers.b]\nfree = true",
             &["line 2: `b` is the name of another provider already"],
         );
+        assert_errors(
+            "[providers.a]\nfree_suffix = \"\"\ndrop_prefix = [\"eu.\", \"\"]",
+            &[
+                "line 2: `free_suffix` must be a text in quotes, not an empty text",
+                "line 3: `drop_prefix` must be a text in quotes or a list of such, not a value of type array",
+            ],
+        );
         assert!(parse("[prices.a\nm = 1").unwrap_err().to_string().starts_with("line 1: "));
     }
 

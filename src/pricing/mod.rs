@@ -1,9 +1,9 @@
 //! The price table: which entry applies to a call, and what its usage costs. Owns `pricing.toml`'s
 //! form; knows neither HTTP nor the ledger.
 //!
-//! From the file to a cost: [`parse`] reads what was typed, [`build`] checks what it means together,
-//! [`book`] looks up the entry (with [`names`] and [`glob`]), [`rates`] says which of its prices
-//! hold, [`charge`] multiplies.
+//! From the file to a cost: `parse` reads what was typed, `build` checks what it means together,
+//! `book` looks up the entry (with `names` and `glob`), `rates` says which of its prices
+//! hold, `charge` multiplies.
 //!
 //! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
 
@@ -38,6 +38,8 @@ pub struct Billable<'a> {
     /// Part of a batch.
     pub batch: bool,
     pub usage: &'a Usage,
+    /// `usage` adds up several turns (Anthropic's compaction): none of them need have been long.
+    pub several_turns: bool,
     /// Passes of other models that `usage` does not count (Anthropic's advisor), by model.
     pub side: &'a [(String, Usage)],
     /// What the provider says that it charged.

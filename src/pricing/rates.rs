@@ -71,6 +71,7 @@ pub(super) const RATE_KEYS: &[(&str, Rate)] = &[
     ("per_1m_characters", Rate::Uncounted),
     ("per_image", Rate::Uncounted),
     ("per_input_image", Rate::Uncounted),
+    ("per_clip", Rate::Uncounted),
     ("per_1m_pixels", Rate::Uncounted),
     ("per_1m_output_pixels", Rate::Uncounted),
     ("per_second", Rate::Uncounted),

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::selection::REQUEST;
 use super::value::{object, text};
-use crate::framing::{Coding, Decoder, Framed, Framer, Scanner, Sink};
+use crate::framing::{Coding, Decoder, Framed, Framer, Sink};
 
 /// What was read of a request's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ impl Sink for RequestFacts {
 /// Reads a request's body as it streams by.
 #[derive(Debug)]
 pub enum RequestReader {
-    Json(Box<Decoder<RequestFacts>>),
+    Body(Box<Decoder<RequestFacts>>),
     Form {
         field: FormField,
         facts: RequestFacts,
@@ -50,17 +50,17 @@ impl RequestReader {
             let (field, facts) = Default::default();
             return RequestReader::Form { field, facts };
         }
-        let is_json = content_type.is_empty() || content_type.contains("json");
-        let decoder = coding.filter(|_| is_json).and_then(|coding| {
-            let framer = Framer::Json(Scanner::new(&REQUEST));
+        let decoder = coding.and_then(|coding| {
+            // Whatever the type says (curl's default is a form), a bracket begins JSON.
+            let framer = Framer::Undecided { selection: &REQUEST, may_be_events: false };
             Decoder::new(coding, Framed::new(framer, RequestFacts::default())).ok()
         });
-        decoder.map_or(RequestReader::Opaque, |decoder| RequestReader::Json(Box::new(decoder)))
+        decoder.map_or(RequestReader::Opaque, |decoder| RequestReader::Body(Box::new(decoder)))
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
         match self {
-            RequestReader::Json(decoder) => {
+            RequestReader::Body(decoder) => {
                 if decoder.push(bytes).is_err() {
                     *self = RequestReader::Opaque;
                 }
@@ -76,7 +76,7 @@ impl RequestReader {
 
     pub fn facts(&self) -> RequestFacts {
         match self {
-            RequestReader::Json(decoder) => decoder.sink().cloned().unwrap_or_default(),
+            RequestReader::Body(decoder) => decoder.sink().cloned().unwrap_or_default(),
             RequestReader::Form { facts, .. } => facts.clone(),
             RequestReader::Opaque => RequestFacts::default(),
         }

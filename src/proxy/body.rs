@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::exchange::{End, Exchange, Progress, SharedRequest};
+use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
 /// How long a client that expects `100 Continue` is left waiting for a silent provider (RFC 9110,
@@ -29,31 +29,67 @@ pub(super) struct RequestBody {
     pub(super) incoming: Incoming,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
+    /// Bytes that may still come; `None`: any number.
+    pub(super) left: Option<u64>,
     /// Closed until the provider wants the body.
     pub(super) gate: Option<WaitingGate>,
 }
 
+/// Why a request's body broke.
+#[derive(Debug)]
+pub(super) enum RequestBodyError {
+    Client(hyper::Error),
+    TooLarge,
+}
+
+impl fmt::Display for RequestBodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestBodyError::Client(error) => write!(f, "the client's request broke off: {error}"),
+            RequestBodyError::TooLarge => f.write_str("the request's body is too large"),
+        }
+    }
+}
+
+impl std::error::Error for RequestBodyError {}
+
+impl RequestBody {
+    fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
+        self.progress.touch();
+        let Some(bytes) = frame.data_ref() else { return Ok(()) };
+        if let Some(left) = &mut self.left {
+            let Some(rest) = left.checked_sub(bytes.len() as u64) else {
+                self.progress.upload_failed(UploadFault::TooLarge);
+                return Err(RequestBodyError::TooLarge);
+            };
+            *left = rest;
+        }
+        self.request.borrow_mut().push(bytes);
+        Ok(())
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
         if let Some(gate) = &mut body.gate {
             std::task::ready!(gate.poll_open(cx));
             body.gate = None;
         }
-        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            body.progress.touch();
-            if let Some(bytes) = frame.data_ref() {
-                body.request.borrow_mut().push(bytes);
+        let polled = std::task::ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        Poll::Ready(polled.map(|result| match result {
+            Ok(frame) => body.frame(&frame).map(|()| frame),
+            Err(error) => {
+                body.progress.upload_failed(UploadFault::ClientGone);
+                Err(RequestBodyError::Client(error))
             }
-        }
-        polled
+        }))
     }
 
     fn is_end_stream(&self) -> bool {

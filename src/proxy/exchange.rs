@@ -13,8 +13,9 @@ use http::{Response, StatusCode};
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::Meter;
-use crate::provider::{RESPONSE, Reader, Reading, RequestReader};
+use crate::provider::{RESPONSE, Reader, Reading, RequestReader, is_read_header};
 use crate::record::{Outcome, Record};
+use crate::respond::ErrorCode;
 
 /// Headers in which providers name the request, most telling first.
 const REQUEST_ID: [HeaderName; 5] = [
@@ -51,21 +52,44 @@ impl Calls {
     }
 }
 
-/// When a byte last moved, either way. Shared by the two bodies of a call.
+/// When a byte last moved, either way, and whether the upload went wrong. Shared by the two bodies of
+/// a call.
 #[derive(Clone, Debug)]
-pub(super) struct Progress(Rc<Cell<Instant>>);
+pub(super) struct Progress(Rc<ProgressInner>);
+
+#[derive(Debug)]
+struct ProgressInner {
+    last: Cell<Instant>,
+    upload_fault: Cell<Option<UploadFault>>,
+}
+
+/// Why a request's body did not go up whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UploadFault {
+    ClientGone,
+    TooLarge,
+}
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        Progress(Rc::new(Cell::new(Instant::now())))
+        let last = Cell::new(Instant::now());
+        Progress(Rc::new(ProgressInner { last, upload_fault: Cell::new(None) }))
     }
 
     pub(super) fn touch(&self) {
-        self.0.set(Instant::now());
+        self.0.last.set(Instant::now());
     }
 
     pub(super) fn last(&self) -> Instant {
-        self.0.get()
+        self.0.last.get()
+    }
+
+    pub(super) fn upload_failed(&self, fault: UploadFault) {
+        self.0.upload_fault.set(Some(fault));
+    }
+
+    pub(super) fn upload_fault(&self) -> Option<UploadFault> {
+        self.0.upload_fault.get()
     }
 }
 
@@ -165,6 +189,14 @@ impl Exchange {
         self.close(End::UpstreamFailed(error));
     }
 
+    /// The client gets an error of its own making.
+    pub(super) fn refused(&mut self, code: ErrorCode) {
+        if let Some(open) = &mut self.0 {
+            open.record.status = Some(code.status().as_u16());
+        }
+        self.settle(Outcome::Completed, Some(code.as_str()));
+    }
+
     /// Settles the call. Only the first time counts.
     pub(super) fn close(&mut self, end: End) {
         match end {
@@ -206,19 +238,16 @@ impl Open {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
             }
         }
-        let reading = self.decoder.take().map(into_reading).unwrap_or_default();
-        self.meter.close(record, &reading, self.deployed.as_deref());
+        let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
+        let nothing = Reading::default();
+        self.meter.close(record, reading.unwrap_or(&nothing), self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-fn into_reading(decoder: Decoder<Reader>) -> Reading {
-    decoder.sink().map(|reader| reader.reading().clone()).unwrap_or_default()
-}
-
-/// The headers that carry token counts.
+/// The headers that say something about usage.
 fn usage_headers(headers: &HeaderMap) -> HeaderMap {
-    let carries = |(name, _): &(&HeaderName, &HeaderValue)| name.as_str().ends_with("token-count");
+    let carries = |(name, _): &(&HeaderName, &HeaderValue)| is_read_header(name.as_str());
     headers.iter().filter(carries).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

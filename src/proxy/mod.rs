@@ -26,7 +26,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 
 pub use body::{BodyError, MeteredBody};
 pub use exchange::Calls;
@@ -44,7 +44,7 @@ use crate::respond::{self, ErrorCode};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 use body::{Gate, RequestBody, Silence, WaitingGate};
-use exchange::{End, Exchange, Progress, SharedRequest};
+use exchange::{Exchange, Progress, SharedRequest, UploadFault};
 use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
 
@@ -76,6 +76,8 @@ pub struct Proxy {
     pub tags: TagHeaders,
     pub meter: Arc<Meter>,
     pub calls: Calls,
+    /// Bytes that a request's body may have.
+    pub max_request_body: Option<u64>,
     /// How many upstreams there are; the index of each one's target is below it.
     pub upstreams: usize,
 }
@@ -105,13 +107,13 @@ impl Worker {
         Worker { proxy, pool }
     }
 
-    /// Forwards a request to an upstream, as `path` (without the query), and answers with what comes
-    /// back, or with an error of tokenmeter's own if nothing does.
+    /// Forwards a request to an upstream, without the first `skip` bytes of its path, and answers
+    /// with what comes back, or with an error of tokenmeter's own if nothing does.
     pub async fn forward(
         &self,
         mut request: Request<Incoming>,
         upstream: &Arc<Upstream>,
-        path: &str,
+        skip: usize,
         interim: &Arc<Interim>,
     ) -> Response<ProxyBody> {
         let started = Instant::now();
@@ -119,14 +121,10 @@ impl Worker {
             Ok(tags) => tags,
             Err(invalid) => return refuse_tag(&invalid),
         };
-        let Some(target_path) = forwarded_path(upstream, path, request.uri().query()) else {
-            let message = "the request's path cannot be forwarded";
-            return own_error(ErrorCode::InvalidRequest, message, None);
+        let path = match self.forwardable(&request, upstream, skip) {
+            Ok(path) => path,
+            Err((code, message)) => return own_error(code, &message, None),
         };
-        if request.method() == Method::CONNECT {
-            let message = "tokenmeter forwards to its configured upstreams only; it is no tunnel";
-            return own_error(ErrorCode::InvalidRequest, message, None);
-        }
         let body_reader: SharedRequest = Rc::new(RefCell::new(RequestReader::new(
             header_text(request.headers(), &CONTENT_TYPE).unwrap_or_default(),
             header_text(request.headers(), &CONTENT_ENCODING).unwrap_or_default(),
@@ -136,7 +134,8 @@ impl Worker {
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
         let record = new_record(upstream, &request, tags, facts.endpoint, facts.model);
         let id = record.id;
-        let call = Call { upstream, path: target_path, interim, request: body_reader };
+        let max_body = self.proxy.max_request_body;
+        let call = Call { upstream, path, interim, request: body_reader, max_body };
         let exchange = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
@@ -155,6 +154,28 @@ impl Worker {
         response
     }
 
+    /// The path that the request is forwarded to, or why it is not forwarded.
+    fn forwardable(
+        &self,
+        request: &Request<Incoming>,
+        upstream: &Upstream,
+        skip: usize,
+    ) -> Result<PathAndQuery, (ErrorCode, String)> {
+        if request.method() == Method::CONNECT {
+            let message = "tokenmeter forwards to its configured upstreams only; it is no tunnel";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
+        if let Some(limit) = self.proxy.max_request_body
+            && request.body().size_hint().lower() > limit
+        {
+            return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
+        }
+        let path = &request.uri().path()[skip..];
+        forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
+            (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
+        })
+    }
+
     /// One request and its answer.
     async fn exchange(
         &self,
@@ -170,7 +191,7 @@ impl Worker {
                 exchange.answered(&answer);
                 call.pass_on(answer, exchange, progress)
             }
-            Err(failure) => call.failed(&failure, exchange),
+            Err(failure) => call.failed(&failure, exchange, &progress),
         }
     }
 }
@@ -181,6 +202,7 @@ struct Call<'a> {
     path: PathAndQuery,
     interim: &'a Arc<Interim>,
     request: SharedRequest,
+    max_body: Option<u64>,
 }
 
 impl Call<'_> {
@@ -201,6 +223,7 @@ impl Call<'_> {
             incoming,
             request: Rc::clone(&self.request),
             progress: progress.clone(),
+            left: self.max_body,
             gate: gate.clone().map(WaitingGate::new),
         };
         let is_http_11 = head.version == Version::HTTP_11;
@@ -232,14 +255,27 @@ impl Call<'_> {
     }
 
     /// There is no answer.
-    fn failed(&self, failure: &Failure, mut exchange: Exchange) -> Response<ProxyBody> {
+    fn failed(
+        &self,
+        failure: &Failure,
+        mut exchange: Exchange,
+        progress: &Progress,
+    ) -> Response<ProxyBody> {
+        let code = match progress.upload_fault() {
+            // Nobody is left to read an answer: the exchange, dropped, says that the client left.
+            Some(UploadFault::ClientGone) => {
+                return own_error(ErrorCode::InvalidRequest, "the request was cut off", None);
+            }
+            Some(UploadFault::TooLarge) => {
+                exchange.refused(ErrorCode::PayloadTooLarge);
+                let message = too_large(self.max_body.unwrap_or_default());
+                return own_error(ErrorCode::PayloadTooLarge, &message, None);
+            }
+            None if failure.stage.is_timeout() => ErrorCode::UpstreamTimeout,
+            None => ErrorCode::UpstreamUnreachable,
+        };
         let Upstream { name, target, .. } = self.upstream.as_ref();
         tracing::warn!(upstream = %name, origin = ?target.origin, %failure, "no answer");
-        let code = if failure.stage.is_timeout() {
-            ErrorCode::UpstreamTimeout
-        } else {
-            ErrorCode::UpstreamUnreachable
-        };
         exchange.failed(code.status(), failure.stage.as_str());
         let message = format!("upstream `{name}`: {}", failure.stage.explanation());
         own_error(code, &message, None)
@@ -267,7 +303,7 @@ async fn within(
 fn forwarded_path(upstream: &Upstream, path: &str, query: Option<&str>) -> Option<PathAndQuery> {
     let mut text = String::with_capacity(upstream.prefix.len() + path.len() + 64);
     text.push_str(&upstream.prefix);
-    text.push_str(path);
+    text.push_str(if path.is_empty() { "/" } else { path });
     if let Some(query) = query {
         text.push('?');
         text.push_str(query);
@@ -336,6 +372,10 @@ fn refuse_tag(invalid: &InvalidTag) -> Response<ProxyBody> {
 
 fn own_error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<ProxyBody> {
     respond::error(code, message, param).map(Either::Left)
+}
+
+fn too_large(limit: u64) -> String {
+    format!("the request's body is larger than the limit of {limit} bytes (limits.request_body)")
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {

@@ -11,43 +11,49 @@ const RESERVED: [&str; 5] = ["admin", "metrics", "healthz", "readyz", "usage"];
 
 /// Where a request goes.
 #[derive(Debug)]
-pub enum Route<'a> {
+pub enum Route {
     /// To tokenmeter itself.
     Own,
-    /// To an upstream, with this path (which begins with `/`).
-    Forward { upstream: &'a Arc<Upstream>, path: &'a str },
+    /// To an upstream, without the first `skip` bytes of its path.
+    Forward { upstream: Arc<Upstream>, skip: usize },
+    /// To a known provider that is not configured; says what to do about it.
+    Unconfigured(String),
 }
 
 /// The upstreams by name.
 #[derive(Debug)]
 pub struct Routes {
     by_name: HashMap<String, Arc<Upstream>>,
+    unconfigured: HashMap<String, String>,
     default: Arc<Upstream>,
 }
 
 impl Routes {
+    /// `unconfigured`: names of providers whose address is not known, with the message for whoever
+    /// calls them. Their calls, and the keys in them, must not end up at the default upstream.
     pub fn new(
         upstreams: impl IntoIterator<Item = Arc<Upstream>>,
+        unconfigured: HashMap<String, String>,
         default: Arc<Upstream>,
     ) -> Routes {
-        let by_name = upstreams.into_iter().map(|u| (u.name.to_string(), u)).collect();
-        Routes { by_name, default }
+        let by_name = upstreams.into_iter().map(|u| (u.name.clone(), u)).collect();
+        Routes { by_name, unconfigured, default }
     }
 
     /// Decides by the first segment, compared as it stands: no decoding, no normalising, so that no
     /// spelling of a forwarded path can reach what is reserved.
-    pub fn find<'a>(&'a self, path: &'a str) -> Route<'a> {
+    pub fn find(&self, path: &str) -> Route {
         let rest = path.strip_prefix('/').unwrap_or(path);
-        let (first, behind) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
+        let first = rest.split('/').next().unwrap_or_default();
         if RESERVED.contains(&first) {
             return Route::Own;
         }
-        match self.by_name.get(first) {
-            Some(upstream) => Route::Forward { upstream, path: behind },
-            None => Route::Forward { upstream: &self.default, path },
+        if let Some(upstream) = self.by_name.get(first) {
+            return Route::Forward { upstream: Arc::clone(upstream), skip: 1 + first.len() };
         }
+        if let Some(message) = self.unconfigured.get(first) {
+            return Route::Unconfigured(message.clone());
+        }
+        Route::Forward { upstream: Arc::clone(&self.default), skip: 0 }
     }
 }

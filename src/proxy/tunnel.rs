@@ -42,7 +42,7 @@ pub(super) async fn upgrade(
             exchange.answered(&answer);
             call.pass_on(answer, exchange, progress)
         }
-        Err(failure) => call.failed(&failure, exchange),
+        Err(failure) => call.failed(&failure, exchange, &progress),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The integration tests, a file per theme.
 
 mod corpus;
+mod house;
 mod readings;

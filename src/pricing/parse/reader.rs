@@ -67,11 +67,11 @@ impl<'t> Reader<'t> {
     }
 
     fn wrong_type(&mut self, field: Field<'_>, wanted: &str) {
-        let found = field.item.type_name();
-        self.error(
-            field.line,
-            format!("`{}` must be {wanted}, not a value of type {found}", field.key),
-        );
+        let found = match field.item.as_str() {
+            Some("") => "an empty text".to_owned(),
+            _ => format!("a value of type {}", field.item.type_name()),
+        };
+        self.error(field.line, format!("`{}` must be {wanted}, not {found}", field.key));
     }
 
     pub(super) fn table<'i>(
@@ -95,7 +95,7 @@ impl<'t> Reader<'t> {
     }
 
     pub(super) fn string<'i>(&mut self, field: Field<'i>) -> Option<&'i str> {
-        let value = field.item.as_str();
+        let value = field.item.as_str().filter(|text| !text.is_empty());
         if value.is_none() {
             self.wrong_type(field, "a text in quotes");
         }
@@ -111,6 +111,8 @@ impl<'t> Reader<'t> {
             }
             _ => None,
         };
+        // An empty prefix could be cut off a name for ever.
+        let list = list.filter(|texts: &Vec<String>| texts.iter().all(|text| !text.is_empty()));
         if list.is_none() {
             self.wrong_type(field, "a text in quotes or a list of such");
         }
