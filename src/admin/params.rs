@@ -23,6 +23,9 @@ const DAYS: RangeInclusive<u64> = 1..=36_500;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// Parameters of one question: far more than make sense, and few enough to compare with each other.
+const PARAMETERS: usize = 100;
+
 /// What `metadata.NAME` begins with.
 const METADATA: &str = "metadata.";
 
@@ -89,6 +92,10 @@ pub(super) struct Params<'a> {
 
 impl<'a> Params<'a> {
     pub(super) fn new(pairs: &'a Pairs) -> Result<Params<'a>, BadParameter> {
+        if let Some((name, _)) = pairs.get(PARAMETERS) {
+            let message = format!("more than {PARAMETERS} parameters are too many");
+            return Err(BadParameter::new(name, message));
+        }
         let mut left: Vec<(&str, &str)> = Vec::with_capacity(pairs.len());
         for (name, text) in pairs {
             if left.iter().any(|(earlier, _)| earlier == name) {
@@ -119,7 +126,7 @@ impl<'a> Params<'a> {
         T::Err: fmt::Display,
     {
         let parse = |text: &str| {
-            text.parse().map_err(|error| BadParameter::new(name, format!("`{name}`: {error}")))
+            text.parse().map_err(|error: T::Err| BadParameter::new(name, error.to_string()))
         };
         self.text(name)?.map(parse).transpose()
     }
@@ -168,8 +175,7 @@ impl<'a> Params<'a> {
         let mut keys = Vec::new();
         for word in text.split(',').map(str::trim) {
             let key = word.parse::<GroupKey>();
-            let key =
-                key.map_err(|error| BadParameter::new("group_by", format!("`group_by`: {error}")))?;
+            let key = key.map_err(|error| BadParameter::new("group_by", error.to_string()))?;
             if keys.contains(&key) {
                 let message = format!("`group_by` names {key} twice; name it once");
                 return Err(BadParameter::new("group_by", message));

@@ -219,3 +219,63 @@ fn put_first<const N: usize>(first: [(&str, Value); N], rest: Value) -> Value {
     }
     Value::Object(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::params::pairs;
+    use super::*;
+
+    /// Words that mean something, so that what is tried reaches further than noise does.
+    fn word() -> impl Strategy<Value = String> {
+        let known = [
+            "days",
+            "since",
+            "until",
+            "tz",
+            "user",
+            "metadata.",
+            "metadata.a",
+            "group_by",
+            "sort",
+            "limit",
+            "cursor",
+            "7",
+            "0",
+            "2026-11-21",
+            "2026-11-21T09:30:00Z",
+            "-9999-01-01",
+            "9999-12-31T23:59:59Z",
+            "user,day",
+            "Europe/Berlin",
+            "%",
+            "%ff",
+            "+",
+            "&",
+            "=",
+            ",",
+        ];
+        prop_oneof![4 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => ".{0,3}"]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_asked_is_a_question_or_blamed_by_name(
+            words in proptest::collection::vec(word(), 0..12),
+            separators in proptest::collection::vec(proptest::sample::select(vec!["=", "&", ""]), 12),
+        ) {
+            let query: String =
+                words.iter().zip(separators).flat_map(|(word, separator)| [word, separator]).collect();
+            let now = Timestamp::from_millis(1_795_253_400_000);
+            let asked = pairs(&query).and_then(|pairs| {
+                Question::usage(&pairs, now)?;
+                Question::user("ann".to_owned(), &pairs, now)?;
+                Question::stats(&pairs, now)
+            });
+            if let Err(wrong) = asked {
+                prop_assert!(!wrong.message.is_empty());
+            }
+        }
+    }
+}

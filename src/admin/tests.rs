@@ -474,3 +474,34 @@ fn the_page_escapes_what_others_wrote_and_runs_nothing() {
     let nonce = page.text.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
     assert!(policy.contains(nonce) && !empty.text.contains(nonce));
 }
+
+#[test]
+fn what_can_be_asked_is_written_down() {
+    let docs = include_str!("../../docs/ADMIN_API.md");
+    let home = Home::new();
+    home.metered(0, "ann", "gpt-4o", 10, "1");
+    let names =
+        |answer: &Value| -> Vec<String> { answer.as_object().unwrap().keys().cloned().collect() };
+    let mut expected = Vec::new();
+    for uri in [
+        "/admin/stats",
+        "/admin/users",
+        "/admin/users/ann",
+        "/admin/usage",
+        "/admin/sessions/s%2F1",
+    ] {
+        let answer = home.ok(uri);
+        expected.extend(names(&answer));
+        if let Some(totals) = answer.get("totals") {
+            expected.extend(names(totals));
+        }
+    }
+    // The complaint about an unknown parameter lists the known ones.
+    let complaint = home.get("/admin/stats?nonsense=1").json()["error"]["message"].to_string();
+    let known = complaint.split_once("possible are ").unwrap().1.trim_matches('"');
+    expected.extend(known.split(", ").map(str::to_owned));
+    assert!(expected.len() > 60);
+    for name in expected {
+        assert!(docs.contains(&format!("`{name}`")), "`{name}` is not in docs/ADMIN_API.md");
+    }
+}

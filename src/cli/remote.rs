@@ -99,3 +99,37 @@ fn explain(error: reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_and_a_token_are_needed() {
+        let token = || Some("t".to_owned());
+        for url in ["localhost:4100", "ftp://host", "", "4100"] {
+            assert!(matches!(Remote::new(url, token()), Err(Failure::Usage(_))), "{url}");
+        }
+        assert!(matches!(Remote::new("http://localhost:4100", None), Err(Failure::Usage(_))));
+        let remote = Remote::new("http://ann:secret@localhost:4100/meter/", token()).unwrap();
+        assert_eq!(shown(&remote.base), "http://localhost:4100");
+    }
+
+    #[test]
+    fn whose_fault_it_is_survives_the_way() {
+        let answer =
+            |code: &str| json!({"error": {"message": "m", "code": code, "param": "group_by"}});
+        assert_eq!(
+            refused("there", 400, Some(&answer("bad_parameter"))),
+            Failure::Usage("--by: m".to_owned())
+        );
+        for (status, answer) in [(503, Some(answer("unavailable"))), (502, None), (200, None)] {
+            let failure = refused("there", status, answer.as_ref());
+            assert!(
+                matches!(&failure, Failure::Failed(text) if text.contains("there")),
+                "{failure:?}"
+            );
+        }
+    }
+}

@@ -183,3 +183,48 @@ fn keys(args: &StatsArgs) -> impl Iterator<Item = &str> {
 fn groups(answer: &Value) -> &[Value] {
     answer["groups"].as_array().map_or(&[], Vec::as_slice)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{FromArgMatches, Subcommand};
+    use serde_json::json;
+
+    fn args(line: &str) -> StatsArgs {
+        let command = crate::cli::Command::augment_subcommands(clap::Command::new("tokenmeter"));
+        let matches = command.try_get_matches_from(line.split(' ')).unwrap();
+        match crate::cli::Command::from_arg_matches(&matches).unwrap() {
+            crate::cli::Command::Stats(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer() -> Value {
+        let cost: Value = serde_json::from_str("0.000028500").unwrap();
+        json!({
+            "window": {"since": null, "until": "2026-11-21T00:00:00.000Z"},
+            "totals": {"requests": 1500, "unreported_requests": 2, "cost_usd": cost},
+            "groups": [{"key": {"user": null}, "requests": 1500, "cost_usd": cost}],
+            "next_offset": 1,
+        })
+    }
+
+    #[test]
+    fn totals_say_how_far_they_can_be_trusted() {
+        let text = totals(&answer());
+        assert!(text.contains("the first call to 2026-11-21"), "{text}");
+        assert!(text.contains("1,498 calls reported, - estimated, 2 without"), "{text}");
+        assert!(text.contains("0.000028500"), "{text}");
+    }
+
+    #[test]
+    fn groups_stand_under_their_keys_in_both_forms() {
+        let args = args("tokenmeter stats --by user");
+        let table = breakdown(&args, &answer());
+        assert!(table.contains("There are more groups"), "{table}");
+        assert_eq!(
+            exact(&args, &answer()).csv(),
+            "user,requests,unreported_requests,cost_usd\r\n,1500,,0.000028500\r\n"
+        );
+    }
+}
