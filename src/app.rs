@@ -117,7 +117,7 @@ impl App {
             journal_days: config.journal_days,
         })
         .map_err(|error| StartError(error.to_string()))?;
-        let access = Access::load(config.admin_token.clone(), &config.database)
+        let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
         let upstreams = upstreams(config)?;

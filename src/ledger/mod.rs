@@ -39,6 +39,7 @@ pub use group::{GroupKey, UnknownKey};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
 

@@ -584,7 +584,7 @@ fn sessions_and_users_are_broken_down() {
 #[test]
 fn the_documentation_names_every_column() {
     let document = include_str!("../../docs/LEDGER.md");
-    for column in row::COLUMNS {
+    for column in COLUMNS {
         assert!(document.contains(&format!("| `{column}` |")), "docs/LEDGER.md lacks {column}");
     }
 }

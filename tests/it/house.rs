@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
 const ORDER: [&[&str]; 13] = [
-    &["units", "secret"],
+    &["units", "secret", "nearest"],
     &["usage"],
     &["framing"],
     &["provider"],
