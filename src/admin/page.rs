@@ -18,8 +18,9 @@ const CALLS: usize = 20;
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;\
     padding:0 1rem}table{border-collapse:collapse;margin:1.5rem 0;width:100%}caption{text-align:left;\
     font-weight:600;font-size:1.1rem;padding:.3rem 0}th,td{text-align:left;padding:.3rem .7rem;\
-    border-bottom:1px solid #8885;overflow-wrap:anywhere}.n{text-align:right;\
-    font-variant-numeric:tabular-nums;white-space:nowrap}pre{overflow-x:auto;padding:1rem;\
+    border-bottom:1px solid #8885}td{overflow-wrap:anywhere}td:not(.n){min-width:7rem}\
+    thead th{vertical-align:bottom}.n{text-align:right;font-variant-numeric:tabular-nums}\
+    td.n{white-space:nowrap}pre{overflow-x:auto;padding:1rem;\
     background:#8882}";
 
 /// What the page shows.
