@@ -120,7 +120,8 @@ fn compare() {
                 let used = cpu_time(id).saturating_sub(before);
                 // The first round warms up.
                 if round > 0 {
-                    let units = f64::from(u32::try_from(load.calls * load.units).expect("a small load"));
+                    let units =
+                        f64::from(u32::try_from(load.calls * load.units).expect("a small load"));
                     cpu[at].push(used.as_secs_f64() * 1e6 / units);
                     added[at].push((median.as_secs_f64() - direct.as_secs_f64()) * 1e6);
                 }

@@ -129,8 +129,8 @@ impl Reader {
                 if kind.contains("delta") {
                     self.reading.generated = true;
                 }
-                // Images and transcriptions end their streams so.
-                let last = matches!(kind.rsplit('.').next(), Some("done" | "completed"));
+                // Audio ends its streams so: `transcript.text.done`, `speech.audio.done`.
+                let last = kind.rsplit('.').next() == Some("done");
                 self.reading.finished |= last && document.get("usage").is_some();
                 self.whole(document);
             }
@@ -402,7 +402,8 @@ impl Reader {
     fn error(&mut self, document: &Value) {
         let in_choice = || document.get("choices")?.get(0)?.get("error");
         let error = document.get("error").or_else(in_choice);
-        let is_error = text(document, "type") == Some("error");
+        // A Responses error event and Mistral's errors are the error themselves.
+        let is_error = ["type", "object"].iter().any(|name| text(document, name) == Some("error"));
         let Some(error) = error.or(is_error.then_some(document)) else { return };
         let word = text(error, "code")
             .or_else(|| text(error, "type").filter(|kind| *kind != "error"))
