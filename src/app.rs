@@ -117,7 +117,7 @@ impl App {
             journal_days: config.journal_days,
         })
         .map_err(|error| StartError(error.to_string()))?;
-        let access = Access::load(config.admin_token.clone(), &config.database)
+        let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
         let upstreams = upstreams(config)?;
@@ -369,6 +369,11 @@ fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
         let wrong = |error: &dyn fmt::Display| {
             StartError(format!("upstream `{}`, base_url {base}: {error}", upstream.name))
         };
+        if upstream.api_key.is_some() {
+            let missing = "api_key_env needs keys of tokenmeter's own for the clients, which this \
+                           version does not have; let the clients' own keys pass through";
+            return Err(StartError(format!("upstream `{}`: {missing}", upstream.name)));
+        }
         let authority: Authority = base.authority.parse().map_err(|error| wrong(&error))?;
         let origin = if base.is_tls() {
             let tls = match &upstream.extra_roots {
@@ -477,6 +482,6 @@ impl Hangup {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

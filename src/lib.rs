@@ -4,7 +4,7 @@
 //!
 //! | room | owns |
 //! | --- | --- |
-//! | [`units`], [`secret`] | exact dollars, timestamps; keys with a blind `Debug` |
+//! | [`units`], [`secret`], [`nearest`] | exact dollars, timestamps; keys with a blind `Debug`; the word that was meant |
 //! | [`usage`] | the normalised token classes of one call |
 //! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
 //! | [`provider`] | what providers send: endpoints, dialects, what their figures mean |
@@ -14,7 +14,7 @@
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
-//! | [`admin`] | tokenmeter's own pages and API |
+//! | [`admin`] | tokenmeter's own HTTP side: the admin API, its access, its page |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 //! | [`app`] | build, run, drain |
 //! | [`cli`] | one file for each command |
@@ -26,6 +26,7 @@ pub mod config;
 pub mod framing;
 pub mod ledger;
 pub mod meter;
+pub mod nearest;
 pub mod pricing;
 pub mod provider;
 pub mod proxy;

@@ -7,9 +7,10 @@ use arc_swap::ArcSwap;
 use serde_json::value::to_raw_value;
 
 use crate::ledger::Ledger;
-use crate::pricing::{Billable, PriceBook};
+use crate::pricing::{Billable, Cost, PriceBook};
 use crate::provider::Reading;
 use crate::record::Record;
+use crate::units::Usd;
 use crate::usage::UsageSource;
 
 /// Shared by all calls.
@@ -60,21 +61,43 @@ impl Meter {
         self.ledger.closed(record);
     }
 
+    /// The model is the one that answered. Where the table does not know its name, the names by which
+    /// it was asked for may say more (routers and clouds answer with names of their own).
     fn price(&self, record: &mut Record, reading: &Reading, model_behind: Option<&str>) {
-        let model = record.model.as_deref().or(model_behind).or(record.model_requested.as_deref());
-        let cost = self.prices.load().price(&Billable {
-            provider: &record.provider,
-            model,
-            at: record.created_at,
-            service_tier: record.service_tier.as_deref(),
-            batch: reading.batch,
-            usage: &reading.usage,
-            side: &reading.side,
-            reported: reading.cost,
-        });
-        record.cost_usd = cost.usd.map(crate::units::Usd::rounded);
-        record.computed_cost_usd = cost.computed.map(crate::units::Usd::rounded);
+        let prices = self.prices.load();
+        let tier = reading.speed.as_deref().or(record.service_tier.as_deref());
+        let priced_as = |model| {
+            prices.price(&Billable {
+                provider: &record.provider,
+                model,
+                at: record.created_at,
+                service_tier: tier,
+                batch: reading.batch,
+                usage: &reading.usage,
+                several_turns: reading.several_turns,
+                side: &reading.side,
+                reported: reading.cost,
+            })
+        };
+        let names = [record.model.as_deref(), model_behind, record.model_requested.as_deref()];
+        let mut names = names.into_iter().flatten();
+        let mut cost = priced_as(names.next());
+        while !is_known(&cost)
+            && let Some(name) = names.next()
+        {
+            let other = priced_as(Some(name));
+            if is_known(&other) {
+                cost = other;
+            }
+        }
+        record.cost_usd = cost.usd.map(Usd::rounded);
+        record.computed_cost_usd = cost.computed.map(Usd::rounded);
         record.cost_source = cost.source;
         record.price_id = cost.price_id;
     }
+}
+
+/// True if the table has a price of the model's own.
+fn is_known(cost: &Cost) -> bool {
+    cost.price_id.as_deref().is_some_and(|id| !id.starts_with("default"))
 }

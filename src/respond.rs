@@ -14,11 +14,16 @@ const X_TOKENMETER_ERROR: HeaderName = HeaderName::from_static("x-tokenmeter-err
 pub enum ErrorCode {
     InvalidRequest,
     InvalidTag,
+    /// A parameter of the admin API.
+    BadParameter,
     Unauthorized,
     NotFound,
+    MethodNotAllowed,
     PayloadTooLarge,
     UpstreamUnreachable,
     UpstreamTimeout,
+    /// tokenmeter cannot answer just now.
+    Unavailable,
 }
 
 impl ErrorCode {
@@ -26,22 +31,29 @@ impl ErrorCode {
         match self {
             ErrorCode::InvalidRequest => "invalid_request",
             ErrorCode::InvalidTag => "invalid_tag",
+            ErrorCode::BadParameter => "bad_parameter",
             ErrorCode::Unauthorized => "unauthorized",
             ErrorCode::NotFound => "not_found",
+            ErrorCode::MethodNotAllowed => "method_not_allowed",
             ErrorCode::PayloadTooLarge => "payload_too_large",
             ErrorCode::UpstreamUnreachable => "upstream_unreachable",
             ErrorCode::UpstreamTimeout => "upstream_timeout",
+            ErrorCode::Unavailable => "unavailable",
         }
     }
 
     pub fn status(self) -> StatusCode {
         match self {
-            ErrorCode::InvalidRequest | ErrorCode::InvalidTag => StatusCode::BAD_REQUEST,
+            ErrorCode::InvalidRequest | ErrorCode::InvalidTag | ErrorCode::BadParameter => {
+                StatusCode::BAD_REQUEST
+            }
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
+            ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }

@@ -1,27 +1,173 @@
-//! stub
-use crate::ledger::Ledger;
-use crate::secret::Secret;
+//! tokenmeter's own HTTP side: the admin API, who may use it, and the page for browsers. Blind to the
+//! proxy; reads request heads only.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `access` | the token, login links, sessions |
+//! | `route` | which page a path names |
+//! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
+//! | `page` | the page for browsers |
+//! | `reply` | answers and refusals as HTTP |
+//!
+//! Invariant: `/healthz`, `/readyz` and a valid login link are open. Everything else says the same
+//! thing to whoever has no token, whether it exists or not.
+
+mod access;
+mod page;
+pub mod params;
+pub mod question;
+mod reply;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::Response;
+use http::request::Parts;
+use http::{HeaderMap, Method, Response};
 use http_body_util::Full;
-use std::path::Path;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::ledger::{Ledger, Reader};
+use crate::units::Timestamp;
+pub use access::{Access, TOKEN_FILE};
+use params::pairs;
+use question::Question;
+use reply::Refusal;
+use route::Route;
+
+/// How long a question waits for the calls that have just ended to reach the database. When that
+/// cannot be written, the answer comes from what it holds.
+const FRESHNESS: Duration = Duration::from_millis(250);
+
+/// Questions asked of the database at once, so that reports cannot take the machine from calls.
+const QUERIES: usize = 4;
+
+/// How long a further question waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+
+/// Logs in with a code.
+const LOGIN: &str = "/admin/login";
+
+/// Answers requests to tokenmeter itself.
 #[derive(Debug)]
-pub struct Admin;
-#[derive(Debug)]
-pub struct Access;
-impl Access {
-    pub fn load(_: Option<Secret>, _: &Path) -> std::io::Result<Access> {
-        Ok(Access)
+pub struct Admin {
+    ledger: Ledger,
+    access: Access,
+    queries: Arc<Semaphore>,
+}
+
+impl Admin {
+    pub fn new(ledger: Ledger, access: Access) -> Admin {
+        Admin { ledger, access, queries: Arc::new(Semaphore::new(QUERIES)) }
+    }
+
+    /// Path and query of a link that logs a browser in, once. Every one is new.
+    pub fn login_path(&self) -> String {
+        format!("{LOGIN}?code={}", self.access.issue_code().expose())
+    }
+
+    /// Answers a request that is not for a provider, whatever its path. Its body is not looked at.
+    pub async fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+        let answer = self.answer(request).await;
+        let is_page = request.uri.path().starts_with("/admin") && accepts_html(&request.headers);
+        let response = answer.unwrap_or_else(|refusal| refusal.response(is_page));
+        reply::finish(response, &request.method)
+    }
+
+    async fn answer(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        match request.uri.path() {
+            "/healthz" => return only_read(&request.method).map(|()| reply::alive()),
+            "/readyz" => {
+                return only_read(&request.method).map(|()| reply::ready(&self.ledger.health()));
+            }
+            LOGIN => return self.login(request),
+            _ => {}
+        }
+        if !self.access.admits(&request.method, &request.headers) {
+            return Err(Refusal::Unauthorized);
+        }
+        let Some(route) = Route::of(request.uri.path()) else { return Err(Refusal::NoSuchPage) };
+        only_read(&request.method)?;
+        match route {
+            Route::ToPage => Ok(reply::redirect("/admin/")),
+            Route::Page => self.page(request).await,
+            route => self.ask(route, request).await,
+        }
+    }
+
+    /// A code is used up by `GET` only, so that whatever looks at a link beforehand leaves it valid.
+    fn login(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let code = || {
+            let pairs = pairs(request.uri.query().unwrap_or_default()).ok()?;
+            pairs.into_iter().find_map(|(name, text)| (name == "code").then_some(text))
+        };
+        let session = match request.method {
+            Method::GET => code().and_then(|code| self.access.redeem(&code)),
+            _ => None,
+        };
+        session.map(|session| reply::logged_in(&session)).ok_or(Refusal::Unauthorized)
+    }
+
+    async fn ask(&self, route: Route, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        let now = Timestamp::now();
+        let question = match route {
+            Route::Stats => Question::stats(&pairs, now)?,
+            Route::Usage => Question::usage(&pairs, now)?,
+            Route::Users => Question::users(&pairs, now)?,
+            Route::Call(id) => Question::call(id, &pairs)?,
+            Route::Session(name) => Question::session(name, &pairs)?,
+            Route::User(name) => Question::user(name, &pairs, now)?,
+            Route::Page | Route::ToPage => return Err(Refusal::NoSuchPage),
+        };
+        let asked = question.clone();
+        let answer = self.query(move |reader| asked.answer(reader)).await?;
+        answer.map(|answer| reply::json(&answer)).ok_or_else(|| reply::unknown(&question))
+    }
+
+    async fn page(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let host = request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let authority = request.uri.authority().map(http::uri::Authority::as_str);
+        let host = authority.or(host).unwrap_or("127.0.0.1:4100").to_owned();
+        let now = Timestamp::now();
+        let page = self.query(move |reader| page::Figures::read(reader, now)).await?;
+        Ok(reply::html(|nonce| page::overview(&page, &host, nonce)))
+    }
+
+    /// Puts a question on a thread that may block. If whoever asked goes away, it ends in its own
+    /// time, and keeps its turn until then.
+    async fn query<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, crate::ledger::QueryError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = self.turn().await?;
+        let ledger = self.ledger.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            ledger.sync(FRESHNESS);
+            question(&ledger.reader())
+        });
+        Ok(asked.await.map_err(|_| Refusal::Failed)??)
+    }
+
+    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let turn = Arc::clone(&self.queries).acquire_owned();
+        let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Refusal::Busy)?;
+        turn.map_err(|_| Refusal::Busy)
     }
 }
-impl Admin {
-    pub fn new(_: Ledger, _: Access) -> Admin {
-        Admin
+
+fn only_read(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD => Ok(()),
+        _ => Err(Refusal::Method),
     }
-    pub fn login_path(&self) -> String {
-        "/admin/".into()
-    }
-    pub async fn respond(&self, _: &http::request::Parts) -> Response<Full<Bytes>> {
-        Response::new(Full::new(Bytes::from_static(b"{}")))
-    }
+}
+
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(http::header::ACCEPT).iter();
+    accepted.filter_map(|value| value.to_str().ok()).any(|value| value.contains("text/html"))
 }

@@ -3,7 +3,9 @@
 //! Results go to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
 //! which is clap's own.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -12,8 +14,10 @@ use crate::config::Flags;
 pub mod check;
 pub mod filters;
 pub mod recent;
+mod remote;
 pub mod serve;
 pub mod sheet;
+pub mod source;
 pub mod stats;
 
 /// A transparent reverse proxy for LLM APIs that meters, prices and records every call.
@@ -42,11 +46,67 @@ pub struct SourceArgs {
     /// The ledger's database file [default: tokenmeter.db]
     #[arg(long, value_name = "FILE")]
     pub database: Option<String>,
+
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "database"],
+          help = "Ask the tokenmeter that runs there, such as http://localhost:4100 \
+                  [env: TOKENMETER_URL]")]
+    pub url: Option<String>,
+
+    #[arg(long, value_name = "TOKEN", help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN]")]
+    pub token: Option<String>,
 }
 
 impl SourceArgs {
     pub fn flags(&self) -> Flags {
         Flags { config: self.config.clone(), database: self.database.clone(), ..Flags::default() }
+    }
+}
+
+/// Why a command has not done what it was asked to, and whose fault that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// It could not be done.
+    Failed(String),
+    /// What was typed makes no sense.
+    Usage(String),
+}
+
+/// Does what was typed.
+pub fn run(cli: &Cli) -> ExitCode {
+    let done = match &cli.command {
+        Command::Serve(args) => match serve::run(args) {
+            Ok(()) => Ok(String::new()),
+            Err(error) => Err(Failure::Failed(error.to_string())),
+        },
+        Command::Stats(args) => stats::run(args),
+        Command::Recent(args) => recent::run(args),
+        Command::Check(args) => check::run(args),
+    };
+    let (message, code) = match done.and_then(|text| print(&text)) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Failed(message)) => (message, 1),
+        Err(Failure::Usage(message)) => (message, 2),
+    };
+    complain(&message);
+    ExitCode::from(code)
+}
+
+/// The result to stdout. Whoever stopped reading has seen enough.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::Failed(format!("writing the result: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To stderr, line by line; where that is closed there is nobody to tell.
+fn complain(message: &str) {
+    let mut err = io::stderr().lock();
+    for line in message.lines() {
+        let _ = writeln!(err, "tokenmeter: {line}");
     }
 }
 

@@ -1,10 +1,16 @@
-//! `tokenmeter recent`: what was typed, as a question to the ledger.
+//! `tokenmeter recent`: what was typed, as a question to the ledger, and the answer as a list of calls.
 
 use clap::Args;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 
 use super::filters::{FilterArgs, WindowArgs};
-use super::sheet::Format;
-use super::{Query, SourceArgs, push};
+use super::sheet::{Format, Sheet};
+use super::source::{Report, Source};
+use super::{Failure, Query, SourceArgs, push};
+use crate::admin::question::ROWS;
+use crate::ledger::COLUMNS;
+use crate::units::Timestamp;
 
 /// The newest calls
 #[derive(Args, Clone, Debug)]
@@ -29,6 +35,12 @@ pub struct RecentArgs {
 }
 
 impl RecentArgs {
+    /// The zone whose clock is shown; the question has been refused if it is not one.
+    fn zone(&self) -> TimeZone {
+        let zone = self.window.tz.as_deref().and_then(|name| TimeZone::get(name).ok());
+        zone.unwrap_or(TimeZone::UTC)
+    }
+
     /// The parameters of `GET /admin/usage`.
     pub fn query(&self) -> Query {
         let mut query = Query::new();
@@ -36,5 +48,95 @@ impl RecentArgs {
         self.filters.add_to(&mut query);
         push(&mut query, "limit", Some(self.limit));
         query
+    }
+}
+
+/// The newest calls, as they are to be printed.
+pub(super) fn run(args: &RecentArgs) -> Result<String, Failure> {
+    let answer = gather(args, &Source::of(&args.source)?)?;
+    Ok(match args.format {
+        Format::Json => format!("{answer:#}\n"),
+        Format::Csv => all_columns(records(&answer)).csv(),
+        Format::Table if records(&answer).is_empty() => "no calls\n".to_owned(),
+        Format::Table => format!("{}\n", newest(records(&answer), &args.zone()).table()),
+    })
+}
+
+/// Page by page, because one answer holds only so many.
+fn gather(args: &RecentArgs, source: &Source) -> Result<Value, Failure> {
+    let (mut records, mut cursor) = (Vec::new(), Value::Null);
+    let mut left = u64::from(args.limit);
+    while left > 0 {
+        let mut query = args.query();
+        query.retain(|(name, _)| name != "limit");
+        push(&mut query, "limit", Some(left.min(*ROWS.end())));
+        push(&mut query, "cursor", cursor.as_str());
+        let mut page = source.ask(Report::Usage, &query)?;
+        let Value::Array(rows) = page["records"].take() else { break };
+        left = left.saturating_sub(rows.len() as u64);
+        records.extend(rows);
+        cursor = page["next_cursor"].take();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    Ok(json!({"records": records, "next_cursor": cursor}))
+}
+
+fn records(answer: &Value) -> &[Value] {
+    answer["records"].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn all_columns(records: &[Value]) -> Sheet {
+    let mut sheet = Sheet::new(COLUMNS);
+    for record in records {
+        sheet.push(COLUMNS.map(|column| record[column].clone()));
+    }
+    sheet
+}
+
+/// What a person looks for.
+fn newest(records: &[Value], zone: &TimeZone) -> Sheet {
+    let time = format!("time ({})", zone.iana_name().unwrap_or("UTC"));
+    let columns =
+        ["user", "operation", "model", "input", "output", "cost_usd", "status", "outcome", "ms"];
+    let mut sheet = Sheet::new([time.as_str()].into_iter().chain(columns));
+    for record in records {
+        let model = [&record["model"], &record["model_requested"]];
+        let model = model.into_iter().find(|model| !model.is_null());
+        let mut cells = vec![local_time(&record["created_at"], zone)];
+        cells.extend(["user", "operation"].map(|column| record[column].clone()));
+        cells.push(model.cloned().unwrap_or_default());
+        let figures =
+            ["input_tokens", "output_tokens", "cost_usd", "status", "outcome", "duration_ms"];
+        cells.extend(figures.map(|column| record[column].clone()));
+        sheet.push(cells);
+    }
+    sheet
+}
+
+fn local_time(created_at: &Value, zone: &TimeZone) -> Value {
+    let time = created_at.as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let shown = time.map(|time| {
+        time.calendar().to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    });
+    shown.map_or_else(|| created_at.clone(), Value::String)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_shown_where_the_reader_is() {
+        let berlin = TimeZone::get("Europe/Berlin").unwrap();
+        let records = [json!({
+            "created_at": "2026-11-21T23:30:00.120Z", "user": "ann", "model": null,
+            "model_requested": "gpt-4o", "input_tokens": 12345, "status": 200,
+        })];
+        let table = newest(&records, &berlin).table();
+        assert!(table.contains("time (Europe/Berlin)"), "{table}");
+        assert!(table.contains("2026-11-22 00:30:00"), "{table}");
+        assert!(table.contains("gpt-4o") && table.contains("12,345"), "{table}");
     }
 }

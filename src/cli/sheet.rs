@@ -57,11 +57,12 @@ impl Sheet {
         table.trim_fmt()
     }
 
-    /// RFC 4180, with a header line; every digit as it is, and nothing for the unknown.
+    /// RFC 4180, with a header line; every digit as it is, and nothing for the unknown. A text that a
+    /// spreadsheet would run as a formula gets a `'` before it.
     pub fn csv(&self) -> String {
         let mut out = line(self.columns.iter().map(|name| quote(name)));
         for row in &self.rows {
-            out.push_str(&line(row.iter().map(|cell| quote(&plain(cell)))));
+            out.push_str(&line(row.iter().map(|cell| quote(&inert(cell)))));
         }
         out
     }
@@ -81,6 +82,15 @@ fn quote(text: &str) -> String {
     }
 }
 
+/// A cell as text that no spreadsheet takes for a formula.
+fn inert(cell: &Value) -> String {
+    let text = plain(cell);
+    if cell.is_string() && text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        return format!("'{text}");
+    }
+    text
+}
+
 /// A cell as text, exact.
 fn plain(cell: &Value) -> String {
     match cell {
@@ -92,7 +102,7 @@ fn plain(cell: &Value) -> String {
 
 /// Whole numbers in groups of three, a dash for the unknown. What a provider or client wrote could
 /// steer the terminal, so control characters are replaced.
-fn for_people(cell: &Value) -> String {
+pub(super) fn for_people(cell: &Value) -> String {
     match cell {
         Value::Null => "-".to_owned(),
         Value::Number(number) => grouped(&number.to_string()),
@@ -133,6 +143,13 @@ mod tests {
             sheet().csv(),
             "model,tokens,cost_usd\r\n\"a, \"\"b\"\"\u{1b}[31m\",1234567,0.000028500\r\nc,,\r\n"
         );
+    }
+
+    #[test]
+    fn a_spreadsheet_runs_nothing_that_a_client_wrote() {
+        let mut sheet = Sheet::new(["user", "cost_usd"]);
+        sheet.push([json!("=HYPERLINK(\"http://evil\")"), json!(-1)]);
+        assert_eq!(sheet.csv(), "user,cost_usd\r\n\"'=HYPERLINK(\"\"http://evil\"\")\",-1\r\n");
     }
 
     #[test]

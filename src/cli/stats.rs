@@ -1,10 +1,14 @@
-//! `tokenmeter stats`: what was typed, as a question to the ledger.
+//! `tokenmeter stats`: what was typed, as a question to the ledger, and the answer as totals or groups.
+
+use std::fmt::Write as _;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::filters::{FilterArgs, WindowArgs};
-use super::sheet::Format;
-use super::{Query, SourceArgs, push};
+use super::sheet::{Format, Sheet, for_people};
+use super::source::{Report, Source};
+use super::{Failure, Query, SourceArgs, push};
 
 /// Totals and breakdowns
 #[derive(Args, Clone, Debug)]
@@ -61,5 +65,166 @@ impl StatsArgs {
         push(&mut query, "order", order);
         push(&mut query, "limit", self.limit);
         query
+    }
+}
+
+/// The report, as it is to be printed.
+pub(super) fn run(args: &StatsArgs) -> Result<String, Failure> {
+    let answer = Source::of(&args.source)?.ask(Report::Stats, &args.query())?;
+    Ok(match args.format {
+        Format::Json => format!("{answer:#}\n"),
+        Format::Csv => exact(args, &answer).csv(),
+        Format::Table if args.by.is_empty() => totals(&answer),
+        Format::Table => breakdown(args, &answer),
+    })
+}
+
+/// Every figure of every group, or of the whole.
+fn exact(args: &StatsArgs, answer: &Value) -> Sheet {
+    let empty = serde_json::Map::new();
+    let all = answer["totals"].as_object().unwrap_or(&empty);
+    let figures: Vec<&str> = all.keys().map(String::as_str).collect();
+    let mut sheet = Sheet::new(keys(args).chain(figures.iter().copied()));
+    let row = |group: &Value| {
+        let key = keys(args).map(|key| group["key"][key].clone());
+        let figures = figures.iter().map(|figure| group[figure].clone());
+        key.chain(figures).collect::<Vec<_>>()
+    };
+    if args.by.is_empty() {
+        sheet.push(row(&answer["totals"]));
+    }
+    for group in groups(answer) {
+        sheet.push(row(group));
+    }
+    sheet
+}
+
+/// The columns of a breakdown: the figure, and what it is called where there is little room.
+const COLUMNS: [(&str, &str); 9] = [
+    ("requests", "calls"),
+    ("errors", "errors"),
+    ("input_tokens", "input"),
+    ("output_tokens", "output"),
+    ("total_tokens", "total"),
+    ("cost_usd", "cost_usd"),
+    ("estimated_requests", "estimated"),
+    ("unreported_requests", "no usage"),
+    ("unpriced_requests", "unpriced"),
+];
+
+fn breakdown(args: &StatsArgs, answer: &Value) -> String {
+    let mut sheet = Sheet::new(keys(args).chain(COLUMNS.map(|(_, title)| title)));
+    for group in groups(answer) {
+        let key = keys(args).map(|key| group["key"][key].clone());
+        sheet.push(key.chain(COLUMNS.map(|(figure, _)| group[figure].clone())));
+    }
+    let mut out = if groups(answer).is_empty() { String::new() } else { sheet.table() + "\n\n" };
+    if !answer["next_offset"].is_null() {
+        out.push_str("There are more groups; --limit shows them.\n\n");
+    }
+    out + &totals(answer)
+}
+
+/// The totals as a list, with how far they can be trusted.
+fn totals(answer: &Value) -> String {
+    let (window, totals) = (&answer["window"], &answer["totals"]);
+    let figure = |name: &str| for_people(&totals[name]);
+    let count = |name: &str| totals[name].as_u64().unwrap_or_default();
+    let unsure = count("estimated_requests") + count("unreported_requests");
+    let reported = Value::from(count("requests").saturating_sub(unsure));
+    let since = window["since"].as_str().unwrap_or("the first call");
+    let until = window["until"].as_str().unwrap_or("now");
+    let facts = [
+        ("window", format!("{since} to {until}")),
+        ("calls", format!("{} ({} with errors)", figure("requests"), figure("errors"))),
+        (
+            "input tokens",
+            format!("{} ({} cached)", figure("input_tokens"), figure("cache_read_tokens")),
+        ),
+        (
+            "output tokens",
+            format!("{} ({} reasoning)", figure("output_tokens"), figure("reasoning_tokens")),
+        ),
+        ("total tokens", figure("total_tokens")),
+        ("cost, USD", figure("cost_usd")),
+        (
+            "duration, ms",
+            format!("{} median, {} p95", figure("p50_duration_ms"), figure("p95_duration_ms")),
+        ),
+        (
+            "usage",
+            format!(
+                "{} calls reported, {} estimated, {} without",
+                for_people(&reported),
+                figure("estimated_requests"),
+                figure("unreported_requests")
+            ),
+        ),
+        (
+            "prices",
+            format!(
+                "{} calls unpriced, {} by the default price",
+                figure("unpriced_requests"),
+                figure("default_priced_requests")
+            ),
+        ),
+    ];
+    let mut out = String::new();
+    for (name, value) in facts {
+        writeln!(out, "{name:<14} {value}").expect("a String takes all");
+    }
+    out
+}
+
+fn keys(args: &StatsArgs) -> impl Iterator<Item = &str> {
+    args.by.iter().map(|key| key.trim())
+}
+
+fn groups(answer: &Value) -> &[Value] {
+    answer["groups"].as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{FromArgMatches, Subcommand};
+    use serde_json::json;
+
+    fn args(line: &str) -> StatsArgs {
+        let command = crate::cli::Command::augment_subcommands(clap::Command::new("tokenmeter"));
+        let matches = command.try_get_matches_from(line.split(' ')).unwrap();
+        match crate::cli::Command::from_arg_matches(&matches).unwrap() {
+            crate::cli::Command::Stats(args) => args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answer() -> Value {
+        let cost: Value = serde_json::from_str("0.000028500").unwrap();
+        json!({
+            "window": {"since": null, "until": "2026-11-21T00:00:00.000Z"},
+            "totals": {"requests": 1500, "unreported_requests": 2, "cost_usd": cost},
+            "groups": [{"key": {"user": null}, "requests": 1500, "cost_usd": cost}],
+            "next_offset": 1,
+        })
+    }
+
+    #[test]
+    fn totals_say_how_far_they_can_be_trusted() {
+        let text = totals(&answer());
+        assert!(text.contains("the first call to 2026-11-21"), "{text}");
+        assert!(text.contains("1,498 calls reported, - estimated, 2 without"), "{text}");
+        assert!(text.contains("0.000028500"), "{text}");
+    }
+
+    #[test]
+    fn groups_stand_under_their_keys_in_both_forms() {
+        let args = args("tokenmeter stats --by user");
+        let table = breakdown(&args, &answer());
+        assert!(table.contains("There are more groups"), "{table}");
+        assert_eq!(
+            exact(&args, &answer()).csv(),
+            "user,requests,unreported_requests,cost_usd\r\n,1500,,0.000028500\r\n"
+        );
     }
 }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use super::keys::{self, ENV_ELSEWHERE, ENV_PREFIX, ENV_UPSTREAMS, GLOBAL, Key, Kind, UPSTREAM};
 use super::known::KNOWN;
-use super::problem::{Findings, Origin, nearest};
+use super::problem::{Findings, Origin};
 use super::typed::{Section, Setting, Settings, Typed, Value};
+use crate::nearest::nearest;
 
 pub(super) fn read(env: &BTreeMap<String, String>, typed: &mut Typed, findings: &mut Findings) {
     for (name, text) in env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)) {

@@ -4,8 +4,9 @@
 use toml_edit::{Document, Item, TableLike, TomlError};
 
 use super::keys::{GLOBAL, Key, Kind, UPSTREAM};
-use super::problem::{Findings, Origin, nearest};
+use super::problem::{Findings, Origin};
 use super::typed::{Section, Setting, Settings, Typed, Value};
+use crate::nearest::nearest;
 
 /// The one section whose names are free.
 const UPSTREAMS: &str = "upstreams";

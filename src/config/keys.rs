@@ -83,8 +83,14 @@ pub const ENV_PREFIX: &str = "TOKENMETER_";
 /// Names the configuration file itself, so it is not a key of the file.
 pub const ENV_CONFIG: &str = "TOKENMETER_CONFIG";
 
+/// Where reports are asked for, as with `--url`.
+pub const ENV_URL: &str = "TOKENMETER_URL";
+
+/// The admin token, the running one's own and that of a report with `--url`.
+pub const ENV_ADMIN_TOKEN: &str = "TOKENMETER_ADMIN_TOKEN";
+
 /// Variables that are read and stand for no key.
-pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG];
+pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG, ENV_URL];
 
 /// Begins the variables that set a key of one upstream: `TOKENMETER_UPSTREAMS_AZURE_BASE_URL`.
 pub const ENV_UPSTREAMS: &str = "TOKENMETER_UPSTREAMS_";

@@ -89,6 +89,11 @@ pub fn database(flags: &Flags) -> Result<PathBuf, ConfigError> {
     database_from_sources(flags, &environment(), &|path| std::fs::read(path))
 }
 
+/// A variable of this process's that is set to something: an empty one counts as not set.
+pub fn variable(name: &str) -> Option<String> {
+    environment().remove(name).filter(|text| !text.trim().is_empty())
+}
+
 fn database_from_sources(
     flags: &Flags,
     env: &BTreeMap<String, String>,

@@ -10,12 +10,13 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use super::keys::{self, Fallback, Key};
-use super::problem::{Findings, Origin, nearest};
+use super::problem::{Findings, Origin};
 use super::settings::{
     ClientTimeouts, Config, ExtraRoots, Limits, TagHeaders, Upstream, UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
 use super::{Files, doubts, known, parse};
+use crate::nearest::nearest;
 use crate::secret::Secret;
 
 /// What the checks may ask of the world.

@@ -11,6 +11,9 @@ use super::json::{Scanner, Selection};
 const PRELUDE: usize = 12;
 const CHECKSUM: u32 = 4;
 
+/// Bytes of a frame that are neither headers nor payload.
+const OVERHEAD: u32 = 16;
+
 /// Bytes of a frame's headers that are kept; real ones take about a hundred.
 const MAX_HEADERS: usize = 1024;
 
@@ -113,8 +116,7 @@ impl EventStream {
             self.head[at..at + 4].iter().fold(0_u32, |value, byte| value << 8 | u32::from(*byte))
         };
         let (total, headers) = (number(0), number(4));
-        let overhead = PRELUDE as u32 + CHECKSUM;
-        let payload = total.checked_sub(overhead).and_then(|rest| rest.checked_sub(headers));
+        let payload = total.checked_sub(OVERHEAD).and_then(|rest| rest.checked_sub(headers));
         self.head.clear();
         match payload {
             None => self.state = State::Broken,
@@ -252,5 +254,86 @@ impl Chunk {
         let bits = self.bits << (6 * (4 - u32::from(self.digits.min(4))));
         out[..bytes].copy_from_slice(&bits.to_be_bytes()[1..=bytes]);
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Keep;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    static ASKED: Selection = Selection(&[("n", Keep::Scalar)]);
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen {
+        documents: Vec<String>,
+        exceptions: Vec<String>,
+    }
+
+    impl Sink for Seen {
+        fn document(&mut self, json: &[u8]) {
+            self.documents.push(String::from_utf8(json.to_vec()).unwrap());
+        }
+
+        fn exception(&mut self, name: &str) {
+            self.exceptions.push(name.to_owned());
+        }
+    }
+
+    fn frame(headers: &[(&str, &str)], payload: &str) -> Vec<u8> {
+        let mut head = Vec::new();
+        for (name, value) in headers {
+            head.push(u8::try_from(name.len()).unwrap());
+            head.extend_from_slice(name.as_bytes());
+            head.push(7);
+            head.extend_from_slice(&u16::try_from(value.len()).unwrap().to_be_bytes());
+            head.extend_from_slice(value.as_bytes());
+        }
+        let length = |bytes: usize| u32::try_from(bytes).unwrap().to_be_bytes();
+        let total = PRELUDE + head.len() + payload.len() + 4;
+        [&length(total)[..], &length(head.len()), &[0; 4], &head, payload.as_bytes(), &[0; 4]]
+            .concat()
+    }
+
+    fn read(bytes: &[u8]) -> Seen {
+        let read = |cut: usize| {
+            let (mut stream, mut seen) = (EventStream::new(&ASKED), Seen::default());
+            stream.push(&bytes[..cut], &mut seen);
+            stream.push(&bytes[cut..], &mut seen);
+            seen
+        };
+        let whole = read(bytes.len());
+        for cut in 0..bytes.len() {
+            assert_eq!(read(cut), whole, "cut at {cut}");
+        }
+        whole
+    }
+
+    #[test]
+    fn payloads_and_the_events_inside_chunks_are_read() {
+        let plain = frame(&[(":event-type", "metadata")], r#"{"n":1}"#);
+        let chunks = ["{\"n\":2}", "{\"n\":22}", "{\"n\":222}"].map(|event| {
+            let payload = format!(r#"{{"bytes" : "{}","p":"ab"}}"#, STANDARD.encode(event));
+            frame(
+                &[(":event-type", "chunk"), (":message-type", "event")],
+                &payload.replace(' ', ""),
+            )
+        });
+        let seen = read(&[plain, chunks.concat()].concat());
+        assert_eq!(seen.documents, [r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":22}"#, r#"{"n":222}"#]);
+    }
+
+    #[test]
+    fn an_exception_is_named() {
+        let seen = read(&frame(&[(":exception-type", "throttlingException")], "{}"));
+        assert_eq!(seen.exceptions, ["throttlingException"]);
+    }
+
+    #[test]
+    fn impossible_lengths_end_the_reading() {
+        assert_eq!(read(&[0; 64]), Seen::default());
+        assert_eq!(read(b"HTTP/1.1 200 OK\r\n\r\nnot what it says"), Seen::default());
     }
 }

@@ -154,3 +154,78 @@ impl<S: Sink> fmt::Debug for Decoder<S> {
         f.write_str("Decoder")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::{Framer, Keep, Scanner, Selection};
+
+    static ASKED: Selection = Selection(&[("n", Keep::Scalar)]);
+
+    #[derive(Default)]
+    struct Count(usize);
+
+    impl Sink for Count {
+        fn document(&mut self, _json: &[u8]) {
+            self.0 += 1;
+        }
+    }
+
+    fn decoder(coding: Coding) -> Decoder<Count> {
+        let framed = Framed::new(Framer::Json(Scanner::new(&ASKED)), Count::default());
+        Decoder::new(coding, framed).unwrap()
+    }
+
+    fn deflated(text: &[u8], zlib: bool) -> Vec<u8> {
+        let level = flate2::Compression::default();
+        if zlib {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        } else {
+            let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), level);
+            encoder.write_all(text).unwrap();
+            encoder.finish().unwrap()
+        }
+    }
+
+    #[test]
+    fn deflate_is_read_with_and_without_zlib_s_frame() {
+        for zlib in [true, false] {
+            let mut decoder = decoder(Coding::Deflate);
+            for byte in deflated(br#"{"n":1}{"n":2}"#, zlib) {
+                decoder.push(&[byte]).unwrap();
+            }
+            assert_eq!(decoder.sink().unwrap().0, 2, "zlib: {zlib}");
+        }
+    }
+
+    #[test]
+    fn a_broken_encoding_is_an_error_and_keeps_what_was_read() {
+        let mut bytes = zstd::encode_all(&br#"{"n":1}"#[..], 0).unwrap();
+        bytes.extend_from_slice(b"no frame at all");
+        let mut decoder = decoder(Coding::Zstd);
+        assert!(decoder.push(&bytes).is_err());
+        assert_eq!(decoder.sink().unwrap().0, 1);
+    }
+
+    #[test]
+    fn a_bomb_is_given_up() {
+        let megabyte = vec![b' '; 1 << 20];
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        for _ in 0..300 {
+            encoder.write_all(&megabyte).unwrap();
+        }
+        let bomb = encoder.finish().unwrap();
+        assert!(decoder(Coding::Zstd).push(&bomb).is_err());
+    }
+
+    #[test]
+    fn headers_name_codings() {
+        assert_eq!(Coding::of_header(""), Some(Coding::Identity));
+        assert_eq!(Coding::of_header("identity"), Some(Coding::Identity));
+        assert_eq!(Coding::of_header(" GZIP "), Some(Coding::Gzip));
+        assert_eq!(Coding::of_header("br, gzip"), None);
+        assert_eq!(Coding::of_header("zip"), None);
+    }
+}

@@ -220,9 +220,8 @@ impl Scanner {
                 self.keep = Keep::Scalar;
                 self.begin_skip(false, byte);
             }
-            (State::Value, _) => self.begin_value(byte),
             (State::ValueOrEnd, b']') | (State::NameOrEnd, b'}') => self.end_container(sink),
-            (State::ValueOrEnd, _) => self.begin_value(byte),
+            (State::Value | State::ValueOrEnd, _) => self.begin_value(byte),
             (State::NameOrEnd, b'"') => {
                 self.name.clear();
                 self.state = State::Name;
@@ -355,12 +354,6 @@ impl Scanner {
         }
         match (keep, byte) {
             (Keep::Nothing, _) => self.begin_skip(false, byte),
-            (Keep::Presence, _) => {
-                if in_array {
-                    self.separate();
-                }
-                self.begin_skip(true, byte);
-            }
             (Keep::Whole | Keep::Members(_), b'{' | b'[') if self.containers.len() < MAX_DEPTH => {
                 if in_array {
                     self.separate();
@@ -383,7 +376,9 @@ impl Scanner {
                 self.kept.push(byte);
                 self.state = State::Literal;
             }
-            (Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
+            (Keep::Presence, b'{' | b'[')
+            | (Keep::Presence | Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') =>
+            {
                 if in_array {
                     self.separate();
                 }
@@ -622,5 +617,128 @@ impl Lines {
             rest = &rest[at + 1..];
         }
         self.scanner.push(rest, sink);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static INNER: Selection = Selection(&[("a", Keep::Scalar), ("all", Keep::Whole)]);
+    static ASKED: Selection = Selection(&[
+        ("usage", Keep::Whole),
+        ("model", Keep::Scalar),
+        ("text", Keep::Presence),
+        ("list", Keep::Members(&INNER)),
+    ]);
+
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl Sink for Seen {
+        fn document(&mut self, json: &[u8]) {
+            self.0.push(String::from_utf8(json.to_vec()).unwrap());
+        }
+    }
+
+    /// The documents of a text, which must be the same for every way of cutting it in two.
+    fn documents(text: &[u8]) -> Vec<String> {
+        let read = |cut: usize| {
+            let (mut scanner, mut seen) = (Scanner::new(&ASKED), Seen::default());
+            scanner.push(&text[..cut], &mut seen);
+            scanner.push(&text[cut..], &mut seen);
+            seen.0
+        };
+        let whole = read(text.len());
+        for cut in 0..text.len() {
+            assert_eq!(read(cut), whole, "cut at {cut}");
+        }
+        for document in &whole {
+            assert!(serde_json::from_str::<serde_json::Value>(document).is_ok(), "{document}");
+        }
+        whole
+    }
+
+    fn one(text: &str) -> String {
+        let mut documents = documents(text.as_bytes());
+        assert_eq!(documents.len(), 1, "{documents:?}");
+        documents.remove(0)
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_kept() {
+        let text = r#" { "x": {"usage": {"no": 1}}, "usage" : {"n": 1.0, "d": {"z": null}, "l": [1, "2"]},
+            "model":"m", "secret": ["\"usage\":", {"model": 1}], "y": -1e5 } "#;
+        assert_eq!(one(text), r#"{"usage":{"n":1.0,"d":{"z":null},"l":[1,"2"]},"model":"m"}"#);
+    }
+
+    #[test]
+    fn nulls_and_what_has_another_shape_are_absent() {
+        assert_eq!(one(r#"{"usage":null,"model":{"a":1},"text":null,"list":null}"#), "{}");
+        assert_eq!(one(r#"{"model":null,"usage":{"a":null}}"#), r#"{"usage":{"a":null}}"#);
+    }
+
+    #[test]
+    fn presence_tells_that_there_is_something_and_keeps_nothing_of_it() {
+        for something in [r#""secret""#, r#"" ""#, "[0]", r#"{"a":1}"#, r#"[""]"#, "0", "true"] {
+            assert_eq!(one(&format!(r#"{{"text":{something}}}"#)), r#"{"text":true}"#);
+        }
+        for nothing in [r#""""#, "[]", "[ ]", "{}", "{\n}", "null", "false"] {
+            assert_eq!(one(&format!(r#"{{"text":{nothing},"model":"m"}}"#)), r#"{"model":"m"}"#);
+        }
+    }
+
+    #[test]
+    fn arrays_are_looked_into_and_empty_elements_left_out() {
+        let text = r#"{"list":[{"b":1},{"a":1,"b":2},{"all":[{"c":3}]},"s",[{"a":4}]]}"#;
+        assert_eq!(one(text), r#"{"list":[{"a":1},{"all":[{"c":3}]},true,[{"a":4}]]}"#);
+        assert_eq!(one(r#"{"list":[{"b":1},{}],"model":"m"}"#), r#"{"model":"m"}"#);
+    }
+
+    #[test]
+    fn names_may_be_escaped_and_strings_hold_anything() {
+        assert_eq!(one(r#"{"m\u006fdel":"a\"}\\"}"#), r#"{"m\u006fdel":"a\"}\\"}"#);
+        assert_eq!(one(r#"{"x\"":"{[\\\"","model":"é"}"#), r#"{"model":"é"}"#);
+    }
+
+    #[test]
+    fn values_may_follow_each_other_or_stand_in_an_array() {
+        assert_eq!(documents(br#"{"model":"a"}{"model":"b"}"#).len(), 2);
+        assert_eq!(
+            documents(b"[{\"model\":\"a\"},\n [1,\"x\",{}], 2, {\"model\":\"b\"}]").len(),
+            2
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_is_given_up() {
+        for text in ["", "nonsense {\"model\":1}", "{model:1}", "{\"model\":1]", "{\"model\":tru }"]
+        {
+            assert_eq!(documents(text.as_bytes()), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_whatever_comes() {
+        let long = "x".repeat(1 << 20);
+        let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+        let many = format!("[{}]", vec![r#"{"a":1}"#; 50_000].join(","));
+        let wide = (0..50_000).map(|n| format!(r#""k{n}":{n}"#)).collect::<Vec<_>>().join(",");
+        let text = format!(
+            r#"{{"model":"{long}","usage":{{"s":"{long}","d":{deep},{wide}}},"list":{many},"text":"{long}"}}"#
+        );
+        let (mut scanner, mut seen) = (Scanner::new(&ASKED), Seen::default());
+        scanner.push(text.as_bytes(), &mut seen);
+        let document = &seen.0[0];
+        assert!(document.len() <= MAX_KEPT, "{}", document.len());
+        assert!(serde_json::from_str::<serde_json::Value>(document).is_ok());
+        assert!(!document.contains("xx"));
+    }
+
+    #[test]
+    fn a_broken_line_does_not_harm_the_next() {
+        let (mut lines, mut seen) = (Lines::new(&ASKED), Seen::default());
+        lines.push(b"{\"model\":\"a\"}\n{\"model\": oops\n{\"model\":\"b\"}", &mut seen);
+        assert_eq!(seen.0, [r#"{"model":"a"}"#, r#"{"model":"b"}"#]);
     }
 }

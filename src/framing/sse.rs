@@ -158,3 +158,82 @@ impl Sse {
         self.state = State::Field;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Keep;
+
+    static ASKED: Selection = Selection(&[("n", Keep::Scalar)]);
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen {
+        documents: Vec<String>,
+        done: usize,
+    }
+
+    impl Sink for Seen {
+        fn document(&mut self, json: &[u8]) {
+            self.documents.push(String::from_utf8(json.to_vec()).unwrap());
+        }
+
+        fn done(&mut self) {
+            self.done += 1;
+        }
+    }
+
+    fn read(text: &str) -> Seen {
+        let read = |cut: usize| {
+            let (mut sse, mut seen) = (Sse::new(&ASKED), Seen::default());
+            sse.push(&text.as_bytes()[..cut], &mut seen);
+            sse.push(&text.as_bytes()[cut..], &mut seen);
+            seen
+        };
+        let whole = read(text.len());
+        for cut in 0..text.len() {
+            assert_eq!(read(cut), whole, "cut at {cut}");
+        }
+        whole
+    }
+
+    #[test]
+    fn every_line_end_is_read() {
+        for end in ["\n", "\r\n", "\r"] {
+            let text =
+                "\u{feff}: comment||event: x|data: {\"n\":1}||data:{\"n\":2}|id: 3||data: [DONE]||";
+            let seen = read(&text.replace('|', end));
+            assert_eq!(seen.documents, [r#"{"n":1}"#, r#"{"n":2}"#], "{end:?}");
+            assert_eq!(seen.done, 1);
+        }
+    }
+
+    #[test]
+    fn data_lines_of_one_event_are_joined() {
+        for end in ["\n", "\r\n", "\r"] {
+            let seen = read(&"data: {\"n\":|data: 1}||".replace('|', end));
+            assert_eq!(seen.documents, [r#"{"n":1}"#], "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_given_before_its_line_has_ended() {
+        assert_eq!(read("data: {\"n\":1}").documents.len(), 1);
+        assert_eq!(read("data: [DONE]").done, 1);
+    }
+
+    #[test]
+    fn llama_cpp_s_error_field_is_read_like_data() {
+        assert_eq!(read("error: {\"n\":1}\n\n").documents, [r#"{"n":1}"#]);
+    }
+
+    #[test]
+    fn a_broken_event_does_not_harm_the_next() {
+        let seen = read("data: {\"n\":\n\ndata: {\"n\":2}\n\nfoo\ndata\n\ndata: {\"n\":3}\n\n");
+        assert_eq!(seen.documents, [r#"{"n":2}"#, r#"{"n":3}"#]);
+    }
+
+    #[test]
+    fn done_counts_only_as_the_whole_beginning_of_the_data() {
+        assert_eq!(read("data: {\"n\":\"[DONE]\"}\n\ndata: [DON\n\n: [DONE]\n\n").done, 0);
+    }
+}

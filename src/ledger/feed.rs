@@ -43,6 +43,8 @@ pub(super) enum FeedError {
     Journal(io::Error),
     /// The database file was removed or replaced while it was in use.
     Replaced,
+    /// There is more in the journal than the time given was enough for.
+    Unfinished,
 }
 
 pub(super) struct Feed {
@@ -61,6 +63,8 @@ pub(super) struct Feed {
     stored_open: HashSet<CallId>,
     /// While what a former process left is being read: where each file ended when this one began.
     leftovers: Option<HashMap<PathBuf, u64>>,
+    deadline: Option<Instant>,
+    open_in_memory: Duration,
     files_seen: u64,
     looked_around: Instant,
     expired: Option<Instant>,
@@ -89,6 +93,8 @@ impl Feed {
             pending: None,
             open: HashMap::new(),
             leftovers: None,
+            deadline: None,
+            open_in_memory: OPEN_IN_MEMORY,
             files_seen: journal.files(),
             journal,
             looked_around: Instant::now(),
@@ -102,6 +108,14 @@ impl Feed {
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
         }
         Ok(feed)
+    }
+
+    /// The first pass, which has a former process's journal before it and a caller behind it.
+    pub(super) fn first_pass(&mut self, patience: Duration) -> Result<(), FeedError> {
+        self.deadline = Some(Instant::now() + patience);
+        let done = self.pass();
+        self.deadline = None;
+        done
     }
 
     /// Moves all that the journal holds by now into the database.
@@ -150,6 +164,9 @@ impl Feed {
             while let Some(stretch) = self.tails[at].next(end)? {
                 self.take(at, stretch);
                 self.commit_pending()?;
+                if self.deadline.is_some_and(|deadline| Instant::now() > deadline) {
+                    return Err(FeedError::Unfinished);
+                }
             }
         }
         Ok(())
@@ -177,7 +194,7 @@ impl Feed {
 
     fn commit_pending(&mut self) -> Result<(), FeedError> {
         let Some(stretch) = &self.pending else { return Ok(()) };
-        let aged = aged(&self.tails, &mut self.open);
+        let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
             let stored_open = &self.stored_open;
@@ -209,7 +226,7 @@ impl Feed {
         let old = |tail: &Tail| {
             let mut opens = tail.opens.iter();
             let first = opens.find(|(_, id, _)| self.open.contains_key(id));
-            first.is_some_and(|(.., since)| since.elapsed() > OPEN_IN_MEMORY)
+            first.is_some_and(|(.., since)| since.elapsed() > self.open_in_memory)
         };
         self.open.len() > OPEN_IN_MEMORY_AT_MOST || self.tails.iter().any(old)
     }
@@ -325,11 +342,15 @@ impl Feed {
 }
 
 /// Takes out of memory the openings that should be stored by now.
-fn aged(tails: &[Tail], open: &mut HashMap<CallId, Box<str>>) -> Vec<(CallId, Box<str>)> {
+fn aged(
+    tails: &[Tail],
+    open: &mut HashMap<CallId, Box<str>>,
+    in_memory: Duration,
+) -> Vec<(CallId, Box<str>)> {
     let mut aged = Vec::new();
     for tail in tails {
         for (_, id, since) in &tail.opens {
-            if since.elapsed() < OPEN_IN_MEMORY && open.len() <= OPEN_IN_MEMORY_AT_MOST {
+            if since.elapsed() < in_memory && open.len() <= OPEN_IN_MEMORY_AT_MOST {
                 break;
             }
             aged.extend(open.remove_entry(id));
@@ -344,6 +365,7 @@ impl std::fmt::Display for FeedError {
             FeedError::Database(error) => write!(f, "database: {error}"),
             FeedError::Journal(error) => write!(f, "reading the journal: {error}"),
             FeedError::Replaced => f.write_str("the database file was removed or replaced"),
+            FeedError::Unfinished => f.write_str("still reading what the journal holds"),
         }
     }
 }
@@ -366,4 +388,80 @@ pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let connection = opened.map_err(|error| FeedError::Journal(io::Error::other(error)))?;
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
     Feed::new(connection, database, journal, from.journal_days, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::row::tests::call;
+
+    fn feed(home: &tempfile::TempDir, settle: bool) -> (Feed, Arc<Journal>) {
+        let database = home.path().join("tokenmeter.db");
+        let journal = Arc::new(Journal::open(home.path().join("journal")).unwrap());
+        let connection = schema::open_writer(&database).unwrap();
+        let feed = Feed::new(connection, database, Arc::clone(&journal), 7, settle).unwrap();
+        (feed, journal)
+    }
+
+    fn count(feed: &Feed, table: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        feed.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn a_call_open_for_long_moves_to_the_database_and_out_again() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut feed, journal) = feed(&home, true);
+        feed.pass().unwrap();
+        feed.open_in_memory = Duration::ZERO;
+        let mut record = call(1);
+        record.metadata = serde_json::from_str(r#"{"n": 1.50}"#).unwrap();
+        journal.append(&Line::Open(&record));
+        feed.pass().unwrap();
+        assert_eq!((count(&feed, "open_calls"), count(&feed, "token_usage")), (1, 0));
+        assert!(feed.open.is_empty() && feed.tails[0].stored == feed.tails[0].read);
+        journal.append(&Line::Close(&record));
+        feed.pass().unwrap();
+        assert_eq!((count(&feed, "open_calls"), count(&feed, "token_usage")), (0, 1));
+    }
+
+    #[test]
+    fn open_calls_survive_in_memory_and_in_the_database_alike() {
+        for in_memory in [Duration::ZERO, Duration::MAX] {
+            let home = tempfile::tempdir().unwrap();
+            let (mut first, journal) = feed(&home, true);
+            first.open_in_memory = in_memory;
+            for n in 0..3 {
+                let record = call(n);
+                journal.append(&Line::Open(&record));
+                if n != 1 {
+                    journal.append(&Line::Close(&record));
+                }
+                first.pass().unwrap();
+            }
+            assert_eq!(count(&first, "token_usage"), 2);
+            drop((first, journal));
+            let (mut second, _) = feed(&home, true);
+            second.pass().unwrap();
+            assert_eq!((count(&second, "token_usage"), count(&second, "open_calls")), (3, 0));
+            let sql = "SELECT count(*) FROM token_usage WHERE outcome = 'interrupted'";
+            assert_eq!(second.connection.query_row(sql, [], |row| row.get(0)), Ok(1));
+        }
+    }
+
+    #[test]
+    fn a_large_backlog_is_finished_in_the_background() {
+        let home = tempfile::tempdir().unwrap();
+        let (backlog, journal) = feed(&home, true);
+        drop(backlog);
+        (0..20).for_each(|n| journal.append(&Line::Close(&call(n))));
+        let cut_off = call(99);
+        journal.append(&Line::Open(&cut_off));
+        let (mut feed, journal) = feed(&home, true);
+        assert!(matches!(feed.first_pass(Duration::ZERO), Err(FeedError::Unfinished)));
+        journal.append(&Line::Open(&call(100)));
+        feed.pass().unwrap();
+        // The interrupted one, and not the one that opened since.
+        assert_eq!(count(&feed, "token_usage"), 21);
+    }
 }

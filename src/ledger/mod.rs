@@ -39,6 +39,7 @@ pub use group::{GroupKey, UnknownKey};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
 
@@ -50,6 +51,10 @@ use crate::record::Record;
 
 /// How long dropping the last handle waits for the last rows.
 const LAST_ROWS: Duration = Duration::from_secs(5);
+
+/// How long a start waits for what the journal holds. It is a matter of milliseconds, unless the
+/// database is gone or the journal is all that is left of a bad day; then calls need not wait.
+const CATCH_UP: Duration = Duration::from_secs(5);
 
 /// What a ledger needs to know.
 #[derive(Clone, Debug)]
@@ -95,7 +100,7 @@ impl Health {
 impl Ledger {
     /// Opens or creates the database and the journal beside it, takes in what the journal holds,
     /// and closes as `interrupted` the calls that the last stop cut off. If the database is sound
-    /// but cannot be written just now, that goes on in the background.
+    /// but cannot be written just now, or the journal is long, that goes on in the background.
     pub fn open(settings: &Settings) -> Result<Ledger, OpenError> {
         let database = resolve(&settings.database)?;
         let directory = database.with_file_name("journal");
@@ -111,7 +116,7 @@ impl Ledger {
         let (path, days) = (database.clone(), settings.journal_days);
         let feed = Feed::new(connection, path, Arc::clone(&journal), days, true);
         let mut feed = feed.map_err(|error| OpenError::feed(&database, error))?;
-        let fault = feed.pass().err();
+        let fault = feed.first_pass(CATCH_UP).err();
         let writer = Writer::start(feed, Arc::clone(&journal), fault.as_ref());
         let writer = writer.map_err(|error| OpenError::io(&database, error))?;
         let reader = Reader::new(&database);
@@ -215,7 +220,9 @@ impl OpenError {
         match error {
             FeedError::Database(source) => OpenError::database(path, source),
             FeedError::Journal(source) => OpenError::io(path, source),
-            FeedError::Replaced => OpenError::io(path, io::ErrorKind::NotFound.into()),
+            FeedError::Replaced | FeedError::Unfinished => {
+                OpenError::io(path, io::ErrorKind::NotFound.into())
+            }
         }
     }
 }

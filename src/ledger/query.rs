@@ -138,6 +138,8 @@ pub enum QueryError {
     TooSlow(Duration),
     /// The limit on groups.
     TooManyGroups(usize),
+    /// The system has no thread to spare for watching the time.
+    Overloaded(std::io::Error),
     Database(rusqlite::Error),
 }
 
@@ -152,6 +154,7 @@ impl Reader {
         schema::inspect(path)?;
         let reader = Reader::new(path);
         let opened = reader.0.take().map_err(|error| OpenError::database(path, error))?;
+        schema::check_version(&opened.connection, path)?;
         reader.0.put_back(opened);
         Ok(reader)
     }
@@ -323,7 +326,10 @@ impl Reader {
         let handle = opened.connection.get_interrupt_handle();
         let (done, wait) = mpsc::channel::<()>();
         let answer = thread::scope(|scope| {
-            scope.spawn(move || interrupt_after(limit, &handle, &wait));
+            let watch = thread::Builder::new().name("ledger-clock".into());
+            watch
+                .spawn_scoped(scope, move || interrupt_after(limit, &handle, &wait))
+                .map_err(QueryError::Overloaded)?;
             let answer = question(&opened.connection);
             drop(done);
             answer
@@ -390,6 +396,7 @@ impl fmt::Display for QueryError {
                 f,
                 "more than {limit} groups; narrow the window or the filters, or group by less"
             ),
+            QueryError::Overloaded(error) => write!(f, "no thread for the question: {error}"),
             QueryError::Database(error) => write!(f, "reading the database: {error}"),
         }
     }

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use crate::record::Record;
 use crate::units::{Timestamp, Usd};
 
-/// Every column, in the order in which [`bind`] writes and [`read`] reads them. `usage_json` is
+/// Every column, in the order in which `bind` writes and `read` reads them. `usage_json` is
 /// last because it is the longest and the least often read: a scan that does not want it never
 /// reaches it.
-pub(super) const COLUMNS: [&str; 42] = [
+pub const COLUMNS: [&str; 42] = [
     "id",
     "created_at",
     "upstream",

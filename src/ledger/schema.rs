@@ -95,10 +95,7 @@ const VERSION: i32 = MIGRATIONS.len() as i32;
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     inspect(path)?;
     let connection = connect(path).map_err(|error| OpenError::database(path, error))?;
-    let found = version(&connection).map_err(|error| OpenError::database(path, error))?;
-    if found > VERSION {
-        return Err(OpenError::TooNew { path: path.to_owned(), found, known: VERSION });
-    }
+    check_version(&connection, path)?;
     // Migrations come before WAL mode, so that the mark of a new ledger stands in the file itself.
     migrate(&connection).map_err(|error| OpenError::database(path, error))?;
     tune(&connection).map_err(|error| OpenError::database(path, error))?;
@@ -140,6 +137,15 @@ pub(super) fn inspect(path: &Path) -> Result<(), OpenError> {
     let log = std::fs::metadata(super::with_suffix(path, "-wal")).map_or(0, |log| log.len());
     if log == 0 && size_is_valid && length < page_size * u64::from(field(&header, 28)) {
         return Err(corrupt("it is shorter than its header says"));
+    }
+    Ok(())
+}
+
+/// Refuses what a newer program wrote: it may mean something else than it says here.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let found = version(connection).map_err(|error| OpenError::database(path, error))?;
+    if found > VERSION {
+        return Err(OpenError::TooNew { path: path.to_owned(), found, known: VERSION });
     }
     Ok(())
 }

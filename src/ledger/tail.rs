@@ -187,6 +187,13 @@ fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
+/// The id of an opening, taken from where the writing end puts it: half of all lines are openings
+/// that nothing else is ever asked of, and parsing them whole would cost a quarter of the feed.
+fn opened_id(line: &str) -> Option<CallId> {
+    let rest = line.strip_prefix(r#"{"open":{"id":""#).filter(|rest| rest.ends_with("}}"))?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
 fn parse(bytes: &[u8], start: u64) -> Stretch {
     let mut stretch = Stretch::default();
     let mut from = 0;
@@ -197,13 +204,20 @@ fn parse(bytes: &[u8], start: u64) -> Stretch {
         if line.is_empty() {
             continue;
         }
-        let text = std::str::from_utf8(line).ok();
-        match text.and_then(|text| serde_json::from_str(text).ok().map(|line| (text, line))) {
-            Some((_, Line::Close(record))) => stretch.closes.push(*record),
-            Some((text, Line::Open(head))) => {
+        let Ok(text) = std::str::from_utf8(line) else {
+            stretch.unreadable += 1;
+            continue;
+        };
+        if let Some(id) = opened_id(text) {
+            stretch.opens.push(Opening { id, at, line: text.into() });
+            continue;
+        }
+        match serde_json::from_str(text) {
+            Ok(Line::Close(record)) => stretch.closes.push(*record),
+            Ok(Line::Open(head)) => {
                 stretch.opens.push(Opening { id: head.id, at, line: text.into() });
             }
-            None => stretch.unreadable += 1,
+            Err(_) => stretch.unreadable += 1,
         }
     }
     stretch

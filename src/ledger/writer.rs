@@ -72,7 +72,7 @@ impl Writer {
             changed: Condvar::new(),
         });
         if let Some(fault) = fault {
-            shared.fail(fault, 0);
+            shared.fail(fault, feed.lag());
         }
         let run = Arc::clone(&shared);
         let thread = thread::Builder::new().name("ledger".into()).spawn(move || {
@@ -146,7 +146,9 @@ impl Shared {
     fn fail(&self, error: &FeedError, lag: u64) {
         let mut state = self.lock();
         // Once per spell; the pauses are short.
-        if state.report.problem.is_none() {
+        if matches!(error, FeedError::Unfinished) {
+            tracing::warn!(bytes = lag, "{error}; reports are incomplete until that is done");
+        } else if state.report.problem.is_none() {
             tracing::error!(%error, "cannot write the database; records wait in the journal");
         }
         state.report.problem = Some(error.to_string());

@@ -181,7 +181,7 @@ impl PriceBook {
         let now = Situation {
             at: call.at,
             tier: tier.as_deref(),
-            input_tokens: context_length(entry, usage),
+            input_tokens: context_length(entry, usage, call.several_turns),
         };
         let card: RateCard = entry.card(now);
         match charge(&card, usage, provider.and_then(|provider| provider.multiplier)) {
@@ -254,9 +254,9 @@ fn tier_name(served: &str) -> Cow<'_, str> {
 
 /// The input by which the price of long requests is chosen. Where Claude ran server tools, the
 /// input adds up several turns, none of which need have been long.
-fn context_length(entry: &PriceEntry, usage: &Usage) -> u64 {
-    let several_turns = usage.web_searches.is_some_and(|searches| searches > 0);
-    if several_turns && entry.id.contains("claude") {
+fn context_length(entry: &PriceEntry, usage: &Usage, several_turns: bool) -> u64 {
+    let searched = usage.web_searches.is_some_and(|searches| searches > 0);
+    if several_turns || searched && entry.id.contains("claude") {
         0
     } else {
         usage.input.or(usage.total).unwrap_or(0)

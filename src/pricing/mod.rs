@@ -38,6 +38,8 @@ pub struct Billable<'a> {
     /// Part of a batch.
     pub batch: bool,
     pub usage: &'a Usage,
+    /// `usage` adds up several turns (Anthropic's compaction): none of them need have been long.
+    pub several_turns: bool,
     /// Passes of other models that `usage` does not count (Anthropic's advisor), by model.
     pub side: &'a [(String, Usage)],
     /// What the provider says that it charged.

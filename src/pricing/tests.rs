@@ -108,6 +108,7 @@ fn call<'a>(provider: &'a str, model: &'a str, usage: &'a Usage) -> Billable<'a>
         service_tier: None,
         batch: false,
         usage,
+        several_turns: false,
         side: &[],
         reported: None,
     }
@@ -250,6 +251,10 @@ fn long_requests_cost_more_as_a_whole() {
     let (at, over) = (tokens(272_000, 0), tokens(272_001, 0));
     assert_price(&call("openai", "gpt-5.5", &at), "1.36 priced openai/gpt-5.5");
     assert_price(&call("openai", "gpt-5.5", &over), "2.72001 priced openai/gpt-5.5>272000");
+    let compacted = tokens(300_000, 0);
+    let compacted =
+        Billable { several_turns: true, ..call("anthropic", "claude-sonnet-4-5", &compacted) };
+    assert!(!BOOK.price(&compacted).price_id.unwrap().contains('>'));
     let searched = Usage { web_searches: Some(3), ..tokens(300_000, 0) };
     assert_price(
         &call("anthropic", "claude-sonnet-4-5", &searched),

@@ -36,12 +36,9 @@ pub(super) fn lay_over(start: Option<Value>, delta: &Value) -> Value {
 /// Normalises a usage object; with it the passes that another model made (an advisor's), which stand
 /// outside its figures.
 pub(super) fn usage(usage: &Value) -> (Usage, Vec<(String, Usage)>) {
-    let passes = elements(usage, "iterations");
-    let of_type = |kind: &'static str| {
-        passes.iter().filter(move |pass| pass.get("type").and_then(Value::as_str) == Some(kind))
-    };
+    let of_type = |kind| passes_of_type(usage, kind);
     // A compaction pass stands outside the top level; the sum over the passes is what is billed.
-    let mut read = if of_type("compaction").next().is_some() {
+    let mut read = if has_compaction(usage) {
         let mut sum = Usage::default();
         of_type("message").chain(of_type("compaction")).for_each(|pass| sum.add(&one_pass(pass)));
         sum
@@ -56,6 +53,15 @@ pub(super) fn usage(usage: &Value) -> (Usage, Vec<(String, Usage)>) {
         .filter_map(|pass| Some((text(pass, "model")?.to_owned(), one_pass(pass))))
         .collect();
     (read, side)
+}
+
+/// True if a pass compacted the context.
+pub(super) fn has_compaction(usage: &Value) -> bool {
+    passes_of_type(usage, "compaction").next().is_some()
+}
+
+fn passes_of_type<'a>(usage: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    elements(usage, "iterations").iter().filter(move |pass| text(pass, "type") == Some(kind))
 }
 
 fn one_pass(usage: &Value) -> Usage {

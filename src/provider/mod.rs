@@ -17,6 +17,6 @@ mod selection;
 mod value;
 
 pub use endpoint::{Endpoint, PathFacts};
-pub use reader::{Reader, Reading};
+pub use reader::{Reader, Reading, is_read_header};
 pub use request::{RequestFacts, RequestReader};
 pub use selection::{REQUEST, RESPONSE};

@@ -12,6 +12,14 @@ use crate::framing::Sink;
 use crate::units::Usd;
 use crate::usage::Usage;
 
+/// The header in which a LiteLLM proxy states a call's cost, in dollars.
+const LITELLM_COST: &str = "x-litellm-response-cost";
+
+/// True for headers that [`Reader::read_headers`] may ask for.
+pub fn is_read_header(name: &str) -> bool {
+    name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name)
+}
+
 /// What an answer said about itself.
 #[derive(Clone, Debug, Default)]
 pub struct Reading {
@@ -29,8 +37,12 @@ pub struct Reading {
     pub cost: Option<Usd>,
     /// The machine-readable word of an error that the answer holds.
     pub error: Option<String>,
+    /// What was paid for besides the tier: Anthropic's `fast`.
+    pub speed: Option<String>,
     /// The figures are those of a batch's results.
     pub batch: bool,
+    /// `usage` adds up several turns of which each was priced by itself.
+    pub several_turns: bool,
     /// The last event of the stream has been seen: clients hang up here.
     pub finished: bool,
     /// Something that the model generated has been seen in a stream.
@@ -77,12 +89,11 @@ impl Reader {
         &self.reading
     }
 
-    pub fn into_reading(self) -> Reading {
-        self.reading
-    }
-
-    /// Reads the token counts that Bedrock puts into headers, where the body gives none.
+    /// Reads what headers say and the body did not: LiteLLM's cost, Bedrock's token counts.
     pub fn read_headers<'a>(&mut self, header: impl Fn(&str) -> Option<&'a str>) {
+        if self.reading.cost.is_none() {
+            self.reading.cost = header(LITELLM_COST).and_then(|cost| cost.parse().ok());
+        }
         if self.reading.usage_json.is_some() {
             return;
         }
@@ -118,9 +129,9 @@ impl Reader {
                 if kind.contains("delta") {
                     self.reading.generated = true;
                 }
-                if kind.ends_with(".done") || kind.ends_with(".completed") {
-                    self.reading.finished = document.get("usage").is_some();
-                }
+                // Audio ends its streams so: `transcript.text.done`, `speech.audio.done`.
+                let last = kind.rsplit('.').next() == Some("done");
+                self.reading.finished |= last && document.get("usage").is_some();
                 self.whole(document);
             }
         }
@@ -194,6 +205,8 @@ impl Reader {
     fn anthropic(&mut self, raw: Value) {
         let (usage, side) = anthropic::usage(&raw);
         self.reading.side = side;
+        self.reading.several_turns = anthropic::has_compaction(&raw);
+        self.reading.speed = text(&raw, "speed").filter(|s| *s != "standard").map(str::to_owned);
         self.report(usage, raw);
     }
 
@@ -220,9 +233,7 @@ impl Reader {
     // --- OpenAI Responses ---
 
     fn response_event(&mut self, kind: &str, document: &Value) {
-        if kind.ends_with(".delta") {
-            self.reading.generated = true;
-        }
+        self.reading.generated |= kind.rsplit('.').next() == Some("delta");
         let Some(response) = object(document, "response") else { return };
         self.identity(response);
         self.error(response);
@@ -391,7 +402,8 @@ impl Reader {
     fn error(&mut self, document: &Value) {
         let in_choice = || document.get("choices")?.get(0)?.get("error");
         let error = document.get("error").or_else(in_choice);
-        let is_error = text(document, "type") == Some("error");
+        // A Responses error event and Mistral's errors are the error themselves.
+        let is_error = ["type", "object"].iter().any(|name| text(document, name) == Some("error"));
         let Some(error) = error.or(is_error.then_some(document)) else { return };
         let word = text(error, "code")
             .or_else(|| text(error, "type").filter(|kind| *kind != "error"))

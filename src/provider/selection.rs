@@ -27,6 +27,7 @@ pub static RESPONSE: Selection = Selection(&[
     ("response", Members(&NESTED)),
     ("message", Members(&MESSAGE)),
     ("error", Members(&ERROR)),
+    ("code", Scalar),
     ("status", Scalar),
     ("incomplete_details", Members(&REASON)),
     ("x_groq", Members(&X_GROQ)),

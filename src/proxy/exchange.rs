@@ -13,7 +13,7 @@ use http::{Response, StatusCode};
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::Meter;
-use crate::provider::{RESPONSE, Reader, Reading, RequestReader};
+use crate::provider::{RESPONSE, Reader, Reading, RequestReader, is_read_header};
 use crate::record::{Outcome, Record};
 use crate::respond::ErrorCode;
 
@@ -238,21 +238,19 @@ impl Open {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
             }
         }
-        let reading = self.decoder.take().map(into_reading).unwrap_or_default();
+        let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
+        let nothing = Reading::default();
+        let reading = reading.unwrap_or(&nothing);
         // A batch's results have a line for each of its calls, but they are a file.
         record.streaming &= !reading.batch;
-        self.meter.close(record, &reading, self.deployed.as_deref());
+        self.meter.close(record, reading, self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-fn into_reading(decoder: Decoder<Reader>) -> Reading {
-    decoder.sink().map(|reader| reader.reading().clone()).unwrap_or_default()
-}
-
-/// The headers that carry token counts.
+/// The headers that say something about usage.
 fn usage_headers(headers: &HeaderMap) -> HeaderMap {
-    let carries = |(name, _): &(&HeaderName, &HeaderValue)| name.as_str().ends_with("token-count");
+    let carries = |(name, _): &(&HeaderName, &HeaderValue)| is_read_header(name.as_str());
     headers.iter().filter(carries).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

@@ -130,9 +130,10 @@ impl Worker {
             header_text(request.headers(), &CONTENT_ENCODING).unwrap_or_default(),
         )));
         let facts = PathFacts::of(request.uri().path());
+        let model = facts.model.or_else(|| facts.deployment.clone());
         let deployed =
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
-        let record = new_record(upstream, &request, tags, facts.endpoint, facts.model);
+        let record = new_record(upstream, &request, tags, facts.endpoint, model);
         let id = record.id;
         let max_body = self.proxy.max_request_body;
         let call = Call { upstream, path, interim, request: body_reader, max_body };

@@ -55,16 +55,39 @@ pub(crate) struct Expected {
     pub(crate) normalized: Normalized,
 }
 
+/// In the meaning of the ledger's columns.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Normalized {
-    pub(crate) input_tokens: Option<f64>,
-    pub(crate) output_tokens: Option<f64>,
-    pub(crate) reasoning_tokens: Option<f64>,
-    pub(crate) cache_read_tokens: Option<f64>,
-    pub(crate) cache_write_tokens: Option<f64>,
-    pub(crate) audio_input_tokens: Option<f64>,
-    pub(crate) audio_output_tokens: Option<f64>,
-    pub(crate) total_tokens: Option<f64>,
+    #[serde(rename = "input_tokens")]
+    pub(crate) input: Option<Count>,
+    #[serde(rename = "output_tokens")]
+    pub(crate) output: Option<Count>,
+    #[serde(rename = "reasoning_tokens")]
+    pub(crate) reasoning: Option<Count>,
+    #[serde(rename = "cache_read_tokens")]
+    pub(crate) cache_read: Option<Count>,
+    #[serde(rename = "cache_write_tokens")]
+    pub(crate) cache_write: Option<Count>,
+    #[serde(rename = "audio_input_tokens")]
+    pub(crate) audio_input: Option<Count>,
+    #[serde(rename = "audio_output_tokens")]
+    pub(crate) audio_output: Option<Count>,
+    #[serde(rename = "total_tokens")]
+    pub(crate) total: Option<Count>,
+}
+
+/// A count of tokens; some are written as `12.0`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+pub(crate) struct Count(pub(crate) u64);
+
+impl TryFrom<serde_json::Number> for Count {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(number: serde_json::Number) -> Result<Count, Self::Error> {
+        let text = number.as_str();
+        text.strip_suffix(".0").unwrap_or(text).parse().map(Count)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,8 +158,7 @@ pub(crate) fn recordings() -> impl Iterator<Item = Recording> + Send {
 pub(crate) fn read(recording: &Recording, body: &[u8], cut: usize) -> Reading {
     let content_type = recording.response.header("content-type");
     let framer = Framer::for_content_type(content_type, &RESPONSE);
-    let framed = Framed::new(framer, Reader::new());
-    let mut decoder = Decoder::new(Coding::Identity, framed).unwrap();
+    let mut decoder = Decoder::new(Coding::Identity, Framed::new(framer, Reader::new())).unwrap();
     body.chunks(cut).for_each(|piece| decoder.push(piece).unwrap());
     decoder.sink().unwrap().reading().clone()
 }

@@ -321,14 +321,14 @@ const CODINGS: [(Coding, framing::Coding); 5] = [
 fn monstrous_bodies_are_read_in_bounded_memory() {
     const MANY: usize = 100_000;
     let long = "x".repeat(20 * MANY);
-    let members: String = (0..MANY).map(|n| format!("\"tokens_{n}\":{n},")).collect();
+    let members = (0..MANY).map(|n| format!("\"tokens_{n}\":{n}")).collect::<Vec<_>>().join(",");
     let elements: String = "{\"finish_reason\":\"stop\"},".repeat(MANY);
     let nested = |open: &str, close: &str| open.repeat(MANY) + &close.repeat(MANY);
     let bodies = [
         format!("{{\"model\":\"{long}\",\"usage\":{{\"prompt_tokens\":1}}}}"),
         format!("{{\"{long}\":1,\"usage\":{{\"prompt_tokens\":1}}}}"),
         format!("{{\"usage\":{{\"prompt_tokens\":{}}}}}", "9".repeat(MANY)),
-        format!("{{\"usage\":{{{members}\"prompt_tokens\":1}}}}"),
+        format!("{{\"usage\":{{{members},\"prompt_tokens\":1}}}}"),
         format!("{{\"usage\":{{\"a\":[{}1]}}}}", "[1],".repeat(MANY)),
         format!("{{\"usage\":{{\"a\":\"{}\"}}}}", "\\\\\\\"\\u00e9".repeat(MANY)),
         format!("{{\"choices\":[{elements}{{}}],\"usage\":{{\"prompt_tokens\":1}}}}"),
@@ -393,7 +393,7 @@ fn reading_of(document: &Value) -> Reading {
     let body = document.to_string();
     let mut framer = Framer::for_content_type(Some("application/json"), &RESPONSE);
     framer.push(body.as_bytes(), &mut witness);
-    witness.reader.into_reading()
+    witness.reader.reading().clone()
 }
 
 /// A whole and two parts of it that do not overlap.

@@ -10,16 +10,16 @@ fn differences(recording: &Recording, reading: &Reading) -> Vec<String> {
     let mut found = Vec::new();
     let usage = &reading.usage;
     for (name, expected, got) in [
-        ("input", known.input_tokens, usage.input),
-        ("output", known.output_tokens, usage.output),
-        ("reasoning", known.reasoning_tokens, usage.reasoning),
-        ("cache_read", known.cache_read_tokens, usage.cache_read),
-        ("cache_write", known.cache_write_tokens, usage.cache_write),
-        ("audio_input", known.audio_input_tokens, usage.audio_input),
-        ("audio_output", known.audio_output_tokens, usage.audio_output),
-        ("total", known.total_tokens, usage.total),
+        ("input", known.input, usage.input),
+        ("output", known.output, usage.output),
+        ("reasoning", known.reasoning, usage.reasoning),
+        ("cache_read", known.cache_read, usage.cache_read),
+        ("cache_write", known.cache_write, usage.cache_write),
+        ("audio_input", known.audio_input, usage.audio_input),
+        ("audio_output", known.audio_output, usage.audio_output),
+        ("total", known.total, usage.total),
     ] {
-        if expected.map(|count| count as u64) != got {
+        if expected.map(|count| count.0) != got {
             found.push(format!("{name}: expected {expected:?}, read {got:?}"));
         }
     }

@@ -27,8 +27,8 @@ type Driver = http1::Connection<TokioIo<Io>, RequestBody>;
 /// A connection that carries one request at a time.
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
-    /// `None` once the connection is over.
-    driver: Option<Driver>,
+    /// `None` once the connection is over. Boxed, as it is large and moves from call to call.
+    driver: Option<Box<Driver>>,
 }
 
 impl fmt::Debug for Connection {
@@ -50,7 +50,7 @@ impl Connection {
             .handshake(io.into_hyper())
             .await
             .map_err(|error| Failure::new(Stage::Connect, error))?;
-        Ok(Connection { sender, driver: Some(driver) })
+        Ok(Connection { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Looks whether an idle connection still stands, by polling it once.
@@ -83,7 +83,11 @@ impl Connection {
                 let (parts, incoming) = answer.into_parts();
                 let mut body = DrivenBody { incoming, carrier: Some((self, home)) };
                 if body.incoming.is_end_stream() {
-                    poll_fn(|cx| Poll::Ready(body.release(cx))).await;
+                    poll_fn(|cx| {
+                        body.release(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
                 }
                 Ok(Answer::from_parts(parts, AnswerBody::H1(body)))
             }

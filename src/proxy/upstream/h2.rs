@@ -41,7 +41,9 @@ pub(super) struct Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("h2::Connection").field("streams", &self.streams.get()).finish()
+        f.debug_struct("h2::Connection")
+            .field("streams", &self.streams.get())
+            .finish_non_exhaustive()
     }
 }
 

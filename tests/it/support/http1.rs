@@ -126,7 +126,7 @@ impl Wire {
             self.buffer.clear();
             self.at = 0;
         }
-        let mut piece = [0_u8; 64 * 1024];
+        let mut piece = [0_u8; 16 * 1024];
         match self.stream.read(&mut piece) {
             Ok(0) => false,
             Ok(read) => {

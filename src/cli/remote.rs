@@ -1,0 +1,135 @@
+//! A tokenmeter that runs elsewhere, asked through its admin API. Owns the client and the wording of
+//! what can go wrong on the way.
+//!
+//! Invariant: the token goes to the address that was typed and nowhere else.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use reqwest::blocking::Client;
+use reqwest::{Url, redirect};
+use serde_json::Value;
+
+use super::source::wrong_parameter;
+use super::{Failure, Query};
+use crate::admin::params::BadParameter;
+use crate::secret::Secret;
+
+/// Longer than a question may take there.
+const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The other tokenmeter.
+#[derive(Debug)]
+pub struct Remote {
+    client: Client,
+    base: Url,
+    token: Secret,
+}
+
+impl Remote {
+    pub(super) fn new(url: &str, token: Option<String>) -> Result<Remote, Failure> {
+        let wrong =
+            |why: &str| Failure::Usage(format!("--url: {why}, as in http://localhost:4100"));
+        let base: Url = url.parse().map_err(|_| wrong("give the whole address"))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(wrong("begin with http:// or https://"));
+        }
+        let token = token.map(Secret::new).ok_or_else(|| {
+            let message = "--url needs the admin token: --token or TOKENMETER_ADMIN_TOKEN";
+            Failure::Usage(message.to_owned())
+        })?;
+        // Fails where one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .build()
+            .map_err(|error| Failure::Failed(explain(error)))?;
+        Ok(Remote { client, base, token })
+    }
+
+    /// The answer to `GET path?query`.
+    pub(super) fn get(&self, path: &str, query: &Query) -> Result<Value, Failure> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let request = self.client.get(url).query(query).bearer_auth(self.token.expose());
+        let failed =
+            |error| Failure::Failed(format!("asking {}: {}", shown(&self.base), explain(error)));
+        let response = request.send().map_err(failed)?;
+        let status = response.status();
+        let body = response.text().map_err(failed)?;
+        let json: Option<Value> = serde_json::from_str(&body).ok();
+        match json {
+            Some(answer) if status.is_success() => Ok(answer),
+            answer => Err(refused(&shown(&self.base), status.as_u16(), answer.as_ref())),
+        }
+    }
+}
+
+/// An error of tokenmeter's own, or of something that is no tokenmeter.
+fn refused(from: &str, status: u16, answer: Option<&Value>) -> Failure {
+    let field = |name: &str| answer.and_then(|answer| answer["error"][name].as_str());
+    match (field("message"), field("param"), field("code")) {
+        (Some(message), Some(name), Some("bad_parameter")) => {
+            wrong_parameter(&BadParameter::new(name, message))
+        }
+        (_, _, Some("unauthorized")) => {
+            Failure::Failed(format!("{from} does not know this admin token"))
+        }
+        (Some(message), ..) => Failure::Failed(format!("{from} answered {status}: {message}")),
+        _ => Failure::Failed(format!("{from} answered {status}, and not as a tokenmeter does")),
+    }
+}
+
+/// The address without whatever else a URL can hold.
+fn shown(base: &Url) -> String {
+    base.origin().ascii_serialization()
+}
+
+/// The whole chain, without the URL, which could hold what was mistyped into it.
+fn explain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_address_and_a_token_are_needed() {
+        let token = || Some("t".to_owned());
+        for url in ["localhost:4100", "ftp://host", "", "4100"] {
+            assert!(matches!(Remote::new(url, token()), Err(Failure::Usage(_))), "{url}");
+        }
+        assert!(matches!(Remote::new("http://localhost:4100", None), Err(Failure::Usage(_))));
+        let remote = Remote::new("http://ann:secret@localhost:4100/meter/", token()).unwrap();
+        assert_eq!(shown(&remote.base), "http://localhost:4100");
+    }
+
+    #[test]
+    fn whose_fault_it_is_survives_the_way() {
+        let answer =
+            |code: &str| json!({"error": {"message": "m", "code": code, "param": "group_by"}});
+        assert_eq!(
+            refused("there", 400, Some(&answer("bad_parameter"))),
+            Failure::Usage("--by: m".to_owned())
+        );
+        for (status, answer) in [(503, Some(answer("unavailable"))), (502, None), (200, None)] {
+            let failure = refused("there", status, answer.as_ref());
+            assert!(
+                matches!(&failure, Failure::Failed(text) if text.contains("there")),
+                "{failure:?}"
+            );
+        }
+    }
+}
