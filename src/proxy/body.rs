@@ -171,6 +171,9 @@ pub struct MeteredBody {
     answer: AnswerBody,
     exchange: Exchange,
     silence: Silence,
+    /// How the answer broke, held back for one poll: when a body fails, hyper drops what it has not
+    /// written yet; when it pends, hyper writes. So what came before the break goes down.
+    broken: Option<BodyError>,
 }
 
 impl MeteredBody {
@@ -178,7 +181,7 @@ impl MeteredBody {
         if answer.is_end_stream() {
             exchange.close(End::Complete);
         }
-        MeteredBody { answer, exchange, silence }
+        MeteredBody { answer, exchange, silence, broken: None }
     }
 
     /// Looks at a frame and closes the call if it is the last, or holds the stream's last event.
@@ -200,6 +203,9 @@ impl Body for MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
+        if let Some(error) = body.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         match Pin::new(&mut body.answer).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 body.frame(&frame);
@@ -207,7 +213,9 @@ impl Body for MeteredBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 body.exchange.close(End::UpstreamFailed("answer_cut"));
-                Poll::Ready(Some(Err(BodyError::Upstream(error))))
+                body.broken = Some(BodyError::Upstream(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 body.exchange.close(End::Complete);
@@ -222,7 +230,7 @@ impl Body for MeteredBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
+        self.broken.is_none() && self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
