@@ -457,11 +457,14 @@ fn what_is_never_sent_leaves_no_row() {
 /// How often each of these is looked at: a line that is written too late is there most of the time.
 const LOOKS: usize = 40;
 
-fn is_closed(journal: &str, answer: &Message) -> bool {
+/// The outcome in the call's closing line, if there is one.
+fn closed_as(journal: &str, answer: &Message) -> Option<String> {
     let id = answer.fields.get("x-tokenmeter-id").unwrap();
-    let close = format!("{{\"close\":{{\"id\":\"{id}\"");
     assert!(journal.contains(&format!("{{\"open\":{{\"id\":\"{id}\"")), "{journal}");
-    journal.lines().any(|line| line.starts_with(&close))
+    let close = format!("{{\"close\":{{\"id\":\"{id}\"");
+    let line = journal.lines().find(|line| line.starts_with(&close))?;
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    Some(line["close"]["outcome"].as_str().unwrap().to_owned())
 }
 
 #[test]
@@ -486,7 +489,10 @@ fn whoever_has_the_last_byte_finds_the_call_closed_in_the_journal() {
         ] {
             upstream.expect(script);
             let answer = client.exchange(&ask);
-            assert!(is_closed(&proxy.journal(), &answer), "{}", answer.start);
+            let outcome = closed_as(&proxy.journal(), &answer);
+            let failed = answer.status() == 502;
+            let expected = if failed { "upstream_failed" } else { "completed" };
+            assert_eq!(outcome.as_deref(), Some(expected), "{}", answer.start);
             calls += 1;
         }
     }
@@ -517,7 +523,8 @@ fn whoever_has_the_last_event_finds_the_call_closed_in_the_journal() {
             client.send(&chat());
             let last = *begins.last().unwrap();
             let received = client.receive_until(&seen, |body| body.len() == last).unwrap();
-            assert!(is_closed(&proxy.journal(), &received), "{coding:?}");
+            let outcome = closed_as(&proxy.journal(), &received);
+            assert_eq!(outcome.as_deref(), Some("completed"), "{coding:?}");
         }
     }
     assert_eq!(proxy.stop().records.len(), 15);
@@ -536,7 +543,7 @@ fn a_call_is_not_closed_before_its_last_byte() {
         let mut client = proxy.client();
         client.send(&chat());
         let received = client.receive_until(&seen, |body| body.len() == last).unwrap();
-        assert!(!is_closed(&proxy.journal(), &received));
+        assert_eq!(closed_as(&proxy.journal(), &received), None);
         drop(client);
         assert_ended(&proxy.stop().only(), Outcome::ClientClosed, None, Some(200));
         upstream.join();

@@ -309,6 +309,18 @@ proptest! {
     }
 }
 
+/// They reached the framer only in a piece together with the first byte behind them, where they made the
+/// first field of an event stream an unknown one.
+#[test]
+fn blanks_before_a_body_are_blanks_in_whatever_piece_they_come() {
+    let body = b" \t\n data: {\"model\":\"m\"}\n\n";
+    let whole = plainly("text/event-stream", [&body[..]]);
+    assert_eq!(whole.0, [Given::Document("{\"model\":\"m\"}".to_owned())]);
+    for cut in 1..body.len() {
+        assert_eq!(plainly("text/event-stream", [&body[..cut], &body[cut..]]), whole);
+    }
+}
+
 const CODINGS: [(Coding, framing::Coding); 5] = [
     (Coding::Gzip, framing::Coding::Gzip),
     (Coding::Zlib, framing::Coding::Deflate),
