@@ -170,6 +170,10 @@ impl Worker {
         {
             return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
         }
+        if headers::is_coded_for_transfer(request.headers()) {
+            let message = "the transfer coding of the request is not known; send it chunked";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
         let path = &request.uri().path()[skip..];
         forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
             (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
