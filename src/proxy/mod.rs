@@ -305,9 +305,16 @@ async fn within(
 
 /// The upstream's prefix, the path and the query, byte for byte.
 fn forwarded_path(upstream: &Upstream, path: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    if path == "*" {
+        // The server as a whole is meant (RFC 9112, 3.2.4), so the prefix is not.
+        return Some(PathAndQuery::from_static("*"));
+    }
     let mut text = String::with_capacity(upstream.prefix.len() + path.len() + 64);
     text.push_str(&upstream.prefix);
-    text.push_str(if path.is_empty() { "/" } else { path });
+    text.push_str(path);
+    if text.is_empty() {
+        text.push('/');
+    }
     if let Some(query) = query {
         text.push('?');
         text.push_str(query);
