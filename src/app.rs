@@ -121,6 +121,7 @@ impl App {
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
         let upstreams = upstreams(config)?;
+        let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
             tags: TagHeaders {
                 user: config.tags.user.clone(),
@@ -131,6 +132,7 @@ impl App {
             calls: Calls::default(),
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
+            shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
         });
         let shared = Shared {
             routes: routes(config, upstreams)?,

@@ -15,6 +15,7 @@ mod upstream;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,8 +52,9 @@ use upstream::{Answer, Failure, Pool, Stage};
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
-/// How often a worker looks for pooled connections that have died.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker looks for pooled connections that have died or been idle too long.
+const SWEEP_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(10);
 
 /// A configured provider endpoint.
 #[derive(Debug)]
@@ -80,6 +82,8 @@ pub struct Proxy {
     pub max_request_body: Option<u64>,
     /// How many upstreams there are; the index of each one's target is below it.
     pub upstreams: usize,
+    /// The least time for which one of them keeps its idle connections.
+    pub shortest_pool_idle: Duration,
 }
 
 /// An answer to a client: tokenmeter's own or a provider's.
@@ -97,11 +101,13 @@ impl Worker {
     pub fn new(proxy: Arc<Proxy>) -> Worker {
         let pool = Pool::new(proxy.upstreams);
         let swept = Rc::downgrade(&pool);
+        let interval =
+            proxy.shortest_pool_idle.clamp(*SWEEP_INTERVAL.start(), *SWEEP_INTERVAL.end());
         tokio::task::spawn_local(async move {
             while let Some(pool) = swept.upgrade() {
                 pool.sweep();
                 drop(pool);
-                tokio::time::sleep(SWEEP_INTERVAL).await;
+                tokio::time::sleep(interval).await;
             }
         });
         Worker { proxy, pool }

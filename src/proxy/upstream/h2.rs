@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -36,17 +37,25 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 #[derive(Clone)]
 pub(super) struct Connection {
     sender: http2::SendRequest<RequestBody>,
-    streams: Rc<Cell<usize>>,
+    load: Rc<Load>,
+    max_idle: Duration,
+}
+
+/// How a connection is used.
+struct Load {
+    streams: Cell<usize>,
+    last: Cell<Instant>,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("h2::Connection").field("streams", &self.streams.get()).finish()
+        f.debug_struct("h2::Connection").field("streams", &self.load.streams.get()).finish()
     }
 }
 
 impl Connection {
-    pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
+    /// `max_idle`: how long it is kept without a call.
+    pub(super) async fn new(io: Io, max_idle: Duration) -> Result<Connection, Failure> {
         let (sender, driver) = http2::Builder::new(LocalExecutor)
             .handshake(io.into_hyper())
             .await
@@ -56,22 +65,26 @@ impl Connection {
                 tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
             }
         });
-        Ok(Connection { sender, streams: Rc::default() })
+        let load = Load { streams: Cell::new(0), last: Cell::new(Instant::now()) };
+        Ok(Connection { sender, load: Rc::new(load), max_idle })
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// False once it is closed or has been without a call for too long. It closes when it is dropped.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        let is_idle =
+            self.load.streams.get() == 0 && self.load.last.get().elapsed() >= self.max_idle;
+        !self.sender.is_closed() && !is_idle
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.streams.get() < MAX_STREAMS && self.sender.is_ready()
+        self.load.streams.get() < MAX_STREAMS && self.sender.is_ready()
     }
 
     pub(super) async fn send(
         mut self,
         mut request: Request<RequestBody>,
     ) -> Result<Answer, Unanswered> {
-        let counted = Counted::new(&self.streams);
+        let counted = Counted::new(&self.load);
         // The authority says it, and nothing is named by a connection.
         request.headers_mut().remove(HOST);
         request.headers_mut().remove(CONNECTION);
@@ -89,18 +102,19 @@ impl Connection {
 }
 
 /// Counts a stream for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+struct Counted(Rc<Load>);
 
 impl Counted {
-    fn new(streams: &Rc<Cell<usize>>) -> Counted {
-        streams.set(streams.get() + 1);
-        Counted(Rc::clone(streams))
+    fn new(load: &Rc<Load>) -> Counted {
+        load.streams.set(load.streams.get() + 1);
+        Counted(Rc::clone(load))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.last.set(Instant::now());
     }
 }
 

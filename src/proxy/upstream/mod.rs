@@ -139,7 +139,7 @@ struct Connections {
 #[derive(Debug)]
 struct Idle {
     connection: h1::Connection,
-    since: Instant,
+    until: Instant,
 }
 
 enum Connection {
@@ -204,12 +204,12 @@ impl Pool {
 
     fn take(&self, target: &Arc<Target>) -> Option<Connection> {
         let mut connections = self.by_target[target.index].borrow_mut();
-        connections.shared.retain(h2::Connection::is_open);
+        connections.shared.retain(h2::Connection::is_worth_keeping);
         if let Some(shared) = connections.shared.iter().find(|shared| shared.has_room()) {
             return Some(Connection::H2(shared.clone()));
         }
         while let Some(mut idle) = connections.idle.pop() {
-            if idle.since.elapsed() < target.pool_idle && idle.connection.is_alive() {
+            if Instant::now() < idle.until && idle.connection.is_alive() {
                 return Some(Connection::H1(idle.connection));
             }
         }
@@ -222,7 +222,7 @@ impl Pool {
         if !http2 {
             return h1::Connection::new(io).await.map(Connection::H1);
         }
-        let connection = h2::Connection::new(io).await?;
+        let connection = h2::Connection::new(io, target.pool_idle).await?;
         self.by_target[target.index].borrow_mut().shared.push(connection.clone());
         Ok(Connection::H2(connection))
     }
@@ -230,7 +230,7 @@ impl Pool {
     fn put_back(&self, target: &Arc<Target>, connection: h1::Connection) {
         let mut connections = self.by_target[target.index].borrow_mut();
         if connections.idle.len() < MAX_IDLE {
-            connections.idle.push(Idle { connection, since: Instant::now() });
+            connections.idle.push(Idle { connection, until: Instant::now() + target.pool_idle });
         }
     }
 
@@ -239,8 +239,9 @@ impl Pool {
     pub(super) fn sweep(&self) {
         for connections in &self.by_target {
             let mut connections = connections.borrow_mut();
-            connections.shared.retain(h2::Connection::is_open);
-            connections.idle.retain_mut(|idle| idle.connection.is_alive());
+            connections.shared.retain(h2::Connection::is_worth_keeping);
+            let now = Instant::now();
+            connections.idle.retain_mut(|idle| now < idle.until && idle.connection.is_alive());
         }
     }
 }
