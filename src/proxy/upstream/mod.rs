@@ -217,8 +217,8 @@ impl Pool {
     }
 
     async fn connect(&self, target: &Arc<Target>) -> Result<Connection, Failure> {
-        let io = connect::connect(target, target.http2 != Http2::Never).await?;
-        let http2 = io.negotiated_http2() || target.http2 == Http2::Always;
+        let io = connect::connect(target, target.http2).await?;
+        let http2 = io.speaks_http2(target.http2);
         if !http2 {
             return h1::Connection::new(io).await.map(Connection::H1);
         }
@@ -256,7 +256,7 @@ pub(super) async fn send_upgrade(
     *request.version_mut() = Version::HTTP_11;
     *request.uri_mut() = Uri::from(path);
     request.headers_mut().insert(HOST, target.origin.host.clone());
-    let io = connect::connect(target, false).await?;
+    let io = connect::connect(target, Http2::Never).await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .handshake(io.into_hyper())
