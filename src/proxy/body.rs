@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::client::Client;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
@@ -29,6 +30,7 @@ pub(super) struct RequestBody {
     pub(super) incoming: Incoming,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
+    pub(super) client: Arc<Client>,
     /// Bytes that may still come; `None`: any number.
     pub(super) left: Option<u64>,
     /// Closed until the provider wants the body.
@@ -83,6 +85,10 @@ impl Body for RequestBody {
             body.gate = None;
         }
         let polled = std::task::ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
+        if polled.is_none() || ends_with_trailers || body.incoming.is_end_stream() {
+            body.client.has_sent_all();
+        }
         Poll::Ready(polled.map(|result| match result {
             Ok(frame) => body.frame(&frame).map(|()| frame),
             Err(error) => {

@@ -4,6 +4,7 @@
 //! Invariant: metering cannot fail a call. What it is shown it can only look at.
 
 mod body;
+mod client;
 mod exchange;
 mod headers;
 mod interim;
@@ -30,8 +31,8 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 
 pub use body::{BodyError, MeteredBody};
+pub use client::{CallBody, Client, ClientIo, Patience};
 pub use exchange::Calls;
-pub use interim::{Interim, InterimIo};
 pub use route::{Route, Routes};
 pub use tags::TagHeaders;
 pub(crate) use upstream::LocalExecutor;
@@ -120,7 +121,7 @@ impl Worker {
         mut request: Request<Incoming>,
         upstream: &Arc<Upstream>,
         skip: usize,
-        interim: &Arc<Interim>,
+        client: &Arc<Client>,
     ) -> Response<ProxyBody> {
         let started = Instant::now();
         let tags = match self.proxy.tags.take(request.headers_mut()) {
@@ -141,7 +142,7 @@ impl Worker {
         let record = new_record(upstream, &request, tags, facts.endpoint, facts.model);
         let id = record.id;
         let max_body = self.proxy.max_request_body;
-        let call = Call { upstream, path, interim, request: body_reader, max_body };
+        let call = Call { upstream, path, client, request: body_reader, max_body };
         let exchange = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
@@ -210,7 +211,7 @@ impl Worker {
 struct Call<'a> {
     upstream: &'a Arc<Upstream>,
     path: PathAndQuery,
-    interim: &'a Arc<Interim>,
+    client: &'a Arc<Client>,
     request: SharedRequest,
     max_body: Option<u64>,
 }
@@ -233,18 +234,19 @@ impl Call<'_> {
             incoming,
             request: Rc::clone(&self.request),
             progress: progress.clone(),
+            client: Arc::clone(self.client),
             left: self.max_body,
             gate: gate.clone().map(WaitingGate::new),
         };
         let is_http_11 = head.version == Version::HTTP_11;
         let mut request = Request::from_parts(head, body);
-        let interim = is_http_11.then(|| Arc::clone(self.interim));
+        let client = is_http_11.then(|| Arc::clone(self.client));
         hyper::ext::on_informational(&mut request, move |answer| {
-            match (answer.status(), &gate, &interim) {
+            match (answer.status(), &gate, &client) {
                 // hyper itself tells the client to continue, when the open gate lets the body be read.
                 (StatusCode::CONTINUE, Some(gate), _) => gate.open(),
                 (StatusCode::CONTINUE, None, _) | (_, _, None) => {}
-                (status, _, Some(interim)) => interim.send(status, answer.headers()),
+                (status, _, Some(client)) => client.interim.send(status, answer.headers()),
             }
         });
         request
