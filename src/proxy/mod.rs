@@ -29,6 +29,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
 pub use client::{CallBody, Client, ClientIo, Patience};
@@ -46,7 +47,7 @@ use crate::respond::{self, ErrorCode};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 use body::{Gate, RequestBody, Silence, WaitingGate};
-use exchange::{Exchange, Progress, SharedRequest, UploadFault};
+use exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
 
@@ -142,7 +143,8 @@ impl Worker {
         let record = new_record(upstream, &request, tags, facts.endpoint, facts.model);
         let id = record.id;
         let max_body = self.proxy.max_request_body;
-        let call = Call { upstream, path, client, request: body_reader, max_body };
+        let is_head = request.method() == Method::HEAD;
+        let call = Call { upstream, path, client, request: body_reader, max_body, is_head };
         let exchange = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
@@ -214,6 +216,7 @@ struct Call<'a> {
     client: &'a Arc<Client>,
     request: SharedRequest,
     max_body: Option<u64>,
+    is_head: bool,
 }
 
 impl Call<'_> {
@@ -256,12 +259,24 @@ impl Call<'_> {
     fn pass_on(
         &self,
         answer: Answer,
-        exchange: Exchange,
+        mut exchange: Exchange,
         progress: Progress,
     ) -> Response<ProxyBody> {
         let (mut head, body) = answer.into_parts();
         headers::remove_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
+        if head.status.canonical_reason().is_none()
+            && head.extensions.get::<ReasonPhrase>().is_none()
+        {
+            // Of an answer over HTTP/2, which has none; hyper would make one up.
+            head.extensions.insert(ReasonPhrase::from_static(b""));
+        }
+        let has_no_body = self.is_head
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if has_no_body {
+            // Nobody will read to the end of what ends here.
+            exchange.close(End::Complete);
+        }
         let silence = Silence::new(progress, self.upstream.idle_timeout);
         Response::from_parts(head, Either::Right(MeteredBody::new(body, exchange, silence)))
     }
