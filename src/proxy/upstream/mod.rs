@@ -190,6 +190,8 @@ impl Pool {
                 }
                 Connection::H2(connection) => {
                     *request.version_mut() = Version::HTTP_2;
+                    // hyper does not tell of informational answers over HTTP/2.
+                    request.body_mut().gate = None;
                     *request.uri_mut() = target.origin.absolute(&path);
                     connection.send(request).await
                 }
