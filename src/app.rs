@@ -327,7 +327,11 @@ async fn serve(
         .header_read_timeout(None)
         .max_headers(shared.request_headers)
         .max_buf_size(shared.request_head_bytes);
-    builder.http2().auto_date_header(false).timer(TokioTimer::new());
+    builder
+        .http2()
+        .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let mut too_long = pin!(client.out_of_patience(shared.patience));
     let mut is_draining = false;

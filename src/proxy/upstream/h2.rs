@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -21,6 +21,10 @@ use crate::proxy::body::RequestBody;
 /// Calls on one connection. RFC 9113 recommends that servers allow no fewer; a connection that is
 /// full is joined by another.
 const MAX_STREAMS: usize = 100;
+
+/// Bytes that the head of an answer may have: hyper allows as much over HTTP/1.1, and much less over
+/// HTTP/2 unless told.
+const MAX_HEAD: u32 = 400 * 1024;
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,8 @@ pub(super) struct Connection {
 /// How a connection is used.
 struct Load {
     streams: Cell<usize>,
+    /// How many the server takes; what it says comes after the connection has been made.
+    max_streams: Cell<usize>,
     last: Cell<Instant>,
 }
 
@@ -56,17 +62,30 @@ impl fmt::Debug for Connection {
 impl Connection {
     /// `max_idle`: how long it is kept without a call.
     pub(super) async fn new(io: Io, max_idle: Duration) -> Result<Connection, Failure> {
-        let (sender, driver) = http2::Builder::new(LocalExecutor)
+        let (sender, mut driver) = http2::Builder::new(LocalExecutor)
+            .max_header_list_size(MAX_HEAD)
+            // Until the server has said how many it takes, so that no call waits behind another.
+            .initial_max_send_streams(1)
             .handshake(io.into_hyper())
             .await
             .map_err(|error| Failure::new(Stage::Connect, error))?;
+        let load = Rc::new(Load {
+            streams: Cell::new(0),
+            max_streams: Cell::new(driver.current_max_send_streams()),
+            last: Cell::new(Instant::now()),
+        });
+        let told = Rc::clone(&load);
         tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
+            let ended = poll_fn(|cx| {
+                let polled = Pin::new(&mut driver).poll(cx);
+                told.max_streams.set(driver.current_max_send_streams());
+                polled
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
             }
         });
-        let load = Load { streams: Cell::new(0), last: Cell::new(Instant::now()) };
-        Ok(Connection { sender, load: Rc::new(load), max_idle })
+        Ok(Connection { sender, load, max_idle })
     }
 
     /// False once it is closed or has been without a call for too long. It closes when it is dropped.
@@ -77,7 +96,8 @@ impl Connection {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.load.streams.get() < MAX_STREAMS && self.sender.is_ready()
+        let most = self.load.max_streams.get().min(MAX_STREAMS);
+        self.load.streams.get() < most && self.sender.is_ready()
     }
 
     pub(super) async fn send(
