@@ -84,7 +84,9 @@ impl Body for RequestBody {
             std::task::ready!(gate.poll_open(cx));
             body.gate = None;
         }
-        let polled = std::task::ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        body.progress.set_waits_for_client(polled.is_pending());
+        let polled = std::task::ready!(polled);
         let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
         if polled.is_none() || ends_with_trailers || body.incoming.is_end_stream() {
             body.client.has_sent_all();
@@ -255,11 +257,18 @@ impl Silence {
         Silence { progress, limit, sleep: None }
     }
 
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Ready when nothing has moved for the limit.
     pub(super) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = Instant::from_std(self.progress.last()) + self.limit;
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
             std::task::ready!(sleep.as_mut().poll(cx));
             if deadline <= Instant::now() {
                 return Poll::Ready(());

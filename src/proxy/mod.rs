@@ -199,7 +199,7 @@ impl Worker {
         let progress = Progress::new();
         let request = call.prepare(request, &progress);
         let sent = self.pool.send(&call.upstream.target, request, call.path.clone());
-        match within(sent, &progress, call.upstream.head_timeout).await {
+        match within(sent, &progress, call.upstream).await {
             Ok(answer) => {
                 exchange.answered(&answer);
                 call.pass_on(answer, exchange, progress)
@@ -309,19 +309,30 @@ impl Call<'_> {
     }
 }
 
-/// Waits for an answer's head, as long as bytes move or the timeout has not passed.
+/// Waits for an answer's head, as long as bytes move or the timeout has not passed: one for the
+/// provider's answer, another for more of the request while the client owes it.
 async fn within(
     sent: impl Future<Output = Result<Answer, Failure>>,
     progress: &Progress,
-    limit: Duration,
+    upstream: &Upstream,
 ) -> Result<Answer, Failure> {
     let mut sent = pin!(sent);
-    let mut silence = Silence::new(progress.clone(), limit);
-    poll_fn(|cx| match sent.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(answer),
-        Poll::Pending => {
-            silence.poll_too_long(cx).map(|()| Err(Failure::timeout(Stage::HeadTimeout)))
+    let mut silence = Silence::new(progress.clone(), upstream.head_timeout);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
+            return Poll::Ready(answer);
         }
+        let waits_for_client = progress.waits_for_client();
+        silence.set_limit(if waits_for_client {
+            upstream.idle_timeout
+        } else {
+            upstream.head_timeout
+        });
+        std::task::ready!(silence.poll_too_long(cx));
+        if waits_for_client {
+            progress.upload_failed(UploadFault::ClientGone);
+        }
+        Poll::Ready(Err(Failure::timeout(Stage::HeadTimeout)))
     })
     .await
 }
