@@ -137,6 +137,7 @@ impl App {
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
         });
+        let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
@@ -146,6 +147,7 @@ impl App {
             patience: Patience {
                 request_head: config.client_timeouts.request_head,
                 keep_alive: config.client_timeouts.keep_alive,
+                stalled: idle.max().unwrap_or(Duration::MAX),
             },
             request_head_bytes: config.limits.request_head,
             request_headers: config.limits.request_headers,
@@ -307,7 +309,7 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let (io, client) = ClientIo::new(stream);
+    let (io, client) = ClientIo::new(stream, shared.patience);
     let service = service_fn(|request| {
         let (worker, shared, client) =
             (Rc::clone(&worker), Arc::clone(&shared), Arc::clone(&client));

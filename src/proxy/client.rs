@@ -29,6 +29,8 @@ pub struct Patience {
     pub request_head: Duration,
     /// Between two calls, and before the first.
     pub keep_alive: Duration,
+    /// Without taking a byte of an answer that waits for it.
+    pub stalled: Duration,
 }
 
 /// What one client's stream, its calls and its clock know in common.
@@ -202,12 +204,39 @@ pub struct ClientIo<T> {
     client: Arc<Client>,
     /// Set while the rest of a request is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
+    max_stall: Duration,
+    /// Set while the client takes no bytes.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> ClientIo<T> {
-    pub fn new(io: T) -> (ClientIo<T>, Arc<Client>) {
+    pub fn new(io: T, patience: Patience) -> (ClientIo<T>, Arc<Client>) {
         let client = Arc::new(Client::new());
-        (ClientIo { io, client: Arc::clone(&client), lingering: None }, client)
+        let io = ClientIo {
+            io,
+            client: Arc::clone(&client),
+            lingering: None,
+            max_stall: patience.stalled,
+            stalled: None,
+        };
+        (io, client)
+    }
+
+    /// What a write came to. While a client takes no bytes, hyper asks for no more of the answer, so
+    /// that nobody else would notice.
+    fn note_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            let limit = self.max_stall;
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+            return stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.stalled = None;
+        self.client.clock().bytes_went();
+        written
     }
 }
 
@@ -253,9 +282,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         let this = self.get_mut();
         std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         this.client.interim.message_begins();
-        let written = std::task::ready!(Pin::new(&mut this.io).poll_write(cx, bytes))?;
-        this.client.clock().bytes_went();
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.note_written(cx, written)
     }
 
     /// hyper flushes when its own buffer is empty.
@@ -285,9 +313,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         let this = self.get_mut();
         std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         this.client.interim.message_begins();
-        let written = std::task::ready!(Pin::new(&mut this.io).poll_write_vectored(cx, slices))?;
-        this.client.clock().bytes_went();
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.note_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
