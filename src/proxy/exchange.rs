@@ -249,13 +249,13 @@ impl Open {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
             }
         }
-        let reading = self.decoder.take().map(into_reading).unwrap_or_default();
+        let reading = self.decoder.as_ref().map(reading_of).unwrap_or_default();
         self.meter.close(record, &reading, self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
-fn into_reading(decoder: Decoder<Reader>) -> Reading {
+fn reading_of(decoder: &Decoder<Reader>) -> Reading {
     decoder.sink().map(|reader| reader.reading().clone()).unwrap_or_default()
 }
 

@@ -85,7 +85,11 @@ impl Connection {
                 let (parts, incoming) = answer.into_parts();
                 let mut body = DrivenBody { incoming, carrier: Some((self, home)) };
                 if body.incoming.is_end_stream() {
-                    poll_fn(|cx| Poll::Ready(body.release(cx))).await;
+                    poll_fn(|cx| {
+                        body.release(cx);
+                        Poll::Ready(())
+                    })
+                    .await;
                 }
                 Ok(Answer::from_parts(parts, AnswerBody::H1(body)))
             }

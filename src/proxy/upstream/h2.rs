@@ -55,7 +55,9 @@ struct Load {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("h2::Connection").field("streams", &self.load.streams.get()).finish()
+        f.debug_struct("h2::Connection")
+            .field("streams", &self.load.streams.get())
+            .finish_non_exhaustive()
     }
 }
 
