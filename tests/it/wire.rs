@@ -1,6 +1,7 @@
 //! HTTP/1.1 on both sides: what goes up and comes down is what was sent, byte for byte but for what
 //! belongs to one connection, and when it was sent.
 
+use std::sync::LazyLock;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -776,7 +777,11 @@ fn fifty_megabytes_go_up_and_come_down_whole() {
 
 /// Bytes that differ from megabyte to megabyte.
 fn pattern(number: usize) -> Vec<u8> {
-    (0..MEGABYTE).map(|at| u8::try_from((at ^ number.wrapping_mul(7)) & 0xff).unwrap()).collect()
+    static FIRST: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..MEGABYTE / 4).flat_map(|at| (at as u32).to_be_bytes()).collect());
+    let mut bytes = FIRST.clone();
+    bytes.rotate_left(number * 4);
+    bytes
 }
 
 fn send_pattern(conn: &mut Conn, total: usize) {
@@ -812,6 +817,21 @@ fn who_does_not_read_holds_the_sender_back() {
     assert!(client.send_until_stalled(limit) < limit, "the request was taken without bound");
 }
 
+/// Nobody asks for more of an answer that is not taken, so nobody saw that it stood still.
+#[test]
+fn a_client_that_stops_reading_is_cut_off() {
+    let provider = Provider::new();
+    let proxy = Settings::to(provider.url()).with("timeouts.idle = \"300ms\"").start();
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
+    let mut upstream = provider.accept();
+    upstream.head();
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+    upstream.send_all_or_fail(&vec![0; 64 * MEGABYTE]);
+    upstream.expect_closed();
+    assert_eq!(proxy.wait_for_rows(1)[0]["outcome"], "client_closed");
+}
+
 #[test]
 fn silence_in_the_middle_of_an_answer_cuts_it_off() {
     let provider = Provider::new();
@@ -830,6 +850,21 @@ fn silence_in_the_middle_of_an_answer_cuts_it_off() {
         (&row["outcome"], &row["error"]),
         (&json!("upstream_failed"), &json!("idle_timeout"))
     );
+}
+
+/// The provider was blamed for it, after the time that it has for its answer.
+#[test]
+fn silence_in_the_middle_of_a_request_cuts_it_off() {
+    let provider = Provider::new();
+    let proxy = Settings::to(provider.url()).with("timeouts.idle = \"150ms\"").start();
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nHost: c\r\nContent-Length: 9\r\n\r\nabc");
+    let mut upstream = provider.accept();
+    upstream.head();
+    upstream.expect("abc");
+    upstream.expect_closed();
+    assert!(client.head().starts_with("HTTP/1.1 400 "));
+    assert_eq!(proxy.wait_for_rows(1)[0]["outcome"], "client_closed");
 }
 
 #[test]
