@@ -157,9 +157,7 @@ impl Drop for Proxy {
             self.stop.notify_one();
             thread::park_timeout(Duration::from_millis(1));
         }
-        if running.join().is_err() && !thread::panicking() {
-            panic!("the proxy panicked");
-        }
+        assert!(running.join().is_ok() || thread::panicking(), "the proxy panicked");
     }
 }
 
@@ -258,7 +256,7 @@ impl Conn {
     }
 
     fn fill(&mut self) -> io::Result<usize> {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 16384];
         let count = self.stream.read(&mut buffer)?;
         self.read.extend_from_slice(&buffer[..count]);
         Ok(count)

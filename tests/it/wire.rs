@@ -607,7 +607,7 @@ fn a_connection_that_cannot_be_trusted_is_not_used_again() {
         let mut upstream = provider.accept();
         assert!(upstream.head().starts_with("POST /2 "), "{name}");
         upstream.expect("2");
-        upstream.send(&OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+        upstream.send(OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
         let head = client.head();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && field(&head, "x-foreign").is_none());
         client.expect("hi");
@@ -778,7 +778,7 @@ fn fifty_megabytes_go_up_and_come_down_whole() {
 /// Bytes that differ from megabyte to megabyte.
 fn pattern(number: usize) -> Vec<u8> {
     static FIRST: LazyLock<Vec<u8>> =
-        LazyLock::new(|| (0..MEGABYTE / 4).flat_map(|at| (at as u32).to_be_bytes()).collect());
+        LazyLock::new(|| (0_u32..1 << 18).flat_map(u32::to_be_bytes).collect());
     let mut bytes = FIRST.clone();
     bytes.rotate_left(number * 4);
     bytes
