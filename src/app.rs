@@ -11,7 +11,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -35,8 +35,8 @@ use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
 use crate::pricing::PriceBook;
 use crate::proxy::{
-    self, Calls, Http2, InterimIo, LocalExecutor, Origin, Proxy, ProxyBody, Route, Routes,
-    TagHeaders, Target, Upstream, Worker, tls_config,
+    CallBody, Calls, Client, ClientIo, Http2, LocalExecutor, Origin, Patience, Proxy, ProxyBody,
+    Route, Routes, TagHeaders, Target, Upstream, Worker, tls_config,
 };
 use crate::respond::{self, ErrorCode};
 
@@ -51,6 +51,9 @@ const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How often a stop looks whether the last tunnels have closed.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a connection that is over may take to say so: HTTP/2 does it with frames.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -93,7 +96,7 @@ struct Shared {
     admin: Admin,
     connections: Arc<Semaphore>,
     max_connections: usize,
-    request_head_timeout: Duration,
+    patience: Patience,
     request_head_bytes: usize,
     request_headers: usize,
 }
@@ -121,6 +124,7 @@ impl App {
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
         let upstreams = upstreams(config)?;
+        let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
             tags: TagHeaders {
                 user: config.tags.user.clone(),
@@ -131,14 +135,20 @@ impl App {
             calls: Calls::default(),
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
+            shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
         });
+        let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
             admin: Admin::new(ledger.clone(), access),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             max_connections: config.limits.connections,
-            request_head_timeout: config.client_timeouts.request_head,
+            patience: Patience {
+                request_head: config.client_timeouts.request_head,
+                keep_alive: config.client_timeouts.keep_alive,
+                stalled: idle.max().unwrap_or(Duration::MAX),
+            },
             request_head_bytes: config.limits.request_head,
             request_headers: config.limits.request_headers,
         };
@@ -299,32 +309,65 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let (io, interim) = InterimIo::new(stream);
+    let (io, client) = ClientIo::new(stream, shared.patience);
     let service = service_fn(|request| {
-        let (worker, shared, interim) =
-            (Rc::clone(&worker), Arc::clone(&shared), Arc::clone(&interim));
-        async move { Ok::<_, Infallible>(answer(request, &worker, &shared, &interim).await) }
+        let (worker, shared, client) =
+            (Rc::clone(&worker), Arc::clone(&shared), Arc::clone(&client));
+        async move {
+            let on_call = client.begin(&request);
+            let answer = answer(request, &worker, &shared, &client).await;
+            Ok::<_, Infallible>(answer.map(|body| CallBody::new(body, on_call)))
+        }
     });
     let mut builder = auto::Builder::new(LocalExecutor);
     builder
         .http1()
         .auto_date_header(false)
         .preserve_header_case(true)
-        .timer(TokioTimer::new())
-        .header_read_timeout(shared.request_head_timeout)
+        // hyper's covers neither the time before it knows which HTTP is spoken nor idle connections
+        // apart from slow ones.
+        .header_read_timeout(None)
         .max_headers(shared.request_headers)
         .max_buf_size(shared.request_head_bytes);
-    builder.http2().auto_date_header(false).timer(TokioTimer::new());
+    builder
+        .http2()
+        .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        _ = phase.wait_for(|phase| *phase != Phase::Running) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut too_long = pin!(client.out_of_patience(shared.patience));
+    let mut is_draining = false;
+    let served = loop {
+        tokio::select! {
+            biased;
+            served = connection.as_mut() => break served,
+            () = too_long.as_mut() => {
+                connection.as_mut().graceful_shutdown();
+                break say_goodbye(connection, &client).await;
+            }
+            _ = phase.wait_for(|phase| *phase != Phase::Running), if !is_draining => {
+                is_draining = true;
+                connection.as_mut().graceful_shutdown();
+            }
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// Lets a connection without a call close in good order. A call that has come at the last moment is
+/// still served.
+async fn say_goodbye<E>(
+    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+    client: &Client,
+) -> Result<(), E> {
+    loop {
+        match tokio::time::timeout(GOODBYE, connection.as_mut()).await {
+            Ok(served) => return served,
+            Err(_) if client.is_on_a_call() => {}
+            Err(_) => return Ok(()),
+        }
     }
 }
 
@@ -333,12 +376,10 @@ async fn answer(
     request: Request<Incoming>,
     worker: &Worker,
     shared: &Shared,
-    interim: &Arc<proxy::Interim>,
+    client: &Arc<Client>,
 ) -> Response<ProxyBody> {
     match shared.routes.find(request.uri().path()) {
-        Route::Forward { upstream, skip } => {
-            worker.forward(request, &upstream, skip, interim).await
-        }
+        Route::Forward { upstream, skip } => worker.forward(request, &upstream, skip, client).await,
         Route::Own => {
             let (head, _) = request.into_parts();
             shared.admin.respond(&head).await.map(Either::Left)

@@ -17,6 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::client::Client;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
@@ -29,6 +30,7 @@ pub(super) struct RequestBody {
     pub(super) incoming: Incoming,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
+    pub(super) client: Arc<Client>,
     /// Bytes that may still come; `None`: any number.
     pub(super) left: Option<u64>,
     /// Closed until the provider wants the body.
@@ -82,7 +84,13 @@ impl Body for RequestBody {
             std::task::ready!(gate.poll_open(cx));
             body.gate = None;
         }
-        let polled = std::task::ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        body.progress.set_waits_for_client(polled.is_pending());
+        let polled = std::task::ready!(polled);
+        let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
+        if polled.is_none() || ends_with_trailers || body.incoming.is_end_stream() {
+            body.client.has_sent_all();
+        }
         Poll::Ready(polled.map(|result| match result {
             Ok(frame) => body.frame(&frame).map(|()| frame),
             Err(error) => {
@@ -257,11 +265,18 @@ impl Silence {
         Silence { progress, limit, sleep: None }
     }
 
+    pub(super) fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
     /// Ready when nothing has moved for the limit.
     pub(super) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let deadline = Instant::from_std(self.progress.last()) + self.limit;
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if sleep.deadline() > deadline {
+                sleep.as_mut().reset(deadline);
+            }
             std::task::ready!(sleep.as_mut().poll(cx));
             if deadline <= Instant::now() {
                 return Poll::Ready(());

@@ -61,6 +61,7 @@ pub(super) struct Progress(Rc<ProgressInner>);
 struct ProgressInner {
     last: Cell<Instant>,
     upload_fault: Cell<Option<UploadFault>>,
+    waits_for_client: Cell<bool>,
 }
 
 /// Why a request's body did not go up whole.
@@ -73,7 +74,8 @@ pub(super) enum UploadFault {
 impl Progress {
     pub(super) fn new() -> Progress {
         let last = Cell::new(Instant::now());
-        Progress(Rc::new(ProgressInner { last, upload_fault: Cell::new(None) }))
+        let (upload_fault, waits_for_client) = (Cell::new(None), Cell::new(false));
+        Progress(Rc::new(ProgressInner { last, upload_fault, waits_for_client }))
     }
 
     pub(super) fn touch(&self) {
@@ -82,6 +84,15 @@ impl Progress {
 
     pub(super) fn last(&self) -> Instant {
         self.0.last.get()
+    }
+
+    /// Whether the next move is the client's: more of the request's body.
+    pub(super) fn set_waits_for_client(&self, waits: bool) {
+        self.0.waits_for_client.set(waits);
+    }
+
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.0.waits_for_client.get()
     }
 
     pub(super) fn upload_failed(&self, fault: UploadFault) {

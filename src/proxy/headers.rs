@@ -2,7 +2,8 @@
 //! `Host` on the way up and `x-tokenmeter-id` on the way down.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
 };
 
 /// Fields that belong to one connection, whatever `Connection` says.
@@ -13,7 +14,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     http::header::PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
     TE,
-    http::header::TRANSFER_ENCODING,
+    TRANSFER_ENCODING,
     UPGRADE,
 ];
 
@@ -57,6 +58,12 @@ pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
 pub(super) fn offer_trailers(headers: &mut HeaderMap) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONNECTION, HeaderValue::from_static("te"));
+}
+
+/// True if the message's bytes are coded for transfer by more than chunks. The field that says so
+/// stays behind, so such bytes must not go on.
+pub(super) fn is_coded_for_transfer(headers: &HeaderMap) -> bool {
+    tokens(headers, &TRANSFER_ENCODING).any(|token| !token.eq_ignore_ascii_case("chunked"))
 }
 
 /// The protocol that a request asks to switch to.

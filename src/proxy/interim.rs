@@ -1,6 +1,6 @@
 //! Informational answers (102, 103) on their way down. Owns the one thing that hyper's server cannot
-//! do: write a head before the final one. The connection's stream is wrapped; the bytes go out when
-//! hyper has nothing of its own left to write.
+//! do: write a head before the final one. The connection's stream is wrapped (`client`); the bytes go
+//! out when hyper has nothing of its own left to write.
 //!
 //! Invariant: never between two bytes of a message: what cannot go out in time is left out, which
 //! HTTP allows.
@@ -8,12 +8,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use http::StatusCode;
 use http::header::HeaderMap;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 use super::headers;
 
@@ -21,10 +21,10 @@ use super::headers;
 const MAX_WAITING: usize = 16 * 1024;
 
 /// What waits to be written to one client.
-#[derive(Debug)]
-pub struct Interim {
-    /// hyper has written all it had: a message may begin.
-    drained: AtomicBool,
+#[derive(Debug, Default)]
+pub(super) struct Interim {
+    /// hyper has bytes of a message that it has not written.
+    within_message: AtomicBool,
     has_waiting: AtomicBool,
     waiting: Mutex<Vec<u8>>,
 }
@@ -32,7 +32,7 @@ pub struct Interim {
 impl Interim {
     /// Queues an informational answer for the request at hand.
     pub(super) fn send(&self, status: StatusCode, fields: &HeaderMap) {
-        if !self.drained.load(Ordering::Relaxed) {
+        if self.within_message.load(Ordering::Relaxed) {
             return;
         }
         let mut fields = fields.clone();
@@ -52,90 +52,33 @@ impl Interim {
             self.has_waiting.store(true, Ordering::Relaxed);
         }
     }
-}
 
-/// A client's connection that informational answers can be written to.
-#[derive(Debug)]
-pub struct InterimIo<T> {
-    io: T,
-    interim: Arc<Interim>,
-}
-
-impl<T> InterimIo<T> {
-    pub fn new(io: T) -> (InterimIo<T>, Arc<Interim>) {
-        let interim = Arc::new(Interim {
-            drained: AtomicBool::new(true),
-            has_waiting: AtomicBool::new(false),
-            waiting: Mutex::default(),
-        });
-        (InterimIo { io, interim: Arc::clone(&interim) }, interim)
+    pub(super) fn message_begins(&self) {
+        self.within_message.store(true, Ordering::Relaxed);
     }
-}
 
-impl<T: AsyncWrite + Unpin> InterimIo<T> {
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.interim.has_waiting.load(Ordering::Relaxed) {
+    pub(super) fn all_is_written(&self) {
+        self.within_message.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes what waits.
+    pub(super) fn poll_write_to<T: AsyncWrite + Unpin>(
+        &self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.has_waiting.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
-        let mut waiting = self.interim.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         while !waiting.is_empty() {
-            let written = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, &waiting))?;
+            let written = std::task::ready!(Pin::new(&mut *io).poll_write(cx, &waiting))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             waiting.drain(..written);
         }
-        self.interim.has_waiting.store(false, Ordering::Relaxed);
+        self.has_waiting.store(false, Ordering::Relaxed);
         Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for InterimIo<T> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for InterimIo<T> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        std::task::ready!(this.poll_waiting(cx))?;
-        this.interim.drained.store(false, Ordering::Relaxed);
-        Pin::new(&mut this.io).poll_write(cx, bytes)
-    }
-
-    /// hyper flushes when its own buffer is empty.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        std::task::ready!(this.poll_waiting(cx))?;
-        this.interim.drained.store(true, Ordering::Relaxed);
-        Pin::new(&mut this.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        std::task::ready!(this.poll_waiting(cx))?;
-        this.interim.drained.store(false, Ordering::Relaxed);
-        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }

@@ -4,6 +4,7 @@
 //! Invariant: metering cannot fail a call. What it is shown it can only look at.
 
 mod body;
+mod client;
 mod exchange;
 mod headers;
 mod interim;
@@ -15,6 +16,7 @@ mod upstream;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,10 +29,11 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
+pub use client::{CallBody, Client, ClientIo, Patience};
 pub use exchange::Calls;
-pub use interim::{Interim, InterimIo};
 pub use route::{Route, Routes};
 pub use tags::TagHeaders;
 pub(crate) use upstream::LocalExecutor;
@@ -44,15 +47,16 @@ use crate::respond::{self, ErrorCode};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 use body::{Gate, RequestBody, Silence, WaitingGate};
-use exchange::{Exchange, Progress, SharedRequest, UploadFault};
+use exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
 
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
-/// How often a worker looks for pooled connections that have died.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a worker looks for pooled connections that have died or been idle too long.
+const SWEEP_INTERVAL: RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_secs(10);
 
 /// A configured provider endpoint.
 #[derive(Debug)]
@@ -80,6 +84,8 @@ pub struct Proxy {
     pub max_request_body: Option<u64>,
     /// How many upstreams there are; the index of each one's target is below it.
     pub upstreams: usize,
+    /// The least time for which one of them keeps its idle connections.
+    pub shortest_pool_idle: Duration,
 }
 
 /// An answer to a client: tokenmeter's own or a provider's.
@@ -97,11 +103,13 @@ impl Worker {
     pub fn new(proxy: Arc<Proxy>) -> Worker {
         let pool = Pool::new(proxy.upstreams);
         let swept = Rc::downgrade(&pool);
+        let interval =
+            proxy.shortest_pool_idle.clamp(*SWEEP_INTERVAL.start(), *SWEEP_INTERVAL.end());
         tokio::task::spawn_local(async move {
             while let Some(pool) = swept.upgrade() {
                 pool.sweep();
                 drop(pool);
-                tokio::time::sleep(SWEEP_INTERVAL).await;
+                tokio::time::sleep(interval).await;
             }
         });
         Worker { proxy, pool }
@@ -114,7 +122,7 @@ impl Worker {
         mut request: Request<Incoming>,
         upstream: &Arc<Upstream>,
         skip: usize,
-        interim: &Arc<Interim>,
+        client: &Arc<Client>,
     ) -> Response<ProxyBody> {
         let started = Instant::now();
         let tags = match self.proxy.tags.take(request.headers_mut()) {
@@ -136,7 +144,8 @@ impl Worker {
         let record = new_record(upstream, &request, tags, facts.endpoint, model);
         let id = record.id;
         let max_body = self.proxy.max_request_body;
-        let call = Call { upstream, path, interim, request: body_reader, max_body };
+        let is_head = request.method() == Method::HEAD;
+        let call = Call { upstream, path, client, request: body_reader, max_body, is_head };
         let exchange = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
@@ -171,6 +180,10 @@ impl Worker {
         {
             return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
         }
+        if headers::is_coded_for_transfer(request.headers()) {
+            let message = "the transfer coding of the request is not known; send it chunked";
+            return Err((ErrorCode::InvalidRequest, message.to_owned()));
+        }
         let path = &request.uri().path()[skip..];
         forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
             (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
@@ -187,7 +200,7 @@ impl Worker {
         let progress = Progress::new();
         let request = call.prepare(request, &progress);
         let sent = self.pool.send(&call.upstream.target, request, call.path.clone());
-        match within(sent, &progress, call.upstream.head_timeout).await {
+        match within(sent, &progress, call.upstream).await {
             Ok(answer) => {
                 exchange.answered(&answer);
                 call.pass_on(answer, exchange, progress)
@@ -201,9 +214,10 @@ impl Worker {
 struct Call<'a> {
     upstream: &'a Arc<Upstream>,
     path: PathAndQuery,
-    interim: &'a Arc<Interim>,
+    client: &'a Arc<Client>,
     request: SharedRequest,
     max_body: Option<u64>,
+    is_head: bool,
 }
 
 impl Call<'_> {
@@ -224,18 +238,19 @@ impl Call<'_> {
             incoming,
             request: Rc::clone(&self.request),
             progress: progress.clone(),
+            client: Arc::clone(self.client),
             left: self.max_body,
             gate: gate.clone().map(WaitingGate::new),
         };
         let is_http_11 = head.version == Version::HTTP_11;
         let mut request = Request::from_parts(head, body);
-        let interim = is_http_11.then(|| Arc::clone(self.interim));
+        let client = is_http_11.then(|| Arc::clone(self.client));
         hyper::ext::on_informational(&mut request, move |answer| {
-            match (answer.status(), &gate, &interim) {
+            match (answer.status(), &gate, &client) {
                 // hyper itself tells the client to continue, when the open gate lets the body be read.
                 (StatusCode::CONTINUE, Some(gate), _) => gate.open(),
                 (StatusCode::CONTINUE, None, _) | (_, _, None) => {}
-                (status, _, Some(interim)) => interim.send(status, answer.headers()),
+                (status, _, Some(client)) => client.interim.send(status, answer.headers()),
             }
         });
         request
@@ -245,12 +260,24 @@ impl Call<'_> {
     fn pass_on(
         &self,
         answer: Answer,
-        exchange: Exchange,
+        mut exchange: Exchange,
         progress: Progress,
     ) -> Response<ProxyBody> {
         let (mut head, body) = answer.into_parts();
         headers::remove_hop_by_hop(&mut head.headers);
         head.version = Version::HTTP_11;
+        if head.status.canonical_reason().is_none()
+            && head.extensions.get::<ReasonPhrase>().is_none()
+        {
+            // Of an answer over HTTP/2, which has none; hyper would make one up.
+            head.extensions.insert(ReasonPhrase::from_static(b""));
+        }
+        let has_no_body = self.is_head
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if has_no_body {
+            // Nobody will read to the end of what ends here.
+            exchange.close(End::Complete);
+        }
         let silence = Silence::new(progress, self.upstream.idle_timeout);
         Response::from_parts(head, Either::Right(MeteredBody::new(body, exchange, silence)))
     }
@@ -283,28 +310,46 @@ impl Call<'_> {
     }
 }
 
-/// Waits for an answer's head, as long as bytes move or the timeout has not passed.
+/// Waits for an answer's head, as long as bytes move or the timeout has not passed: one for the
+/// provider's answer, another for more of the request while the client owes it.
 async fn within(
     sent: impl Future<Output = Result<Answer, Failure>>,
     progress: &Progress,
-    limit: Duration,
+    upstream: &Upstream,
 ) -> Result<Answer, Failure> {
     let mut sent = pin!(sent);
-    let mut silence = Silence::new(progress.clone(), limit);
-    poll_fn(|cx| match sent.as_mut().poll(cx) {
-        Poll::Ready(answer) => Poll::Ready(answer),
-        Poll::Pending => {
-            silence.poll_too_long(cx).map(|()| Err(Failure::timeout(Stage::HeadTimeout)))
+    let mut silence = Silence::new(progress.clone(), upstream.head_timeout);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = sent.as_mut().poll(cx) {
+            return Poll::Ready(answer);
         }
+        let waits_for_client = progress.waits_for_client();
+        silence.set_limit(if waits_for_client {
+            upstream.idle_timeout
+        } else {
+            upstream.head_timeout
+        });
+        std::task::ready!(silence.poll_too_long(cx));
+        if waits_for_client {
+            progress.upload_failed(UploadFault::ClientGone);
+        }
+        Poll::Ready(Err(Failure::timeout(Stage::HeadTimeout)))
     })
     .await
 }
 
 /// The upstream's prefix, the path and the query, byte for byte.
 fn forwarded_path(upstream: &Upstream, path: &str, query: Option<&str>) -> Option<PathAndQuery> {
+    if path == "*" {
+        // The server as a whole is meant (RFC 9112, 3.2.4), so the prefix is not.
+        return Some(PathAndQuery::from_static("*"));
+    }
     let mut text = String::with_capacity(upstream.prefix.len() + path.len() + 64);
     text.push_str(&upstream.prefix);
-    text.push_str(if path.is_empty() { "/" } else { path });
+    text.push_str(path);
+    if text.is_empty() {
+        text.push('/');
+    }
     if let Some(query) = query {
         text.push('?');
         text.push_str(query);

@@ -25,7 +25,7 @@ pub(super) async fn upgrade(
     let mut request = call.prepare(request, &progress);
     headers::restore_upgrade(request.headers_mut(), protocol);
     let sent = upstream::send_upgrade(&call.upstream.target, request, call.path.clone());
-    match within(sent, &progress, call.upstream.head_timeout).await {
+    match within(sent, &progress, call.upstream).await {
         Ok(mut answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
             exchange.answered(&answer);
             let provider = hyper::upgrade::on(&mut answer);

@@ -6,7 +6,13 @@
 mod corpus;
 mod endings;
 mod house;
+mod http2;
 mod laws;
+mod lifecycle;
 mod readings;
 mod replay;
+mod rig;
 mod support;
+mod tls;
+mod tunnel;
+mod wire;

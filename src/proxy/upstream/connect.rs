@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
-use super::{Failure, Stage, Target};
+use super::{Failure, Http2, Stage, Target};
 
 /// Where an upstream is. The host comes from the configuration alone: no request can choose it.
 #[derive(Clone)]
@@ -36,6 +36,7 @@ pub struct Origin {
 struct Tls {
     server: ServerName<'static>,
     http1: Arc<ClientConfig>,
+    either: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
 }
 
@@ -73,7 +74,8 @@ impl Origin {
         let tls = Tls {
             server,
             http1: with_alpn(&[b"http/1.1"]),
-            http2: with_alpn(&[b"h2", b"http/1.1"]),
+            either: with_alpn(&[b"h2", b"http/1.1"]),
+            http2: with_alpn(&[b"h2"]),
         };
         Origin::new(Scheme::HTTPS, authority, Some(tls))
     }
@@ -122,13 +124,13 @@ pub fn tls_config(extra: &[CertificateDer<'static>]) -> Result<Arc<ClientConfig>
 }
 
 /// Opens a connection within the target's connect timeout, TLS included.
-pub(super) async fn connect(target: &Target, offer_http2: bool) -> Result<Io, Failure> {
-    tokio::time::timeout(target.connect_timeout, open(&target.origin, offer_http2))
+pub(super) async fn connect(target: &Target, http2: Http2) -> Result<Io, Failure> {
+    tokio::time::timeout(target.connect_timeout, open(&target.origin, http2))
         .await
         .unwrap_or_else(|_| Err(Failure::timeout(Stage::ConnectTimeout)))
 }
 
-async fn open(origin: &Origin, offer_http2: bool) -> Result<Io, Failure> {
+async fn open(origin: &Origin, http2: Http2) -> Result<Io, Failure> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -139,7 +141,11 @@ async fn open(origin: &Origin, offer_http2: bool) -> Result<Io, Failure> {
         .map_err(|error| Failure::new(Stage::Connect, error))?
         .into_inner();
     let Some(tls) = &origin.tls else { return Ok(Io::Plain(stream)) };
-    let config = if offer_http2 { &tls.http2 } else { &tls.http1 };
+    let config = match http2 {
+        Http2::Never => &tls.http1,
+        Http2::Auto => &tls.either,
+        Http2::Always => &tls.http2,
+    };
     TlsConnector::from(Arc::clone(config))
         .connect(tls.server.clone(), stream)
         .await
@@ -155,9 +161,10 @@ pub(super) enum Io {
 }
 
 impl Io {
-    pub(super) fn negotiated_http2(&self) -> bool {
+    /// Whether HTTP/2 was agreed on: by TLS, or beforehand where there is none.
+    pub(super) fn speaks_http2(&self, http2: Http2) -> bool {
         match self {
-            Io::Plain(_) => false,
+            Io::Plain(_) => http2 == Http2::Always,
             Io::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }

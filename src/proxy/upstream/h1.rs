@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::Request;
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -69,9 +70,10 @@ impl Connection {
 
     pub(super) async fn send(
         mut self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         home: Home,
     ) -> Result<Answer, Unanswered> {
+        frame(&mut request);
         let mut response = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             self.drive(cx);
@@ -96,6 +98,14 @@ impl Connection {
                 Err((Failure::new(Stage::Head, error.into_error()), unsent))
             }
         }
+    }
+}
+
+/// Says that a body of unknown length comes in chunks: hyper takes a GET without a word for one without
+/// a body.
+fn frame(request: &mut Request<RequestBody>) {
+    if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

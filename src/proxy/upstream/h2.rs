@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -20,6 +21,10 @@ use crate::proxy::body::RequestBody;
 /// Calls on one connection. RFC 9113 recommends that servers allow no fewer; a connection that is
 /// full is joined by another.
 const MAX_STREAMS: usize = 100;
+
+/// Bytes that the head of an answer may have: hyper allows as much over HTTP/1.1, and much less over
+/// HTTP/2 unless told.
+const MAX_HEAD: u32 = 400 * 1024;
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -36,44 +41,72 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 #[derive(Clone)]
 pub(super) struct Connection {
     sender: http2::SendRequest<RequestBody>,
-    streams: Rc<Cell<usize>>,
+    load: Rc<Load>,
+    max_idle: Duration,
+}
+
+/// How a connection is used.
+struct Load {
+    streams: Cell<usize>,
+    /// How many the server takes; what it says comes after the connection has been made.
+    max_streams: Cell<usize>,
+    last: Cell<Instant>,
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("h2::Connection")
-            .field("streams", &self.streams.get())
+            .field("streams", &self.load.streams.get())
             .finish_non_exhaustive()
     }
 }
 
 impl Connection {
-    pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
-        let (sender, driver) = http2::Builder::new(LocalExecutor)
+    /// `max_idle`: how long it is kept without a call.
+    pub(super) async fn new(io: Io, max_idle: Duration) -> Result<Connection, Failure> {
+        let (sender, mut driver) = http2::Builder::new(LocalExecutor)
+            .max_header_list_size(MAX_HEAD)
+            // Until the server has said how many it takes, so that no call waits behind another.
+            .initial_max_send_streams(1)
             .handshake(io.into_hyper())
             .await
             .map_err(|error| Failure::new(Stage::Connect, error))?;
+        let load = Rc::new(Load {
+            streams: Cell::new(0),
+            max_streams: Cell::new(driver.current_max_send_streams()),
+            last: Cell::new(Instant::now()),
+        });
+        let told = Rc::clone(&load);
         tokio::task::spawn_local(async move {
-            if let Err(error) = driver.await {
+            let ended = poll_fn(|cx| {
+                let polled = Pin::new(&mut driver).poll(cx);
+                told.max_streams.set(driver.current_max_send_streams());
+                polled
+            });
+            if let Err(error) = ended.await {
                 tracing::debug!(%error, "HTTP/2 connection to an upstream ended");
             }
         });
-        Ok(Connection { sender, streams: Rc::default() })
+        Ok(Connection { sender, load, max_idle })
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// False once it is closed or has been without a call for too long. It closes when it is dropped.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        let is_idle =
+            self.load.streams.get() == 0 && self.load.last.get().elapsed() >= self.max_idle;
+        !self.sender.is_closed() && !is_idle
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.streams.get() < MAX_STREAMS && self.sender.is_ready()
+        let most = self.load.max_streams.get().min(MAX_STREAMS);
+        self.load.streams.get() < most && self.sender.is_ready()
     }
 
     pub(super) async fn send(
         mut self,
         mut request: Request<RequestBody>,
     ) -> Result<Answer, Unanswered> {
-        let counted = Counted::new(&self.streams);
+        let counted = Counted::new(&self.load);
         // The authority says it, and nothing is named by a connection.
         request.headers_mut().remove(HOST);
         request.headers_mut().remove(CONNECTION);
@@ -91,18 +124,19 @@ impl Connection {
 }
 
 /// Counts a stream for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+struct Counted(Rc<Load>);
 
 impl Counted {
-    fn new(streams: &Rc<Cell<usize>>) -> Counted {
-        streams.set(streams.get() + 1);
-        Counted(Rc::clone(streams))
+    fn new(load: &Rc<Load>) -> Counted {
+        load.streams.set(load.streams.get() + 1);
+        Counted(Rc::clone(load))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.last.set(Instant::now());
     }
 }
 

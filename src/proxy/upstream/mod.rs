@@ -139,9 +139,11 @@ struct Connections {
 #[derive(Debug)]
 struct Idle {
     connection: h1::Connection,
-    since: Instant,
+    until: Instant,
 }
 
+// Moved a few times a call; a box would be an allocation a call.
+#[allow(clippy::large_enum_variant)]
 enum Connection {
     H1(h1::Connection),
     H2(h2::Connection),
@@ -190,6 +192,8 @@ impl Pool {
                 }
                 Connection::H2(connection) => {
                     *request.version_mut() = Version::HTTP_2;
+                    // hyper does not tell of informational answers over HTTP/2.
+                    request.body_mut().gate = None;
                     *request.uri_mut() = target.origin.absolute(&path);
                     connection.send(request).await
                 }
@@ -204,12 +208,12 @@ impl Pool {
 
     fn take(&self, target: &Arc<Target>) -> Option<Connection> {
         let mut connections = self.by_target[target.index].borrow_mut();
-        connections.shared.retain(h2::Connection::is_open);
+        connections.shared.retain(h2::Connection::is_worth_keeping);
         if let Some(shared) = connections.shared.iter().find(|shared| shared.has_room()) {
             return Some(Connection::H2(shared.clone()));
         }
         while let Some(mut idle) = connections.idle.pop() {
-            if idle.since.elapsed() < target.pool_idle && idle.connection.is_alive() {
+            if Instant::now() < idle.until && idle.connection.is_alive() {
                 return Some(Connection::H1(idle.connection));
             }
         }
@@ -217,12 +221,12 @@ impl Pool {
     }
 
     async fn connect(&self, target: &Arc<Target>) -> Result<Connection, Failure> {
-        let io = connect::connect(target, target.http2 != Http2::Never).await?;
-        let http2 = io.negotiated_http2() || target.http2 == Http2::Always;
+        let io = connect::connect(target, target.http2).await?;
+        let http2 = io.speaks_http2(target.http2);
         if !http2 {
             return h1::Connection::new(io).await.map(Connection::H1);
         }
-        let connection = h2::Connection::new(io).await?;
+        let connection = h2::Connection::new(io, target.pool_idle).await?;
         self.by_target[target.index].borrow_mut().shared.push(connection.clone());
         Ok(Connection::H2(connection))
     }
@@ -230,7 +234,7 @@ impl Pool {
     fn put_back(&self, target: &Arc<Target>, connection: h1::Connection) {
         let mut connections = self.by_target[target.index].borrow_mut();
         if connections.idle.len() < MAX_IDLE {
-            connections.idle.push(Idle { connection, since: Instant::now() });
+            connections.idle.push(Idle { connection, until: Instant::now() + target.pool_idle });
         }
     }
 
@@ -239,8 +243,9 @@ impl Pool {
     pub(super) fn sweep(&self) {
         for connections in &self.by_target {
             let mut connections = connections.borrow_mut();
-            connections.shared.retain(h2::Connection::is_open);
-            connections.idle.retain_mut(|idle| idle.connection.is_alive());
+            connections.shared.retain(h2::Connection::is_worth_keeping);
+            let now = Instant::now();
+            connections.idle.retain_mut(|idle| now < idle.until && idle.connection.is_alive());
         }
     }
 }
@@ -255,7 +260,7 @@ pub(super) async fn send_upgrade(
     *request.version_mut() = Version::HTTP_11;
     *request.uri_mut() = Uri::from(path);
     request.headers_mut().insert(HOST, target.origin.host.clone());
-    let io = connect::connect(target, false).await?;
+    let io = connect::connect(target, Http2::Never).await?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .handshake(io.into_hyper())
@@ -268,7 +273,8 @@ pub(super) async fn send_upgrade(
         .map_err(|error| Failure::new(Stage::Head, error))
 }
 
-/// The body of an answer.
+/// The body of an answer. Not boxed: that would be an allocation a call.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum AnswerBody {
     H1(h1::DrivenBody),
     H2(h2::CountedBody),

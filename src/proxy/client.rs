@@ -1,0 +1,323 @@
+//! A client's connection, as far as hyper leaves it to us. Owns how long a client may take for a
+//! request's head, how long it may stay without a call, and that a client which is still sending
+//! when it is answered gets the answer.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Version};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use super::interim::Interim;
+
+/// How long the rest of a request that was answered early is read and thrown away. To close before
+/// would make the kernel reset the connection, and the client might never see the answer.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a request's head, from its first byte to its last.
+    pub request_head: Duration,
+    /// Between two calls, and before the first.
+    pub keep_alive: Duration,
+    /// Without taking a byte of an answer that waits for it.
+    pub stalled: Duration,
+}
+
+/// What one client's stream, its calls and its clock know in common.
+#[derive(Debug)]
+pub struct Client {
+    pub(super) interim: Interim,
+    clock: Mutex<Clock>,
+    /// A request's body has not been read to its end (HTTP/1).
+    has_unread: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Clock {
+    /// Answers that have not gone down whole.
+    calls: usize,
+    /// Since when there is no call.
+    idle_since: Instant,
+    /// When the first byte of a head came that is not complete.
+    head_since: Option<Instant>,
+    /// Frames come and go between calls, so that a byte does not mean a head.
+    is_http2: bool,
+    /// Whoever looks at the clock, where calls end in other tasks than its own.
+    watcher: Option<Waker>,
+}
+
+impl Client {
+    fn new() -> Client {
+        let clock = Clock {
+            calls: 0,
+            idle_since: Instant::now(),
+            head_since: None,
+            is_http2: false,
+            watcher: None,
+        };
+        let has_unread = AtomicBool::new(false);
+        Client { interim: Interim::default(), clock: Mutex::new(clock), has_unread }
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request's head is complete. Its call lasts until what is returned is dropped.
+    pub fn begin(self: &Arc<Self>, request: &Request<Incoming>) -> OnCall {
+        let is_http2 = request.version() == Version::HTTP_2;
+        let mut clock = self.clock();
+        clock.calls += 1;
+        clock.head_since = None;
+        clock.is_http2 = is_http2;
+        drop(clock);
+        self.has_unread.store(!is_http2 && !request.body().is_end_stream(), Ordering::Relaxed);
+        OnCall(Arc::clone(self))
+    }
+
+    pub fn is_on_a_call(&self) -> bool {
+        self.clock().calls > 0
+    }
+
+    /// The request's body has been read to its end.
+    pub(super) fn has_sent_all(&self) {
+        self.has_unread.store(false, Ordering::Relaxed);
+    }
+
+    /// Resolves when the client has taken too long. To be awaited by the task that drives the
+    /// connection: what happens there makes it look at the clock again.
+    pub async fn out_of_patience(&self, patience: Patience) {
+        let mut sleep = pin!(sleep(patience.keep_alive));
+        std::future::poll_fn(|cx| {
+            loop {
+                let Some(deadline) = self.clock().deadline(patience, cx) else {
+                    return Poll::Pending;
+                };
+                // A timer that fires too early is cheaper than one that is moved with every call.
+                if sleep.is_elapsed() || sleep.deadline() > deadline {
+                    sleep.as_mut().reset(deadline);
+                }
+                std::task::ready!(sleep.as_mut().poll(cx));
+                if deadline <= Instant::now() {
+                    return Poll::Ready(());
+                }
+            }
+        })
+        .await;
+    }
+}
+
+impl Clock {
+    /// `None` during a call.
+    fn deadline(&mut self, patience: Patience, cx: &Context<'_>) -> Option<Instant> {
+        if self.calls > 0 {
+            self.watcher = self.is_http2.then(|| cx.waker().clone());
+            return None;
+        }
+        Some(match self.head_since {
+            Some(since) => since + patience.request_head,
+            None => self.idle_since + patience.keep_alive,
+        })
+    }
+
+    fn bytes_came(&mut self) {
+        if self.calls == 0 && !self.is_http2 {
+            self.head_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// The end of an answer goes down after its call has ended, as fast as the client reads.
+    fn bytes_went(&mut self) {
+        if self.calls == 0 && !self.is_http2 {
+            self.idle_since = Instant::now();
+        }
+    }
+}
+
+/// A call of a client's, while it lasts.
+#[derive(Debug)]
+pub struct OnCall(Arc<Client>);
+
+impl Drop for OnCall {
+    fn drop(&mut self) {
+        let mut clock = self.0.clock();
+        clock.calls -= 1;
+        if clock.calls > 0 {
+            return;
+        }
+        clock.idle_since = Instant::now();
+        let watcher = clock.watcher.take();
+        drop(clock);
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
+    }
+}
+
+/// An answer's body, with the call that it ends.
+#[derive(Debug)]
+pub struct CallBody<B> {
+    body: B,
+    _on_call: OnCall,
+}
+
+impl<B> CallBody<B> {
+    pub fn new(body: B, on_call: OnCall) -> CallBody<B> {
+        CallBody { body, _on_call: on_call }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for CallBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A client's stream.
+#[derive(Debug)]
+pub struct ClientIo<T> {
+    io: T,
+    client: Arc<Client>,
+    /// Set while the rest of a request is thrown away.
+    lingering: Option<Pin<Box<Sleep>>>,
+    max_stall: Duration,
+    /// Set while the client takes no bytes.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> ClientIo<T> {
+    pub fn new(io: T, patience: Patience) -> (ClientIo<T>, Arc<Client>) {
+        let client = Arc::new(Client::new());
+        let io = ClientIo {
+            io,
+            client: Arc::clone(&client),
+            lingering: None,
+            max_stall: patience.stalled,
+            stalled: None,
+        };
+        (io, client)
+    }
+
+    /// What a write came to. While a client takes no bytes, hyper asks for no more of the answer, so
+    /// that nobody else would notice.
+    fn note_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_pending() {
+            let limit = self.max_stall;
+            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
+            return stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+        }
+        self.stalled = None;
+        self.client.clock().bytes_went();
+        written
+    }
+}
+
+impl<T: AsyncRead + Unpin> ClientIo<T> {
+    /// Ready when the client has sent all, or has had its time.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut space = [0; 8 * 1024];
+        loop {
+            let mut thrown_away = ReadBuf::new(&mut space);
+            match Pin::new(&mut self.io).poll_read(cx, &mut thrown_away) {
+                Poll::Ready(Ok(())) if !thrown_away.filled().is_empty() => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        let limit = || Box::pin(sleep_until(Instant::now() + LINGER));
+        self.lingering.get_or_insert_with(limit).as_mut().poll(cx)
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.client.clock().bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        this.client.interim.message_begins();
+        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
+        this.note_written(cx, written)
+    }
+
+    /// hyper flushes when its own buffer is empty.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        this.client.interim.all_is_written();
+        Pin::new(&mut this.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            std::task::ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+        }
+        if this.client.has_unread.load(Ordering::Relaxed) {
+            std::task::ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        this.client.interim.message_begins();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
+        this.note_written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
