@@ -283,7 +283,7 @@ impl Reader {
             self.reading.finish_reason = Some(reason.to_owned());
         }
         if end.get("error").is_some() {
-            self.reading.error = Some("error".to_owned());
+            self.reading.error = Some(text(end, "error_type").unwrap_or("error").to_owned());
         }
     }
 

@@ -130,6 +130,7 @@ static DELTA: Selection = Selection(&[
     ("finish_reason", Scalar),
     ("usage", Whole),
     ("error", Presence),
+    ("error_type", Scalar),
 ]);
 
 static CANDIDATE: Selection = Selection(&[

@@ -228,6 +228,9 @@ impl Drop for Exchange {
         let open = self.0.as_ref();
         if open.is_some_and(|open| open.calls.0.given_up.load(Ordering::Acquire)) {
             self.settle(Outcome::Interrupted, Some("tokenmeter stopped"));
+        } else if open.is_some_and(|open| open.has_failed()) {
+            // SDKs hang up at an error without reading on: they have all that there was to have.
+            self.settle(Outcome::Completed, None);
         } else {
             self.settle(Outcome::ClientClosed, None);
         }
@@ -235,6 +238,13 @@ impl Drop for Exchange {
 }
 
 impl Open {
+    /// The provider has said that the call failed, by its status or within a stream.
+    fn has_failed(&self) -> bool {
+        let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
+        self.record.status.is_some_and(|status| status >= 400)
+            || reading.is_some_and(|reading| reading.error.is_some())
+    }
+
     fn settle(mut self, outcome: Outcome, error: Option<&'static str>) {
         let facts = self.request.borrow().facts();
         let record = &mut self.record;

@@ -21,16 +21,28 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Takes out what belongs to the connection that the message came by: the fields above and those that
 /// `Connection` names. Never what frames the message or names its host.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in named_by_connection(headers) {
-            if name != HOST && name != CONTENT_LENGTH {
-                headers.remove(name);
-            }
+    let named = named_by_connection(headers);
+    let belongs_to_the_message = |name: &HeaderName| name == HOST || name == CONTENT_LENGTH;
+    retain(headers, |name| {
+        belongs_to_the_message(name) || !(HOP_BY_HOP.contains(name) || named.contains(name))
+    });
+}
+
+/// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.
+pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    if headers.keys().all(&keep) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    let mut name = None;
+    for (next, value) in headers.drain() {
+        // Further values of a field come without its name.
+        name = next.or(name);
+        if let Some(name) = name.as_ref().filter(|name| keep(name)) {
+            kept.append(name.clone(), value);
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+    *headers = kept;
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -117,6 +129,23 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "x-kept"]);
+    }
+
+    #[test]
+    fn what_is_left_keeps_its_order() {
+        let mut headers = headers(&[
+            ("a", "1"),
+            ("te", "trailers"),
+            ("b", "1"),
+            ("c", "1"),
+            ("b", "2"),
+            ("keep-alive", "x"),
+            ("d", "1"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let left: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left, [("a", "1"), ("b", "1"), ("b", "2"), ("c", "1"), ("d", "1")]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
+use super::headers;
 use crate::record::Tags;
 
 /// Bytes that a tag's value may have.
@@ -45,12 +46,13 @@ impl TagHeaders {
     /// Takes the tags out of a request's headers. All of them are removed, also those that a tag found
     /// before made superfluous.
     pub(super) fn take(&self, headers: &mut HeaderMap) -> Result<Tags, InvalidTag> {
-        let user = take_first(headers, &self.user);
-        let session = take_first(headers, &self.session);
-        let operation = take_first(headers, &self.operation);
-        let attempt = take_first(headers, &[X_ATTEMPT]);
-        let metadata = take_first(headers, &[X_METADATA]);
-        let named = take_named(headers);
+        let user = first(headers, &self.user);
+        let session = first(headers, &self.session);
+        let operation = first(headers, &self.operation);
+        let attempt = first(headers, &[X_ATTEMPT]);
+        let metadata = first(headers, &[X_METADATA]);
+        let named = named(headers);
+        headers::retain(headers, |name| !self.is_tag(name));
         Ok(Tags {
             user: user.map(checked_text).transpose()?.flatten(),
             session: session.map(checked_text).transpose()?.flatten(),
@@ -59,24 +61,26 @@ impl TagHeaders {
             metadata: checked_metadata(metadata, named)?,
         })
     }
+
+    fn is_tag(&self, name: &HeaderName) -> bool {
+        let of_a_tag = [&self.user, &self.session, &self.operation];
+        of_a_tag.into_iter().any(|names| names.contains(name))
+            || name == X_ATTEMPT
+            || name == X_METADATA
+            || name.as_str().starts_with(X_TAG)
+    }
 }
 
 type Field = (HeaderName, HeaderValue);
 
-fn take_first(headers: &mut HeaderMap, names: &[HeaderName]) -> Option<Field> {
-    let mut found = None;
-    for name in names {
-        if let Some(value) = headers.remove(name) {
-            found.get_or_insert((name.clone(), value));
-        }
-    }
-    found
+fn first(headers: &HeaderMap, names: &[HeaderName]) -> Option<Field> {
+    names.iter().find_map(|name| Some((name.clone(), headers.get(name)?.clone())))
 }
 
-fn take_named(headers: &mut HeaderMap) -> Vec<Field> {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(X_TAG)).cloned().collect();
-    names.into_iter().filter_map(|name| headers.remove(&name).map(|value| (name, value))).collect()
+fn named(headers: &HeaderMap) -> Vec<Field> {
+    let is_named = |name: &&HeaderName| name.as_str().starts_with(X_TAG);
+    let names = headers.keys().filter(is_named);
+    names.filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
 }
 
 /// What is wrong with a text as a tag's value.

@@ -17,6 +17,7 @@ use hyper::client::conn::http2;
 
 use super::{Answer, AnswerBody, Failure, Io, Stage, Unanswered};
 use crate::proxy::body::RequestBody;
+use crate::proxy::headers;
 
 /// Calls on one connection. RFC 9113 recommends that servers allow no fewer; a connection that is
 /// full is joined by another.
@@ -108,8 +109,7 @@ impl Connection {
     ) -> Result<Answer, Unanswered> {
         let counted = Counted::new(&self.load);
         // The authority says it, and nothing is named by a connection.
-        request.headers_mut().remove(HOST);
-        request.headers_mut().remove(CONNECTION);
+        headers::retain(request.headers_mut(), |name| name != HOST && name != CONNECTION);
         match self.sender.try_send_request(request).await {
             Ok(answer) => {
                 Ok(answer
