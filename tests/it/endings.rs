@@ -289,6 +289,26 @@ fn a_client_that_goes_after_the_whole_body_is_completed() {
     assert_counted(&record);
 }
 
+/// SDKs raise at an error and close the connection without reading on.
+#[test]
+fn a_client_that_goes_at_the_provider_s_error_has_had_its_answer() {
+    let events = [CHAT[0], "data: {\"error\":{\"code\":502,\"message\":\"gone\"}}\n\n"];
+    let (seen, answer) = (Seen::default(), stream(&events));
+    let scene = Scene::new(left_open(&answer, &bytes_of(&events), &seen));
+    let mut client = scene.ask(&chat());
+    let whole = answer.body.len();
+    client.receive_until(&seen, |body| body.len() == whole).unwrap();
+    drop(client);
+    assert_ended(&scene.end(), Outcome::Completed, Some("502"), Some(200));
+
+    let head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 100\r\n\r\n{".to_vec();
+    let scene = Scene::new(vec![Step::Send(head), Step::UntilClosed]);
+    let mut client = scene.ask(&chat());
+    client.receive_until(&Seen::default(), |body| body.len() == 1).unwrap();
+    drop(client);
+    assert_ended(&scene.end(), Outcome::Completed, None, Some(429));
+}
+
 // --- the provider fails ---
 
 #[test]
@@ -352,6 +372,19 @@ fn a_provider_that_breaks_off_in_mid_body_has_failed() {
         drop(client);
         let record = scene.end();
         assert_ended(&record, Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
+    }
+}
+
+/// hyper drops what it has not written when a body fails; SDKs that got nothing send the call again.
+#[test]
+fn what_came_before_a_break_reaches_the_client() {
+    for answer in [json(), stream(&CHAT)] {
+        let part = &answer.body[..20];
+        let together = [answer.head(), answer.piece(part)].concat();
+        let scene = Scene::new(vec![Step::Send(together), Step::Close]);
+        let mut client = scene.ask(&chat());
+        client.receive_until(&Seen::default(), |body| body.len() == part.len()).unwrap();
+        assert_ended(&scene.end(), Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
     }
 }
 
