@@ -49,6 +49,10 @@ const LEDGER_GRACE: Duration = Duration::from_secs(10);
 /// How often the price table's file is looked at.
 const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How often an HTTP/2 client is asked whether it still stands, and how long it has to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// How often a stop looks whether the last tunnels have closed.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -224,8 +228,10 @@ impl App {
                 thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                     let local = LocalSet::new();
                     local.block_on(&runtime, work(listener, shared, phase));
-                    // Tasks that are left are dropped here, and close their calls.
+                    // Tasks that are left are dropped here, and close their calls. A name that is
+                    // still being looked up is not waited for.
                     drop(local);
+                    runtime.shutdown_background();
                 })
             })
             .collect()
@@ -333,6 +339,8 @@ async fn serve(
         .http2()
         .auto_date_header(false)
         .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
     let mut too_long = pin!(client.out_of_patience(shared.patience));
@@ -473,8 +481,13 @@ fn read_prices(file: Option<&PathBuf>) -> Result<PriceBook, StartError> {
 /// Puts a changed price table in force, on SIGHUP and whenever its file has changed. A broken one is
 /// named in the log and the old one stays. Never resolves.
 async fn reload_prices(file: Option<PathBuf>, meter: Arc<Meter>) {
-    let Some(file) = file else { return std::future::pending().await };
     let mut hangup = Hangup::new();
+    let Some(file) = file else {
+        loop {
+            hangup.recv().await;
+            tracing::info!("SIGHUP: prices are built in; there is no file to be read again");
+        }
+    };
     let mut seen = fingerprint(&file);
     loop {
         let asked = tokio::select! {

@@ -102,7 +102,7 @@ pub struct Scanner {
     state: State,
     /// A top-level array is open.
     in_array: bool,
-    /// A top-level array has begun, or a second top-level value.
+    /// An object has begun in a top-level array, or as a second top-level value.
     is_many: bool,
     /// A top-level value has ended.
     has_given: bool,
@@ -210,7 +210,6 @@ impl Scanner {
         match (self.state, byte) {
             (State::Outside, b'[') if !self.in_array => {
                 self.in_array = true;
-                self.is_many = true;
                 self.state = State::BetweenElements;
             }
             (State::Outside | State::BetweenElements, b'{') => self.begin_document(),
@@ -251,7 +250,7 @@ impl Scanner {
     }
 
     fn begin_document(&mut self) {
-        self.is_many |= self.has_given;
+        self.is_many |= self.has_given || self.in_array;
         self.kept.clear();
         self.containers.clear();
         self.kept.push(b'{');

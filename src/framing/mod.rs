@@ -78,8 +78,12 @@ impl Framer {
 
     /// True if the body comes event by event or line by line.
     pub fn is_stream(&self) -> bool {
-        matches!(self, Framer::JsonLines(_) | Framer::Sse(_) | Framer::EventStream(_))
-            || matches!(self, Framer::Json(scanner) if scanner.is_many())
+        match self {
+            Framer::JsonLines(_) | Framer::EventStream(_) => true,
+            Framer::Sse(sse) => sse.has_begun(),
+            Framer::Json(scanner) => scanner.is_many(),
+            Framer::Undecided { .. } | Framer::Opaque => false,
+        }
     }
 
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
@@ -124,6 +128,7 @@ pub struct Framed<S> {
     framer: Framer,
     pub sink: S,
     taken: u64,
+    most: u64,
 }
 
 impl<S: Sink> Framed<S> {
@@ -132,7 +137,13 @@ impl<S: Sink> Framed<S> {
     pub const MAX_DECODED: u64 = 256 * 1024 * 1024;
 
     pub fn new(framer: Framer, sink: S) -> Framed<S> {
-        Framed { framer, sink, taken: 0 }
+        Framed { framer, sink, taken: 0, most: Self::MAX_DECODED }
+    }
+
+    /// Reads no more than so many decoded bytes.
+    pub fn at_most(mut self, most: u64) -> Framed<S> {
+        self.most = most;
+        self
     }
 
     /// True if the body comes event by event, line by line or element by element.
@@ -149,7 +160,7 @@ impl<S: Sink> Framed<S> {
 impl<S: Sink> Write for Framed<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.taken = self.taken.saturating_add(bytes.len() as u64);
-        if self.taken > Self::MAX_DECODED {
+        if self.taken > self.most {
             return Err(io::Error::other("decoded body too large to be read"));
         }
         self.push(bytes);

@@ -40,6 +40,7 @@ pub struct Sse {
     after_cr: bool,
     /// How much of [`DONE`] the event's data has matched; `None` once it cannot.
     done: Option<usize>,
+    has_begun: bool,
     /// Bytes of a byte-order mark seen at the very start; `None` once past it.
     mark: Option<usize>,
 }
@@ -54,8 +55,14 @@ impl Sse {
             line_is_empty: true,
             after_cr: false,
             done: Some(0),
+            has_begun: false,
             mark: Some(0),
         }
+    }
+
+    /// True once a field that is read, or a comment, shows that these are events.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
     }
 
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
@@ -100,6 +107,7 @@ impl Sse {
             b':' => {
                 let name = &self.field[..self.field_len];
                 let read = name == b"data" || name == b"error";
+                self.has_begun |= read || name.is_empty() || name == b"event";
                 self.state = if read { State::Space } else { State::Ignore };
             }
             _ if self.field_len < self.field.len() => {

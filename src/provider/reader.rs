@@ -120,7 +120,7 @@ impl Reader {
         match kind.unwrap_or_default() {
             "message_start" => self.message_start(document),
             "message_delta" => self.message_delta(document),
-            "message_stop" => self.reading.finished = true,
+            "message_stop" => self.message_stop(),
             "message-end" => self.cohere_end(document.get("delta")),
             kind if kind.starts_with("response.") => self.response_event(kind, document),
             kind if kind.starts_with("interaction.") => self.interaction(kind, document),
@@ -144,7 +144,8 @@ impl Reader {
         if let Some(usage) = object(document, "usage") {
             self.usage(usage, document);
         }
-        if let Some(usage) = object(document, "x_groq").and_then(|groq| object(groq, "usage")) {
+        let of_groq = object(document, "x_groq").and_then(|groq| object(groq, "usage"));
+        if let Some(usage) = of_groq.filter(|usage| has_number(usage)) {
             self.report(openai::usage(usage, true), usage.clone());
         }
         if let Some(metadata) = object(document, "usageMetadata") {
@@ -213,9 +214,23 @@ impl Reader {
     fn message_start(&mut self, document: &Value) {
         let Some(message) = object(document, "message") else { return };
         self.identity(message);
-        if let Some(usage) = object(message, "usage") {
+        if let Some(usage) = object(message, "usage").filter(|usage| has_number(usage)) {
             self.message_usage = Some(usage.clone());
             self.anthropic(usage.clone());
+            // The output stated here is provisional (1, or 0 with other makers): until a delta gives
+            // the real one it is unknown.
+            self.reading.usage.output = None;
+            self.reading.usage.total = None;
+        }
+    }
+
+    /// No delta has given the output: then what the start said was not provisional.
+    fn message_stop(&mut self) {
+        self.reading.finished = true;
+        if self.reading.usage.output.is_none()
+            && let Some(usage) = self.message_usage.clone()
+        {
+            self.anthropic(usage);
         }
     }
 
@@ -262,7 +277,7 @@ impl Reader {
     fn interaction(&mut self, kind: &str, document: &Value) {
         let Some(interaction) = object(document, "interaction") else { return };
         self.identity(interaction);
-        if let Some(usage) = object(interaction, "usage") {
+        if let Some(usage) = object(interaction, "usage").filter(|usage| has_number(usage)) {
             self.report(gemini::interaction_usage(usage), usage.clone());
         }
         if kind == "interaction.completed" {
@@ -412,5 +427,74 @@ impl Reader {
             .or_else(|| count(error, "code").map(|code| code.to_string()))
             .unwrap_or_else(|| "error".to_owned());
         self.reading.error = Some(word);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::{Framer, Scanner};
+    use crate::provider::RESPONSE;
+
+    fn read(documents: &[&str]) -> Reading {
+        let mut reader = Reader::new();
+        let mut framer = Framer::Json(Scanner::new(&RESPONSE));
+        for document in documents {
+            framer.push(document.as_bytes(), &mut reader);
+        }
+        reader.reading().clone()
+    }
+
+    const START: &str = r#"{"type":"message_start","message":{"model":"claude","usage":
+        {"input_tokens":9,"output_tokens":1}}}"#;
+
+    #[test]
+    fn the_output_that_a_message_starts_with_is_provisional() {
+        let cut = read(&[START]);
+        assert_eq!((cut.usage.input, cut.usage.output, cut.usage.total), (Some(9), None, None));
+        let delta = r#"{"type":"message_delta","usage":{"output_tokens":5}}"#;
+        assert_eq!(read(&[START, delta]).usage.total, Some(14));
+        // Should no delta say otherwise by the end, it was not provisional.
+        assert_eq!(read(&[START, r#"{"type":"message_stop"}"#]).usage.output, Some(1));
+    }
+
+    #[test]
+    fn an_error_is_named_by_its_code_its_type_or_not_at_all() {
+        let cases = [
+            (r#"{"error":{"message":"m","type":"t","code":"c"}}"#, "c"),
+            (r#"{"error":{"message":"m","type":"t","code":null}}"#, "t"),
+            (r#"{"error":{"message":"m","code":429}}"#, "429"),
+            (r#"{"error":{"message":"m","type":null,"code":null}}"#, "error"),
+            (r#"{"error":"text"}"#, "error"),
+            (r#"{"type":"error","error":{"type":"overloaded_error"}}"#, "overloaded_error"),
+            (r#"{"type":"error","code":"server_error","message":"m"}"#, "server_error"),
+            (r#"{"choices":[{"finish_reason":"error","error":{"code":502}}]}"#, "502"),
+        ];
+        for (document, word) in cases {
+            assert_eq!(read(&[document]).error.as_deref(), Some(word), "{document}");
+        }
+        assert_eq!(read(&[r#"{"error":null,"choices":[]}"#]).error, None);
+    }
+
+    #[test]
+    fn a_usage_object_without_a_number_is_none() {
+        for document in [
+            r#"{"usage":{}}"#,
+            r#"{"usage":{"prompt_tokens":null}}"#,
+            r#"{"x_groq":{"usage":{}}}"#,
+            r#"{"type":"message_start","message":{"usage":{}}}"#,
+            r#"{"event_type":"interaction.completed","interaction":{"usage":{}}}"#,
+            r#"{"usageMetadata":{"trafficType":"ON_DEMAND"}}"#,
+            r#"{"object":"batch","usage":{"input_tokens":5}}"#,
+        ] {
+            assert!(read(&[document]).usage_json.is_none(), "{document}");
+        }
+    }
+
+    #[test]
+    fn a_usage_key_elsewhere_is_not_read() {
+        let document = r#"{"answer":{"usage":{"prompt_tokens":5}},"data":[{"usage":{"total_tokens":5}}],
+            "tool_usage":{"image_gen":{"input_tokens":5}},"text":"\"usage\":{\"input_tokens\":5}"}"#;
+        assert!(read(&[document]).usage_json.is_none());
     }
 }

@@ -7,6 +7,9 @@ use super::selection::REQUEST;
 use super::value::{object, text};
 use crate::framing::{Coding, Decoder, Framed, Framer, Sink};
 
+/// Decoded bytes read of one compressed request: what a client can make a worker do for nothing.
+const MAX_DECODED: u64 = 16 * 1024 * 1024;
+
 /// What was read of a request's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestFacts {
@@ -45,7 +48,9 @@ impl RequestReader {
     /// A reader for a body of this `content-type` and `content-encoding`, empty where absent.
     pub fn new(content_type: &str, content_encoding: &str) -> RequestReader {
         let content_type = content_type.trim_start().to_ascii_lowercase();
-        let coding = Coding::of_header(content_encoding);
+        // Few providers take compressed requests, and those gzip.
+        let coding = Coding::of_header(content_encoding)
+            .filter(|coding| matches!(coding, Coding::Identity | Coding::Gzip));
         if content_type.starts_with("multipart/form-data") && coding == Some(Coding::Identity) {
             let (field, facts) = Default::default();
             return RequestReader::Form { field, facts };
@@ -53,7 +58,8 @@ impl RequestReader {
         let decoder = coding.and_then(|coding| {
             // Whatever the type says (curl's default is a form), a bracket begins JSON.
             let framer = Framer::Undecided { selection: &REQUEST, may_be_events: false };
-            Decoder::new(coding, Framed::new(framer, RequestFacts::default())).ok()
+            let body = Framed::new(framer, RequestFacts::default()).at_most(MAX_DECODED);
+            Decoder::new(coding, body).ok()
         });
         decoder.map_or(RequestReader::Opaque, |decoder| RequestReader::Body(Box::new(decoder)))
     }
@@ -86,14 +92,30 @@ impl RequestReader {
 /// Finds the form field `model` in a multipart body (audio, images) as it streams by.
 #[derive(Debug, Default)]
 pub struct FormField {
-    /// How much of [`FormField::HEAD`] has matched.
-    matched: usize,
+    at: At,
     value: Vec<u8>,
 }
 
+/// Where in a form the reader is.
+#[derive(Clone, Copy, Debug)]
+enum At {
+    /// Looking for the field's name, of which so much has matched.
+    Name(usize),
+    /// In the rest of the part's head, of whose end so much has matched.
+    Head(usize),
+    Value,
+}
+
+impl Default for At {
+    fn default() -> At {
+        At::Name(0)
+    }
+}
+
 impl FormField {
-    /// The end of the field's part head. Its value follows, up to the end of the line.
-    const HEAD: &[u8] = b"name=\"model\"\r\n\r\n";
+    const NAME: &[u8] = b"name=\"model\"";
+
+    const HEAD_END: &[u8] = b"\r\n\r\n";
 
     /// Longest value that is taken for a model's name.
     const MAX_VALUE: usize = 256;
@@ -101,23 +123,35 @@ impl FormField {
     /// The value, once its end has been seen.
     fn push(&mut self, bytes: &[u8]) -> Option<String> {
         for byte in bytes {
-            if self.matched < Self::HEAD.len() {
-                // The head's first byte does not stand in it again before the blank line.
-                self.matched = if *byte == Self::HEAD[self.matched] {
-                    self.matched + 1
-                } else {
-                    usize::from(*byte == Self::HEAD[0])
-                };
-            } else if *byte == b'\r' || self.value.len() == Self::MAX_VALUE {
-                self.matched = 0;
-                let value = std::mem::take(&mut self.value);
-                return String::from_utf8(value).ok().filter(|value| !value.is_empty());
-            } else {
-                self.value.push(*byte);
-            }
+            self.at = match self.at {
+                // Neither text has its first byte where a match could begin anew within it, but for
+                // the line ends, which `next_match` minds.
+                At::Name(matched) => match next_match(Self::NAME, matched, *byte) {
+                    matched if matched == Self::NAME.len() => At::Head(0),
+                    matched => At::Name(matched),
+                },
+                At::Head(matched) => match next_match(Self::HEAD_END, matched, *byte) {
+                    matched if matched == Self::HEAD_END.len() => At::Value,
+                    matched => At::Head(matched),
+                },
+                At::Value if *byte == b'\r' || self.value.len() == Self::MAX_VALUE => {
+                    self.at = At::Name(0);
+                    let value = std::mem::take(&mut self.value);
+                    return String::from_utf8(value).ok().filter(|value| !value.is_empty());
+                }
+                At::Value => {
+                    self.value.push(*byte);
+                    At::Value
+                }
+            };
         }
         None
     }
+}
+
+/// How much of a text has matched after one more byte.
+fn next_match(text: &[u8], matched: usize, byte: u8) -> usize {
+    if byte == text[matched] { matched + 1 } else { usize::from(byte == text[0]) }
 }
 
 #[cfg(test)]
@@ -146,6 +180,16 @@ mod tests {
     fn anthropic_names_the_user_in_metadata() {
         let facts = facts("application/json", br#"{"metadata":{"user_id":"u2"}}"#, 7);
         assert_eq!(facts.user.as_deref(), Some("u2"));
+    }
+
+    #[test]
+    fn forms_tell_the_model_whatever_else_the_part_s_head_says() {
+        let body = b"--x\r\nContent-Disposition: form-data; name=\"model\"\r\n\
+            Content-Type: text/plain\r\n\r\nwhisper-1\r\n--x--";
+        for cut in 1..body.len() {
+            let facts = facts("multipart/form-data; boundary=x", body, cut);
+            assert_eq!(facts.model.as_deref(), Some("whisper-1"));
+        }
     }
 
     #[test]

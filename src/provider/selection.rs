@@ -89,8 +89,10 @@ static CHOICE_DELTA: Selection = Selection(&[
     ("audio", Presence),
 ]);
 
-/// An error's machine-readable words. Its message is left out: providers quote prompts and keys.
-static ERROR: Selection = Selection(&[("type", Scalar), ("code", Scalar), ("status", Scalar)]);
+/// An error's machine-readable words. Of its message only that there is one: providers quote prompts
+/// and keys.
+static ERROR: Selection =
+    Selection(&[("type", Scalar), ("code", Scalar), ("status", Scalar), ("message", Presence)]);
 
 static REASON: Selection = Selection(&[("reason", Scalar)]);
 

@@ -5,7 +5,7 @@
 //! framed as it came.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,8 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 /// The request's body on its way up.
 pub(super) struct RequestBody {
     pub(super) incoming: Incoming,
+    /// What [`RequestBody::fetch_first`] has found.
+    pub(super) first: Option<Result<Frame<Bytes>, RequestBodyError>>,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
     pub(super) client: Arc<Client>,
@@ -56,6 +58,29 @@ impl fmt::Display for RequestBodyError {
 impl std::error::Error for RequestBodyError {}
 
 impl RequestBody {
+    /// Takes the first frame if it is there already, as it is for most calls: their bodies come with
+    /// their heads. So the journal's opening line can say whose call it is and for which model.
+    pub(super) async fn fetch_first(&mut self) {
+        if self.gate.is_some() || self.is_end_stream() {
+            return;
+        }
+        let mut has_yielded = false;
+        poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
+            Poll::Ready(first) => {
+                self.first = first;
+                Poll::Ready(())
+            }
+            // hyper reads a body when it is asked for, and then this task has its turn once.
+            Poll::Pending if !has_yielded => {
+                has_yielded = true;
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Ready(()),
+        })
+        .await;
+    }
+
     fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
         self.progress.touch();
         let Some(bytes) = frame.data_ref() else { return Ok(()) };
@@ -66,6 +91,7 @@ impl RequestBody {
             };
             *left = rest;
         }
+        self.progress.upload_began();
         self.request.borrow_mut().push(bytes);
         Ok(())
     }
@@ -80,6 +106,9 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
+        if let Some(first) = body.first.take() {
+            return Poll::Ready(Some(first));
+        }
         if let Some(gate) = &mut body.gate {
             std::task::ready!(gate.poll_open(cx));
             body.gate = None;
@@ -90,6 +119,7 @@ impl Body for RequestBody {
         let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
         if polled.is_none() || ends_with_trailers || body.incoming.is_end_stream() {
             body.client.has_sent_all();
+            body.progress.upload_ended();
         }
         Poll::Ready(polled.map(|result| match result {
             Ok(frame) => body.frame(&frame).map(|()| frame),
@@ -101,11 +131,20 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.first.is_none() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let mut hint = self.incoming.size_hint();
+        let fetched = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
+        if let Some(bytes) = fetched {
+            let bytes = bytes.len() as u64;
+            if let Some(upper) = hint.upper() {
+                hint.set_upper(upper + bytes);
+            }
+            hint.set_lower(hint.lower() + bytes);
+        }
+        hint
     }
 }
 
@@ -220,7 +259,7 @@ impl Body for MeteredBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                body.exchange.close(End::UpstreamFailed("answer_cut"));
+                body.exchange.broke(body.silence.progress.upload_fault(), "answer_cut");
                 body.broken = Some(BodyError::Upstream(error));
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -231,7 +270,8 @@ impl Body for MeteredBody {
             }
             Poll::Pending => {
                 std::task::ready!(body.silence.poll_too_long(cx));
-                body.exchange.close(End::UpstreamFailed("idle_timeout"));
+                let waits = body.silence.progress.waits_for_client();
+                body.exchange.broke(waits.then_some(UploadFault::ClientGone), "idle_timeout");
                 Poll::Ready(Some(Err(BodyError::Idle)))
             }
         }

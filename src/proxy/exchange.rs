@@ -2,6 +2,7 @@
 //! which a call is closed: whatever happens, exactly once.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use http::{Response, StatusCode};
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::Meter;
-use crate::provider::{RESPONSE, Reader, Reading, RequestReader, is_read_header};
+use crate::provider::{RESPONSE, Reader, Reading, RequestFacts, RequestReader, is_read_header};
 use crate::record::{Outcome, Record};
 use crate::respond::ErrorCode;
 
@@ -62,6 +63,8 @@ struct ProgressInner {
     last: Cell<Instant>,
     upload_fault: Cell<Option<UploadFault>>,
     waits_for_client: Cell<bool>,
+    upload_began: Cell<bool>,
+    upload_ended: Cell<bool>,
 }
 
 /// Why a request's body did not go up whole.
@@ -74,8 +77,13 @@ pub(super) enum UploadFault {
 impl Progress {
     pub(super) fn new() -> Progress {
         let last = Cell::new(Instant::now());
-        let (upload_fault, waits_for_client) = (Cell::new(None), Cell::new(false));
-        Progress(Rc::new(ProgressInner { last, upload_fault, waits_for_client }))
+        Progress(Rc::new(ProgressInner {
+            last,
+            upload_fault: Cell::new(None),
+            waits_for_client: Cell::new(false),
+            upload_began: Cell::new(false),
+            upload_ended: Cell::new(false),
+        }))
     }
 
     pub(super) fn touch(&self) {
@@ -93,6 +101,21 @@ impl Progress {
 
     pub(super) fn waits_for_client(&self) -> bool {
         self.0.waits_for_client.get()
+    }
+
+    /// Part of the request's body has been read.
+    pub(super) fn upload_began(&self) {
+        self.0.upload_began.set(true);
+    }
+
+    /// The request's body is on its way: begun, and not at its end.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.0.upload_began.get() && !self.0.upload_ended.get()
+    }
+
+    /// The request's body has been read to its end.
+    pub(super) fn upload_ended(&self) {
+        self.0.upload_ended.set(true);
     }
 
     pub(super) fn upload_failed(&self, fault: UploadFault) {
@@ -125,7 +148,7 @@ struct Open {
     request: SharedRequest,
     /// The model that the configuration names for the deployment in the path.
     deployed: Option<String>,
-    /// Reads the answer; `None` while there is none, and where its encoding is not known.
+    /// Reads the answer; `None` while there is none.
     decoder: Option<Decoder<Reader>>,
     /// The answer's encoding broke: what has been read stands, and no more is read.
     is_broken: bool,
@@ -169,10 +192,12 @@ impl Exchange {
             .map(str::to_owned);
         let coding = text_of(head.headers(), &CONTENT_ENCODING).unwrap_or_default();
         let content_type = text_of(head.headers(), &CONTENT_TYPE);
-        open.decoder = Coding::of_header(coding).and_then(|coding| {
-            let framer = Framer::for_content_type(content_type, &RESPONSE);
-            Decoder::new(coding, Framed::new(framer, Reader::new())).ok()
-        });
+        let (coding, framer) = match Coding::of_header(coding) {
+            Some(coding) => (coding, Framer::for_content_type(content_type, &RESPONSE)),
+            // Not read; but headers may say something yet.
+            None => (Coding::Identity, Framer::Opaque),
+        };
+        open.decoder = Decoder::new(coding, Framed::new(framer, Reader::new())).ok();
         open.headers = usage_headers(head.headers());
     }
 
@@ -180,9 +205,13 @@ impl Exchange {
     pub(super) fn observe(&mut self, bytes: &[u8]) -> bool {
         let Some(open) = self.0.as_mut().filter(|open| !open.is_broken) else { return false };
         let Some(decoder) = &mut open.decoder else { return false };
-        if let Err(error) = decoder.push(bytes) {
-            tracing::debug!(id = %open.record.id, %error, "answer's encoding is broken; not read on");
-            open.is_broken = true;
+        match guarded(|| decoder.push(bytes)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::debug!(id = %open.record.id, %error, "answer's encoding is broken");
+                open.is_broken = true;
+            }
+            None => open.is_broken = true,
         }
         let Some(reading) = decoder.sink().map(Reader::reading) else { return false };
         if reading.generated && open.record.time_to_first_token_ms.is_none() && decoder.is_stream()
@@ -206,6 +235,17 @@ impl Exchange {
             open.record.status = Some(code.status().as_u16());
         }
         self.settle(Outcome::Completed, Some(code.as_str()));
+    }
+
+    /// The answer has broken off: because of the request's body, or else the provider failed.
+    pub(super) fn broke(&mut self, upload: Option<UploadFault>, error: &'static str) {
+        match upload {
+            Some(UploadFault::ClientGone) => self.settle(Outcome::ClientClosed, None),
+            Some(UploadFault::TooLarge) => {
+                self.settle(Outcome::Completed, Some(ErrorCode::PayloadTooLarge.as_str()));
+            }
+            None => self.close(End::UpstreamFailed(error)),
+        }
     }
 
     /// Settles the call. Only the first time counts.
@@ -251,8 +291,7 @@ impl Open {
         record.outcome = outcome;
         record.error = error.map(str::to_owned);
         record.duration_ms = Some(millis(self.started.elapsed()));
-        record.model_requested = facts.model.or(record.model_requested.take());
-        record.user = record.user.take().or_else(|| tags::fallback_user(facts.user));
+        note_request(record, &facts);
         if let Some(decoder) = &mut self.decoder {
             record.streaming = decoder.is_stream();
             if let Some(reader) = decoder.sink_mut() {
@@ -264,8 +303,26 @@ impl Open {
         let reading = reading.unwrap_or(&nothing);
         // A batch's results have a line for each of its calls, but they are a file.
         record.streaming &= !reading.batch;
-        self.meter.close(record, reading, self.deployed.as_deref());
+        let closed = guarded(|| self.meter.close(record, reading, self.deployed.as_deref()));
+        if closed.is_none() {
+            tracing::error!(id = %self.record.id, "RECORD LOST: a call could not be settled");
+        }
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs what looks at a call. Should it panic, against all intent, the call goes on: `None`.
+fn guarded<T>(look: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(look)).ok()
+}
+
+/// Writes down what the request's body says, as far as it has been seen.
+pub(super) fn note_request(record: &mut Record, facts: &RequestFacts) {
+    if facts.model.is_some() {
+        record.model_requested.clone_from(&facts.model);
+    }
+    if record.user.is_none() {
+        record.user = tags::fallback_user(facts.user.clone());
     }
 }
 

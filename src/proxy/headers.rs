@@ -78,10 +78,12 @@ pub(super) fn is_coded_for_transfer(headers: &HeaderMap) -> bool {
     tokens(headers, &TRANSFER_ENCODING).any(|token| !token.eq_ignore_ascii_case("chunked"))
 }
 
-/// The protocol that a request asks to switch to.
+/// `websocket`, if a message switches to it or asks to. Other protocols (clients offer `h2c` unasked)
+/// are of one connection only and not passed on.
 pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| asked).cloned()
+    let is_websocket = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    headers.get(UPGRADE).filter(is_websocket).filter(|_| asked).cloned()
 }
 
 /// Puts back what [`remove_hop_by_hop`] took, on both sides of an upgrade.
@@ -153,6 +155,8 @@ mod tests {
         assert!(upgrade_of(&headers(&[("upgrade", "websocket")])).is_none());
         let asked = headers(&[("upgrade", "websocket"), ("connection", "keep-alive, Upgrade")]);
         assert_eq!(upgrade_of(&asked).unwrap(), "websocket");
+        let unasked = [("upgrade", "h2c"), ("connection", "Upgrade, HTTP2-Settings")];
+        assert!(upgrade_of(&headers(&unasked)).is_none());
     }
 
     #[test]

@@ -52,6 +52,7 @@ use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
 
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// How often a worker looks for pooled connections that have died or been idle too long.
@@ -141,11 +142,16 @@ impl Worker {
         let model = facts.model.or_else(|| facts.deployment.clone());
         let deployed =
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
-        let record = new_record(upstream, &request, tags, facts.endpoint, model);
+        let mut record = new_record(upstream, &request, tags, facts.endpoint, model);
         let id = record.id;
         let max_body = self.proxy.max_request_body;
         let is_head = request.method() == Method::HEAD;
         let call = Call { upstream, path, client, request: body_reader, max_body, is_head };
+        let protocol = headers::upgrade_of(request.headers());
+        let progress = Progress::new();
+        let mut request = call.prepare(request, &progress);
+        request.body_mut().fetch_first().await;
+        exchange::note_request(&mut record, &call.request.borrow().facts());
         let exchange = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
@@ -154,9 +160,9 @@ impl Worker {
             Rc::clone(&call.request),
             deployed,
         );
-        let mut response = match headers::upgrade_of(request.headers()) {
-            Some(protocol) => tunnel::upgrade(request, call, exchange, protocol).await,
-            None => self.exchange(request, call, exchange).await,
+        let mut response = match protocol {
+            Some(protocol) => tunnel::upgrade(request, call, exchange, protocol, progress).await,
+            None => self.exchange(request, call, exchange, progress).await,
         };
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(X_TOKENMETER_ID, id);
@@ -193,12 +199,11 @@ impl Worker {
     /// One request and its answer.
     async fn exchange(
         &self,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         call: Call<'_>,
         mut exchange: Exchange,
+        progress: Progress,
     ) -> Response<ProxyBody> {
-        let progress = Progress::new();
-        let request = call.prepare(request, &progress);
         let sent = self.pool.send(&call.upstream.target, request, call.path.clone());
         match within(sent, &progress, call.upstream).await {
             Ok(answer) => {
@@ -234,8 +239,12 @@ impl Call<'_> {
             headers::join_cookies(&mut head.headers);
         }
         let gate = expects_continue(&head.headers).then(Arc::<Gate>::default);
+        if incoming.is_end_stream() {
+            progress.upload_ended();
+        }
         let body = RequestBody {
             incoming,
+            first: None,
             request: Rc::clone(&self.request),
             progress: progress.clone(),
             client: Arc::clone(self.client),
@@ -306,7 +315,12 @@ impl Call<'_> {
         tracing::warn!(upstream = %name, origin = ?target.origin, %failure, "no answer");
         exchange.failed(code.status(), failure.stage.as_str());
         let message = format!("upstream `{name}`: {}", failure.stage.explanation());
-        own_error(code, &message, None)
+        let mut answer = own_error(code, &message, None);
+        if failure.stage == Stage::HeadTimeout {
+            // The provider has the request and may have worked on it all the time, and billed it.
+            answer.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        answer
     }
 }
 

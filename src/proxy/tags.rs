@@ -52,6 +52,13 @@ impl TagHeaders {
         let attempt = first(headers, &[X_ATTEMPT]);
         let metadata = first(headers, &[X_METADATA]);
         let named = named(headers);
+        let single = [&user, &session, &operation, &attempt, &metadata].into_iter().flatten();
+        if let Some((name, _)) =
+            single.chain(&named).find(|(name, _)| is_given_twice(headers, name))
+        {
+            let reason = "is given more than once, with different values".to_owned();
+            return Err(InvalidTag { header: name.as_str().to_owned(), reason });
+        }
         headers::retain(headers, |name| !self.is_tag(name));
         Ok(Tags {
             user: user.map(checked_text).transpose()?.flatten(),
@@ -75,6 +82,12 @@ type Field = (HeaderName, HeaderValue);
 
 fn first(headers: &HeaderMap, names: &[HeaderName]) -> Option<Field> {
     names.iter().find_map(|name| Some((name.clone(), headers.get(name)?.clone())))
+}
+
+fn is_given_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    values.any(|value| Some(value) != first)
 }
 
 fn named(headers: &HeaderMap) -> Vec<Field> {
@@ -129,7 +142,7 @@ fn checked_metadata(
     metadata: Option<Field>,
     named: Vec<Field>,
 ) -> Result<Option<Map<String, Value>>, InvalidTag> {
-    let mut members = Map::new();
+    let (mut members, mut last) = (Map::new(), None);
     if let Some(field) = metadata {
         let (name, text) = checked(field, MAX_METADATA)?;
         members = serde_json::from_str(&text).map_err(|error| InvalidTag {
@@ -144,7 +157,19 @@ fn checked_metadata(
             let reason = "has no name behind `x-tag-`".to_owned();
             return Err(InvalidTag { header: name.as_str().to_owned(), reason });
         }
-        members.insert(member, Value::String(text));
+        let value = Value::String(text);
+        if members.get(&member).is_some_and(|given| *given != value) {
+            let reason = format!("says otherwise than `{member}` in {X_METADATA}");
+            return Err(InvalidTag { header: name.as_str().to_owned(), reason });
+        }
+        members.insert(member, value);
+        last = Some(name);
+    }
+    if let Some(name) = last
+        && serde_json::to_string(&members).is_ok_and(|text| text.len() > MAX_METADATA)
+    {
+        let reason = format!("makes the metadata longer than {MAX_METADATA} bytes in all");
+        return Err(InvalidTag { header: name.as_str().to_owned(), reason });
     }
     Ok((!members.is_empty()).then_some(members))
 }
@@ -195,5 +220,27 @@ mod tests {
             assert_eq!(error.header, name);
             assert!(error.reason.contains(reason), "{error:?}");
         }
+    }
+
+    #[test]
+    fn tags_that_contradict_each_other_are_refused() {
+        for fields in [
+            [("x-user", &b"a"[..]), ("x-user", b"b")],
+            [("x-tag-subject", b"a"), ("x-tag-subject", b"b")],
+            [("x-metadata", br#"{"subject":"a"}"#), ("x-tag-subject", b"b")],
+        ] {
+            assert!(take(&fields).0.is_err(), "{fields:?}");
+        }
+        assert!(take(&[("x-user", b"a"), ("x-user", b"a")]).0.is_ok());
+        let many: Vec<(&'static str, &[u8])> = ["x-tag-a", "x-tag-b", "x-tag-c", "x-tag-d"]
+            .into_iter()
+            .map(|name| (name, &[b'v'; 250][..]))
+            .chain([("x-metadata", &br#"{"long":""#[..])])
+            .collect();
+        assert!(take(&many[..4]).0.is_ok());
+        let long = format!(r#"{{"long":"{}"}}"#, "v".repeat(3900));
+        let mut too_many = many[..4].to_vec();
+        too_many.push(("x-metadata", long.as_bytes()));
+        assert!(take(&too_many).0.unwrap_err().reason.contains("in all"));
     }
 }

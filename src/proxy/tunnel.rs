@@ -5,24 +5,23 @@ use bytes::Bytes;
 use http::header::HeaderValue;
 use http::{Request, Response, StatusCode};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
+use super::body::RequestBody;
 use super::exchange::{End, Exchange, Progress};
 use super::{Call, ProxyBody, headers, upstream, within};
 
 /// Forwards a request for an upgrade. Refused by the provider, it is a call like any other.
 pub(super) async fn upgrade(
-    mut request: Request<Incoming>,
+    mut request: Request<RequestBody>,
     call: Call<'_>,
     mut exchange: Exchange,
     protocol: HeaderValue,
+    progress: Progress,
 ) -> Response<ProxyBody> {
     let client = hyper::upgrade::on(&mut request);
-    let progress = Progress::new();
-    let mut request = call.prepare(request, &progress);
     headers::restore_upgrade(request.headers_mut(), protocol);
     let sent = upstream::send_upgrade(&call.upstream.target, request, call.path.clone());
     match within(sent, &progress, call.upstream).await {

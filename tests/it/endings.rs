@@ -322,6 +322,7 @@ fn a_provider_that_refuses_the_connection_has_failed() {
     assert_own_error(&answer, 502, "upstream_unreachable");
     let record = proxy.stop().only();
     assert_ended(&record, Outcome::UpstreamFailed, Some("connect_failed"), Some(502));
+    assert_eq!(record.model_requested.as_deref(), Some("gpt-4o-mini"));
     assert_eq!(answer.fields.get("x-tokenmeter-id"), Some(record.id.to_string().as_str()));
 }
 

@@ -383,7 +383,7 @@ declare(
   "anthropic",
   [
     claudeRow("anthropic.start", {
-      ...{ streaming: 1, outcome: "client_closed", output_tokens: 1, total_tokens: 151 },
+      ...{ streaming: 1, outcome: "client_closed", output_tokens: null, total_tokens: null },
     }),
   ],
   async (client) =>

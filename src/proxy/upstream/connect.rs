@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use http::header::HeaderValue;
@@ -21,6 +22,9 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use super::{Failure, Http2, Stage, Target};
+
+/// Silence after which the kernel asks whether the peer still stands.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Where an upstream is. The host comes from the configuration alone: no request can choose it.
 #[derive(Clone)]
@@ -134,6 +138,7 @@ async fn open(origin: &Origin, http2: Http2) -> Result<Io, Failure> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    connector.set_keepalive(Some(TCP_KEEPALIVE));
     let uri = origin.absolute(&PathAndQuery::from_static("/"));
     let stream = connector
         .call(uri)

@@ -19,6 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
 
 use super::{Answer, AnswerBody, Failure, Io, Pool, Stage, Target, Unanswered};
 use crate::proxy::body::RequestBody;
@@ -74,6 +75,7 @@ impl Connection {
         home: Home,
     ) -> Result<Answer, Unanswered> {
         frame(&mut request);
+        let progress = request.body().progress.clone();
         let mut response = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             self.drive(cx);
@@ -81,6 +83,9 @@ impl Connection {
         })
         .await;
         match answer {
+            Ok(answer) if progress.is_uploading() && self.driver.is_some() => {
+                Ok(answer.map(|incoming| AnswerBody::Detached(DetachedBody::new(self, incoming))))
+            }
             Ok(answer) => {
                 let (parts, incoming) = answer.into_parts();
                 let mut body = DrivenBody { incoming, carrier: Some((self, home)) };
@@ -106,6 +111,64 @@ impl Connection {
 fn frame(request: &mut Request<RequestBody>) {
     if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+}
+
+/// A body that came before the request's had gone up. The upload must go on while the client takes
+/// nothing of the answer, when nobody polls its body: so the connection has a task of its own. It
+/// ends with the answer, and carries no other call.
+pub(in crate::proxy) struct DetachedBody {
+    incoming: Incoming,
+    driver: Option<JoinHandle<()>>,
+}
+
+impl DetachedBody {
+    fn new(connection: Connection, incoming: Incoming) -> DetachedBody {
+        let driver = connection.driver.map(|driver| {
+            tokio::task::spawn_local(async move {
+                // What ends it, the body says too.
+                let _ = driver.await;
+            })
+        });
+        DetachedBody { incoming, driver }
+    }
+
+    fn end(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+        }
+    }
+}
+
+impl Drop for DetachedBody {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl Body for DetachedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let body = self.get_mut();
+        let polled = std::task::ready!(Pin::new(&mut body.incoming).poll_frame(cx));
+        let is_last = !matches!(&polled, Some(Ok(frame)) if !frame.is_trailers());
+        if is_last || body.incoming.is_end_stream() {
+            body.end();
+        }
+        Poll::Ready(polled)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
     }
 }
 

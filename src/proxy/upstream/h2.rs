@@ -14,6 +14,7 @@ use http::header::{CONNECTION, HOST};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper_util::rt::TokioTimer;
 
 use super::{Answer, AnswerBody, Failure, Io, Stage, Unanswered};
 use crate::proxy::body::RequestBody;
@@ -26,6 +27,11 @@ const MAX_STREAMS: usize = 100;
 /// Bytes that the head of an answer may have: hyper allows as much over HTTP/1.1, and much less over
 /// HTTP/2 unless told.
 const MAX_HEAD: u32 = 400 * 1024;
+
+/// How often a connection with calls on it is asked whether it still stands, and how long it has to
+/// answer: a connection that died in silence would take every further call with it.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +72,9 @@ impl Connection {
     /// `max_idle`: how long it is kept without a call.
     pub(super) async fn new(io: Io, max_idle: Duration) -> Result<Connection, Failure> {
         let (sender, mut driver) = http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .max_header_list_size(MAX_HEAD)
             // Until the server has said how many it takes, so that no call waits behind another.
             .initial_max_send_streams(1)

@@ -277,6 +277,7 @@ pub(super) async fn send_upgrade(
 #[allow(clippy::large_enum_variant)]
 pub(super) enum AnswerBody {
     H1(h1::DrivenBody),
+    Detached(h1::DetachedBody),
     H2(h2::CountedBody),
     /// Of a connection with a task of its own.
     Spawned(Incoming),
@@ -292,6 +293,7 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match self.get_mut() {
             AnswerBody::H1(body) => Pin::new(body).poll_frame(cx),
+            AnswerBody::Detached(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::H2(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::Spawned(body) => Pin::new(body).poll_frame(cx),
         }
@@ -300,6 +302,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::H1(body) => body.is_end_stream(),
+            AnswerBody::Detached(body) => body.is_end_stream(),
             AnswerBody::H2(body) => body.is_end_stream(),
             AnswerBody::Spawned(body) => body.is_end_stream(),
         }
@@ -308,6 +311,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::H1(body) => body.size_hint(),
+            AnswerBody::Detached(body) => body.size_hint(),
             AnswerBody::H2(body) => body.size_hint(),
             AnswerBody::Spawned(body) => body.size_hint(),
         }
