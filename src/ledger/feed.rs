@@ -138,7 +138,8 @@ impl Feed {
     /// Bytes of the journal that are not in the database yet.
     pub(super) fn lag(&self) -> u64 {
         let behind = |tail: &Tail| tail.len().unwrap_or_default().saturating_sub(tail.read);
-        self.tails.iter().map(behind).sum()
+        let unread: u64 = self.tails.iter().map(behind).sum();
+        unread + self.pending.as_ref().map_or(0, |stretch| stretch.bytes)
     }
 
     /// Lines that said nothing, since the start.

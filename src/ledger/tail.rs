@@ -31,6 +31,8 @@ pub(super) struct Stretch {
     pub(super) opens: Vec<Opening>,
     /// Lines that say nothing: torn by a full disk or a crash, or not ours.
     pub(super) unreadable: u64,
+    /// How long it is in the file.
+    pub(super) bytes: u64,
 }
 
 /// A call that opened, and the whole line that says so.
@@ -124,8 +126,9 @@ impl Tail {
             let bytes = self.bytes(want.min(end.saturating_sub(self.read)))?;
             let length = bytes.len() as u64;
             if let Some(last) = memchr::memrchr(b'\n', &bytes) {
-                let stretch = parse(&bytes[..=last], self.read);
-                self.read += last as u64 + 1;
+                let mut stretch = parse(&bytes[..=last], self.read);
+                stretch.bytes = last as u64 + 1;
+                self.read += stretch.bytes;
                 return Ok(Some(stretch));
             }
             if length < want {
