@@ -1,0 +1,237 @@
+//! The whole put together: build, run, drain. Owns the listener, the worker threads and the order in
+//! which things stop; decides nothing about a single call.
+//!
+//! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
+//! connection, and so do its upstream connections.
+
+mod prices;
+mod upstreams;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::LocalSet;
+
+use prices::{read_prices, reload_prices};
+use upstreams::{routes, upstreams};
+use worker::work;
+
+use crate::admin::{Access, Admin};
+use crate::config::Config;
+use crate::ledger::{self, Ledger};
+use crate::meter::Meter;
+use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
+
+/// Connections that the kernel holds for us before they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long the ledger is given to take in the last rows.
+const LEDGER_GRACE: Duration = Duration::from_secs(10);
+
+/// How often a stop looks whether the last tunnels have closed.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Why tokenmeter does not start. Displays what is wrong and where.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    fn new(what: impl fmt::Display, error: impl fmt::Display) -> StartError {
+        StartError(format!("{what}: {error}"))
+    }
+}
+
+/// tokenmeter, ready to run: it listens already.
+#[derive(Debug)]
+pub struct App {
+    listener: StdListener,
+    shared: Arc<Shared>,
+    ledger: Ledger,
+    meter: Arc<Meter>,
+    prices: Option<PathBuf>,
+    workers: NonZeroUsize,
+    grace: Duration,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+struct Shared {
+    routes: Routes,
+    proxy: Arc<Proxy>,
+    admin: Admin,
+    connections: Arc<Semaphore>,
+    max_connections: usize,
+    patience: Patience,
+    request_head_bytes: usize,
+    request_headers: usize,
+}
+
+/// How far the stop has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Running,
+    /// No new connections; calls in flight go on.
+    Draining,
+    /// What is still open is cut off.
+    Over,
+}
+
+impl App {
+    /// Opens the ledger, reads the prices, binds the address.
+    pub fn build(config: &Config) -> Result<App, StartError> {
+        let prices = read_prices(config.pricing.as_ref())?;
+        let ledger = Ledger::open(&ledger::Settings {
+            database: config.database.clone(),
+            journal_days: config.journal_days,
+        })
+        .map_err(|error| StartError(error.to_string()))?;
+        let access = Access::load(config.admin_token.clone(), ledger.database())
+            .map_err(|error| StartError::new("admin token", error))?;
+        let meter = Arc::new(Meter::new(ledger.clone(), prices));
+        let upstreams = upstreams(config)?;
+        let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
+        let proxy = Arc::new(Proxy {
+            tags: TagHeaders {
+                user: config.tags.user.clone(),
+                session: config.tags.session.clone(),
+                operation: config.tags.operation.clone(),
+            },
+            meter: Arc::clone(&meter),
+            calls: Calls::default(),
+            max_request_body: config.limits.request_body,
+            upstreams: upstreams.len(),
+            shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
+        });
+        let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
+        let shared = Shared {
+            routes: routes(config, upstreams)?,
+            proxy,
+            admin: Admin::new(ledger.clone(), access),
+            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            max_connections: config.limits.connections,
+            patience: Patience {
+                request_head: config.client_timeouts.request_head,
+                keep_alive: config.client_timeouts.keep_alive,
+                stalled: idle.max().unwrap_or(Duration::MAX),
+            },
+            request_head_bytes: config.limits.request_head,
+            request_headers: config.limits.request_headers,
+        };
+        let listener = bind(config.listen)
+            .map_err(|error| StartError::new(format_args!("listen on {}", config.listen), error))?;
+        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Ok(App {
+            listener,
+            shared: Arc::new(shared),
+            ledger,
+            meter,
+            prices: config.pricing.clone(),
+            workers: config.workers.unwrap_or(cores),
+            grace: config.shutdown_grace,
+        })
+    }
+
+    /// The address that is listened on.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The path of a link that logs a browser in, once.
+    pub fn login_path(&self) -> String {
+        self.shared.admin.login_path()
+    }
+
+    /// Serves until `stop` resolves; then lets calls in flight finish within the grace period, or
+    /// until `stop` resolves again, and writes out the ledger.
+    pub async fn run<S, F>(self, stop: S) -> io::Result<()>
+    where
+        S: Fn() -> F,
+        F: Future<Output = ()>,
+    {
+        let (phase, watched) = watch::channel(Phase::Running);
+        let workers = self.start_workers(&watched)?;
+        drop(self.listener);
+        let reloading = reload_prices(self.prices, self.meter);
+        tokio::select! {
+            () = stop() => {}
+            () = reloading => {}
+        }
+        let calls = &self.shared.proxy.calls;
+        tracing::info!(calls = calls.open(), "stopping: letting calls in flight finish");
+        phase.send_replace(Phase::Draining);
+        tokio::select! {
+            () = self.shared.drained() => {}
+            () = tokio::time::sleep(self.grace) => {}
+            () = stop() => {}
+        }
+        if calls.open() > 0 {
+            tracing::warn!(calls = calls.open(), "cutting off calls that have not finished");
+        }
+        calls.give_up();
+        phase.send_replace(Phase::Over);
+        for worker in workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker thread panicked");
+            }
+        }
+        if !self.ledger.shutdown(LEDGER_GRACE) {
+            tracing::warn!("the database is behind; the journal has the rest for the next start");
+        }
+        Ok(())
+    }
+
+    fn start_workers(&self, phase: &watch::Receiver<Phase>) -> io::Result<Vec<JoinHandle<()>>> {
+        (0..self.workers.get())
+            .map(|index| {
+                let listener = self.listener.try_clone()?;
+                let (shared, phase) = (Arc::clone(&self.shared), phase.clone());
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                    let local = LocalSet::new();
+                    local.block_on(&runtime, work(listener, shared, phase));
+                    // Tasks that are left are dropped here, and close their calls. A name that is
+                    // still being looked up is not waited for.
+                    drop(local);
+                    runtime.shutdown_background();
+                })
+            })
+            .collect()
+    }
+}
+
+impl Shared {
+    /// Resolves when no connection is open and no tunnel.
+    async fn drained(&self) {
+        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
+        let _every_permit = self.connections.acquire_many(all).await;
+        while self.proxy.calls.open() > 0 {
+            tokio::time::sleep(DRAIN_INTERVAL).await;
+        }
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<StdListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
