@@ -11,7 +11,7 @@ use super::{Failure, Query, SourceArgs};
 use crate::admin::params::BadParameter;
 use crate::admin::question::Question;
 use crate::config::{self, keys};
-use crate::ledger::{OpenError, Reader};
+use crate::ledger::{self, OpenError, Reader};
 use crate::units::Timestamp;
 
 /// Where answers come from.
@@ -83,6 +83,13 @@ pub(super) fn wrong_parameter(wrong: &BadParameter) -> Failure {
 }
 
 fn open(database: &Path) -> Result<Reader, Failure> {
+    let unread = ledger::left_behind(database);
+    if unread > 0 {
+        eprintln!(
+            "tokenmeter: {unread} bytes of the journal are not in the database yet, so calls are \
+             missing here; the next `tokenmeter serve` takes them in"
+        );
+    }
     Reader::open(database).map_err(|error| match error {
         OpenError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             Failure::Failed(format!(

@@ -290,6 +290,24 @@ impl Lock {
     }
 }
 
+/// Bytes of the journal that are not in the database while no process is there to move them: what a
+/// crash left, until the next start. Reports from the database alone do not show them. 0 where it
+/// cannot be told.
+pub fn left_behind(database: &Path) -> u64 {
+    let Ok(database) = database.canonicalize() else { return 0 };
+    let is_served = File::open(with_suffix(&database, ".lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    let read = schema::open_reader(&database).and_then(|reader| store::progress(&reader));
+    let (false, Ok(read)) = (is_served, read) else { return 0 };
+    let days = journal::days(&database.with_file_name("journal")).unwrap_or_default();
+    let unread = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let length = fs::metadata(path).map_or(0, |found| found.len());
+        length.saturating_sub(read.get(name).copied().unwrap_or_default())
+    };
+    days.iter().map(|(_, path)| unread(path)).sum()
+}
+
 /// The database's real path, so that two names of one file share journal and lock.
 fn resolve(database: &Path) -> Result<PathBuf, OpenError> {
     let failed = |error| OpenError::io(database, error);

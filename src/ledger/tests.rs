@@ -131,6 +131,21 @@ fn a_torn_line_costs_nothing_but_itself() {
 }
 
 #[test]
+fn what_a_crash_left_in_the_journal_is_told_while_nobody_moves_it() {
+    let home = Home::new();
+    let ledger = home.open();
+    ledger.closed(&call(1));
+    assert!(ledger.shutdown(Duration::from_secs(10)));
+    drop(ledger);
+    assert_eq!(left_behind(&home.database()), 0);
+    home.write_journal(&[Line::Close(&call(2))]);
+    assert!(left_behind(&home.database()) > 0);
+    let ledger = home.open();
+    assert_eq!(left_behind(&home.database()), 0);
+    assert_eq!(records(&ledger).len(), 2);
+}
+
+#[test]
 fn a_line_that_only_lacks_its_newline_counts() {
     let home = Home::new();
     let record = call(1);
