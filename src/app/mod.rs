@@ -92,6 +92,11 @@ enum Phase {
     Over,
 }
 
+/// Says what would keep `serve` from starting with a configuration, short of opening anything.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    routes(config, upstreams(config)?).map(drop)
+}
+
 impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {

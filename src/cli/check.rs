@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::serve::ServeArgs;
 use super::sheet::Sheet;
 use super::{Failure, complain};
+use crate::app;
 use crate::config::{Config, Upstream};
 use crate::pricing::PriceBook;
 
@@ -27,6 +28,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<String, Failure> {
         complain(&format!("warning: {warning}"));
     }
     let prices = prices(&config).map_err(Failure::Failed)?;
+    app::check(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(format!("{}\n\n{} prices\n", summary(&config), prices.len()))
 }
 

@@ -204,7 +204,8 @@ keys! {
         "Whose price list applies. Without it: the upstream's name.";
     API_KEY_ENV = "api_key_env", Text, nothing("AZURE_OPENAI_API_KEY"),
         "The environment variable that holds the provider's key. With it tokenmeter puts that key in,\n\
-         and clients use keys of tokenmeter's own. Without it the client's own key passes through.";
+         and clients use keys of tokenmeter's own. Without it the client's own key passes through.\n\
+         Not in this version, which has no keys of its own yet: `serve` refuses to start with it.";
     HTTP2 = "http2", Text, nothing("auto"),
         "\"auto\": as https negotiates, HTTP/1.1 over http. \"never\". \"always\": over http without asking.";
     UPSTREAM_CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
