@@ -42,6 +42,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_nearest_word_must_be_near() {
+        let known = ["input", "cached_input", "output"];
+        assert_eq!(nearest("inptu", known), Some("input"));
+        assert_eq!(nearest("cache_input", known), Some("cached_input"));
+        assert_eq!(nearest("sunshine", known), None);
+    }
+
+    #[test]
     fn a_slip_finds_its_word_and_a_stranger_finds_none() {
         let words = ["listen", "database", "pricing", "journal_days"];
         assert_eq!(nearest("lisetn", words), Some("listen"));

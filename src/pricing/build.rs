@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use rust_decimal::Decimal;
 
 use super::book::{PriceBook, Provider, Table};
-use super::errors::{PriceError, PriceErrors, nearest};
+use super::errors::{PriceError, PriceErrors};
 use super::glob::Glob;
 use super::parse::{DefaultDraft, Draft, EntryDraft, Lined, PriceDraft, ProviderDraft, read};
 use super::rates::{PriceEntry, Rate};
+use crate::nearest::nearest;
 
 /// The table that holds for every provider without a price of its own for a name.
 pub(super) const ANY: &str = "any";

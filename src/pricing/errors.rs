@@ -42,39 +42,3 @@ impl fmt::Display for PriceErrors {
 }
 
 impl std::error::Error for PriceErrors {}
-
-/// The known word most like a mistyped one, if any is close enough to be what was meant.
-pub(super) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
-    let allowed = (word.chars().count() / 3).max(2);
-    let measured = known.into_iter().map(|candidate| (distance(word, candidate), candidate));
-    measured.filter(|&(far, _)| far <= allowed).min_by_key(|&(far, _)| far).map(|(_, near)| near)
-}
-
-/// Levenshtein's: how many characters to insert, remove or replace.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_word_must_be_near() {
-        let known = ["input", "cached_input", "output"];
-        assert_eq!(nearest("inptu", known), Some("input"));
-        assert_eq!(nearest("cache_input", known), Some("cached_input"));
-        assert_eq!(nearest("sunshine", known), None);
-    }
-}

@@ -6,7 +6,8 @@ use std::ops::Range;
 use rust_decimal::Decimal;
 use toml_edit::{Item, TableLike, Value};
 
-use crate::pricing::errors::{PriceError, nearest};
+use crate::nearest::nearest;
+use crate::pricing::errors::PriceError;
 use crate::units::parse_decimal;
 
 pub(super) struct Reader<'t> {
