@@ -28,6 +28,7 @@ use crate::admin::{Access, Admin};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
+use crate::pricing::PriceBook;
 use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
 
 /// Connections that the kernel holds for us before they are accepted.
@@ -92,9 +93,11 @@ enum Phase {
     Over,
 }
 
-/// Says what would keep `serve` from starting with a configuration, short of opening anything.
-pub fn check(config: &Config) -> Result<(), StartError> {
-    routes(config, upstreams(config)?).map(drop)
+/// Says what would keep `serve` from starting with a configuration, short of opening anything; the
+/// prices that it would begin with, if nothing does.
+pub fn check(config: &Config) -> Result<PriceBook, StartError> {
+    routes(config, upstreams(config)?)?;
+    read_prices(config.pricing.as_ref())
 }
 
 impl App {

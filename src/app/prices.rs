@@ -1,7 +1,6 @@
 //! The price table's file: read at the start, and again when it changes or SIGHUP asks for it. Owns when
 //! that is; a broken file never replaces a table that works.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,9 +14,13 @@ const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 
 pub(super) fn read_prices(file: Option<&PathBuf>) -> Result<PriceBook, StartError> {
     let Some(file) = file else { return Ok(PriceBook::builtin()) };
-    let wrong = |error: &dyn fmt::Display| StartError(format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
-    PriceBook::parse(&text).map_err(|errors| wrong(&errors))
+    let path = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| StartError(format!("the price table {path} cannot be read: {error}")))?;
+    PriceBook::parse(&text).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(|error| format!("{path}: {error}")).collect();
+        StartError(lines.join("\n"))
+    })
 }
 
 /// Puts a changed price table in force, on SIGHUP and whenever its file has changed. A broken one is

@@ -11,7 +11,6 @@ use super::sheet::Sheet;
 use super::{Failure, complain};
 use crate::app;
 use crate::config::{Config, Upstream};
-use crate::pricing::PriceBook;
 
 /// Read the configuration and the prices, say what is wrong, exit
 #[derive(Args, Clone, Debug)]
@@ -27,21 +26,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<String, Failure> {
     for warning in &config.warnings {
         complain(&format!("warning: {warning}"));
     }
-    let prices = prices(&config).map_err(Failure::Failed)?;
-    app::check(&config).map_err(|error| Failure::Failed(error.to_string()))?;
+    let prices = app::check(&config).map_err(|error| Failure::Failed(error.to_string()))?;
     Ok(format!("{}\n\n{} prices\n", summary(&config), prices.len()))
-}
-
-/// The price table that `serve` would begin with.
-fn prices(config: &Config) -> Result<PriceBook, String> {
-    let Some(path) = &config.pricing else { return Ok(PriceBook::builtin()) };
-    let file = path.display();
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("the price table {file} cannot be read: {error}"))?;
-    PriceBook::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("{file}: {error}")).collect();
-        lines.join("\n")
-    })
 }
 
 /// What `serve` would do: where it listens, what it writes, where each upstream goes.
