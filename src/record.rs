@@ -194,11 +194,4 @@ impl Record {
         self.total_tokens = usage.total;
         self.usage_source = source;
     }
-
-    /// A call counts as an error when the answer was an error or there was none to the end.
-    pub fn is_error(&self) -> bool {
-        self.outcome != Outcome::Completed
-            || self.status.is_some_and(|status| status >= 400)
-            || self.error.is_some()
-    }
 }
