@@ -1,6 +1,7 @@
 //! What was observed of a call becomes its row: usage, cost, record, ledger. Owns how they come
 //! together; refuses to fail: what cannot be known stays unknown in the row.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -40,6 +41,13 @@ impl Meter {
     /// `model_behind` is the model that the path or the configuration names, for where the answer
     /// names none.
     pub fn close(&self, record: &mut Record, reading: &Reading, model_behind: Option<&str>) {
+        if guarded(|| self.fill(record, reading, model_behind)).is_none() {
+            tracing::error!(id = %record.id, "a call could not be metered; its row lacks figures");
+        }
+        self.ledger.closed(record);
+    }
+
+    fn fill(&self, record: &mut Record, reading: &Reading, model_behind: Option<&str>) {
         let source = if reading.usage_json.is_some() {
             UsageSource::Reported
         } else {
@@ -58,7 +66,6 @@ impl Meter {
             record.upstream_request_id.clone_from(&reading.id);
         }
         self.price(record, reading, model_behind);
-        self.ledger.closed(record);
     }
 
     /// The model is the one that answered. Where the table does not know its name, the names by which
@@ -97,7 +104,24 @@ impl Meter {
     }
 }
 
+/// Runs what looks at a call. Should it panic, against all intent, the call and its row go on without
+/// it: `None`.
+pub fn guarded<T>(look: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(look)).ok()
+}
+
 /// True if the table has a price of the model's own.
 fn is_known(cost: &Cost) -> bool {
     cost.price_id.as_deref().is_some_and(|id| !id.starts_with("default"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_panics_while_it_looks_says_nothing_and_harms_nothing() {
+        assert_eq!(guarded(|| 1), Some(1));
+        assert_eq!(guarded(|| -> u32 { panic!("on purpose, in a test") }), None);
+    }
 }

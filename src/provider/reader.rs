@@ -15,6 +15,9 @@ use crate::usage::Usage;
 /// The header in which a LiteLLM proxy states a call's cost, in dollars.
 const LITELLM_COST: &str = "x-litellm-response-cost";
 
+/// Models whose side passes are added up over a batch's results.
+const MAX_SIDE_MODELS: usize = 32;
+
 /// True for headers that [`Reader::read_headers`] may ask for.
 pub fn is_read_header(name: &str) -> bool {
     name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name)
@@ -335,10 +338,20 @@ impl Reader {
         let one = one.reading;
         if one.usage_json.is_some() {
             self.reading.usage.add(&one.usage);
-            self.reading.side.extend(one.side);
+            one.side.iter().for_each(|(model, usage)| self.add_side(model, usage));
             self.reading.usage_json = one.usage_json;
             self.reading.model = one.model.or(self.reading.model.take());
             self.reading.batch = true;
+        }
+    }
+
+    /// Adds up by model. A file that names ever new ones is no batch's.
+    fn add_side(&mut self, model: &str, usage: &Usage) {
+        let side = &mut self.reading.side;
+        if let Some((_, sum)) = side.iter_mut().find(|(known, _)| known == model) {
+            sum.add(usage);
+        } else if side.len() < MAX_SIDE_MODELS {
+            side.push((model.to_owned(), usage.clone()));
         }
     }
 
@@ -489,6 +502,31 @@ mod tests {
         ] {
             assert!(read(&[document]).usage_json.is_none(), "{document}");
         }
+    }
+
+    #[test]
+    fn a_batch_adds_up_its_lines_and_keeps_few_models_beside_them() {
+        let lines: Vec<String> = (0..100)
+            .map(|n| {
+                format!(
+                    r#"{{"custom_id":"c{n}","result":{{"message":{{"type":"message","usage":{{
+                    "input_tokens":2,"output_tokens":1,"iterations":[{{"type":"advisor_message",
+                    "model":"m{}","input_tokens":3,"output_tokens":1}}]}}}}}}}}"#,
+                    n % 50
+                )
+            })
+            .collect();
+        let reading = read(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!((reading.usage.input, reading.usage.output), (Some(200), Some(100)));
+        assert!(reading.batch);
+        assert_eq!(reading.side.len(), MAX_SIDE_MODELS);
+        assert_eq!(
+            reading.side[0],
+            (
+                "m0".to_owned(),
+                Usage { input: Some(6), output: Some(2), total: Some(8), ..Usage::default() }
+            )
+        );
     }
 
     #[test]

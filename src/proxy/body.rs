@@ -17,6 +17,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use crate::meter::guarded;
+use crate::provider::RequestReader;
+
 use super::client::Client;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
@@ -92,7 +95,10 @@ impl RequestBody {
             *left = rest;
         }
         self.progress.upload_began();
-        self.request.borrow_mut().push(bytes);
+        let read = guarded(|| self.request.borrow_mut().push(bytes));
+        if read.is_none() {
+            *self.request.borrow_mut() = RequestReader::Opaque;
+        }
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 //! which a call is closed: whatever happens, exactly once.
 
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use http::{Response, StatusCode};
 
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
-use crate::meter::Meter;
+use crate::meter::{Meter, guarded};
 use crate::provider::{RESPONSE, Reader, Reading, RequestFacts, RequestReader, is_read_header};
 use crate::record::{Outcome, Record};
 use crate::respond::ErrorCode;
@@ -303,17 +302,9 @@ impl Open {
         let reading = reading.unwrap_or(&nothing);
         // A batch's results have a line for each of its calls, but they are a file.
         record.streaming &= !reading.batch;
-        let closed = guarded(|| self.meter.close(record, reading, self.deployed.as_deref()));
-        if closed.is_none() {
-            tracing::error!(id = %self.record.id, "RECORD LOST: a call could not be settled");
-        }
+        self.meter.close(record, reading, self.deployed.as_deref());
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-/// Runs what looks at a call. Should it panic, against all intent, the call goes on: `None`.
-fn guarded<T>(look: impl FnOnce() -> T) -> Option<T> {
-    catch_unwind(AssertUnwindSafe(look)).ok()
 }
 
 /// Writes down what the request's body says, as far as it has been seen.
