@@ -22,7 +22,8 @@ const SUB_BUCKETS_LOG2: u32 = 7;
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
     pub requests: u64,
-    /// Calls that did not end well: see [`crate::record::Record::is_error`].
+    /// Calls that did not end well: an outcome other than `completed`, a status of 400 or more, or an
+    /// `error`.
     pub errors: u64,
     pub input_tokens: u64,
     pub cache_read_tokens: u64,
