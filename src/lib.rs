@@ -8,6 +8,7 @@
 //! | [`usage`] | the normalised token classes of one call |
 //! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
 //! | [`provider`] | what providers send: endpoints, dialects, what their figures mean |
+//! | [`estimate`] | token counts of what nobody counted: text, chats, tools, images |
 //! | [`pricing`] | the price table: which entry applies, what a usage costs |
 //! | [`record`] | tags, outcome, and the row that a call becomes |
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod estimate;
 pub mod framing;
 pub mod ledger;
 pub mod meter;

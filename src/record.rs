@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::estimate::{Method, Unseen};
 use crate::pricing::CostSource;
 use crate::units::{Timestamp, Usd};
 use crate::usage::{Usage, UsageSource};
@@ -83,6 +84,52 @@ impl Outcome {
     }
 }
 
+/// How a row's estimate came about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EstimateNote {
+    /// Of the input, where it was estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<EstimatedSide>,
+    /// Of the output, where it was estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<EstimatedSide>,
+    /// What could not be seen, and is therefore not in the figures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Unseen>,
+    /// The error to be expected of the row's total, in tokens either way.
+    pub error_tokens: u64,
+}
+
+/// How one side of a call was estimated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EstimatedSide {
+    pub method: Method,
+    /// The error to be expected, as a share: 0.05 is 5 %.
+    pub error: f64,
+}
+
+/// What tokenmeter did to make a stream report its usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamUsage {
+    /// `stream_options.include_usage` was put into the request, and the extra event taken out.
+    Injected,
+    /// The provider refused the request with it, and got it again as the client had sent it.
+    Refused,
+}
+
+/// Usage that providers hand out under an id of theirs, as often as they are asked for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Charge {
+    /// The provider's id of the answer: `resp_…`, `run_…`, a batch line's.
+    pub key: String,
+    /// What is charged under it: that which the row loses if the key was charged before.
+    #[serde(default)]
+    pub usage: Usage,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
+}
+
 /// One call, one row. Field names are the ledger's column names; in JSON, absent means unknown.
 ///
 /// When a call opens, its record is written with outcome [`Outcome::Interrupted`] and what is known
@@ -140,6 +187,18 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_tokens: Option<u64>,
     pub usage_source: UsageSource,
+    /// How the figures that were not reported came about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<EstimateNote>,
+    /// What tokenmeter did to make the stream report its usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_usage: Option<StreamUsage>,
+    /// The usage is charged by another row: this call only fetched the same answer again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charged_by: Option<CallId>,
+    /// What may be fetched again and must be charged once. In the journal only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub charges: Vec<Charge>,
     /// The usage object as the provider sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_json: Option<Box<RawValue>>,

@@ -167,6 +167,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         duration_ms: from.count()?,
         time_to_first_byte_ms: from.count()?,
         time_to_first_token_ms: from.count()?,
+        estimate: None,
+        stream_usage: None,
+        charged_by: None,
+        charges: Vec::new(),
         usage_json: from.maybe_parsed(|text| RawValue::from_string(text.to_owned()))?,
     })
 }
@@ -320,6 +324,10 @@ pub(super) mod tests {
                     CostSource::Free, CostSource::None][words.1],
                 outcome: [Outcome::Completed, Outcome::ClientClosed, Outcome::UpstreamFailed,
                     Outcome::Interrupted, Outcome::Refused][words.2],
+                estimate: None,
+                stream_usage: None,
+                charged_by: None,
+                charges: Vec::new(),
                 usage_json: usage_json.map(|t| RawValue::from_string(t.to_owned()).unwrap()),
                 ..call(created_at)
             }

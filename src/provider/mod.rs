@@ -9,6 +9,7 @@ mod bedrock;
 mod cohere;
 mod endpoint;
 mod gemini;
+mod generated;
 mod ollama;
 mod openai;
 mod reader;
@@ -17,6 +18,7 @@ mod selection;
 mod value;
 
 pub use endpoint::{Endpoint, PathFacts};
+pub use generated::{Generated, Kind, Segment};
 pub use reader::{Reader, Reading, is_read_header};
 pub use request::{RequestFacts, RequestReader};
 pub use selection::{REQUEST, RESPONSE};

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value};
 
+use super::generated::Generated;
 use super::value::{count, has_number, object, text};
 use super::{anthropic, bedrock, cohere, gemini, ollama, openai};
 use crate::framing::Sink;
@@ -60,6 +61,7 @@ pub struct Reader {
     last: Vec<u8>,
     /// Anthropic's figures so far, `message_start`'s under those of the deltas.
     message_usage: Option<Value>,
+    generated: Generated,
 }
 
 impl Sink for Reader {
@@ -90,6 +92,11 @@ impl Reader {
 
     pub fn reading(&self) -> &Reading {
         &self.reading
+    }
+
+    /// The text of the answer, as far as it could be seen.
+    pub fn generated(&self) -> &Generated {
+        &self.generated
     }
 
     /// Reads what headers say and the body did not: LiteLLM's cost, Bedrock's token counts.
@@ -138,7 +145,7 @@ impl Reader {
                 self.whole(document);
             }
         }
-        self.generated(document);
+        self.note_generated(document);
         self.error(document);
     }
 
@@ -404,7 +411,7 @@ impl Reader {
         }
     }
 
-    fn generated(&mut self, document: &Value) {
+    fn note_generated(&mut self, document: &Value) {
         let choice = || {
             let choice = document.get("choices")?.get(0)?;
             choice.get("delta").or_else(|| choice.get("text"))

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 13] = [
+const ORDER: [&[&str]; 14] = [
     &["units", "secret", "nearest"],
     &["usage"],
     &["framing"],
     &["provider"],
+    &["estimate"],
     &["pricing"],
     &["record"],
     &["ledger"],

@@ -1,0 +1,93 @@
+//! Token counts of what nobody counted. Owns how a request's and an answer's tokens are estimated
+//! where the provider reports none; knows neither prices nor rows, and reads no network.
+//!
+//! A request is read by its dialect into a [`prompt::Prompt`], and counted by the rules of its
+//! model's family. Text is counted by BPE, exactly for OpenAI's models; for others by a ratio to that
+//! count. An estimate says how far off it may be and what it could not see.
+//!
+//! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
+
+mod calibration;
+mod dialect;
+mod family;
+mod image;
+mod model;
+pub mod prompt;
+mod text;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::provider::Generated;
+
+pub use calibration::{Calibration, Side};
+pub use text::Encoding;
+
+/// Whose call it is that is estimated.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The provider, as the ledger names it: `openai`, `azure`, `groq`.
+    pub provider: &'a str,
+    /// The endpoint, as the ledger names it: `chat.completions`, `messages`.
+    pub endpoint: &'a str,
+    /// The model that answered or, where that is not known, the one that was asked for.
+    pub model: &'a str,
+}
+
+/// What an estimate could not see, and is therefore not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseen {
+    /// The model reasons, and bills for reasoning that it does not show.
+    Reasoning,
+    /// History that the provider holds: `previous_response_id`, `conversation`, threads.
+    History,
+    /// What the provider's own tools read and wrote.
+    ServerTools,
+    /// Files or media named by an id or a URL, or of a kind that is not known.
+    Media,
+    /// The body was longer than what is kept of one: the rest was counted by its length.
+    Length,
+    /// The request could not be read.
+    Request,
+}
+
+/// How the tokens were counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// By the model's own vocabulary.
+    Bpe,
+    /// By a ratio to another vocabulary's count.
+    Ratio,
+    /// By the number of bytes.
+    Bytes,
+}
+
+/// An estimate of one side of a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Estimate {
+    pub tokens: u64,
+    /// The part of `tokens` that stands for images.
+    pub image: u64,
+    /// The part of `tokens` that stands for audio.
+    pub audio: u64,
+    /// The error to be expected, as a share of `tokens`: 0.05 is 5 %.
+    pub error: f64,
+    pub method: Method,
+    /// In order, each once.
+    pub unseen: Vec<Unseen>,
+}
+
+/// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
+/// that could be counted.
+pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
+    let prompt = dialect::read(subject.endpoint, request)?;
+    Some(family::input(subject, &prompt))
+}
+
+/// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
+/// no text.
+pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
+    dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+}

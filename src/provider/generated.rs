@@ -1,0 +1,170 @@
+//! What a model generated, as far as it could be seen: the text to count where no usage is reported.
+//! Owns how the pieces of a stream are put together again; counts nothing.
+//!
+//! Invariant: bounded. Held in memory until the call's usage is settled, never written anywhere.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Bytes kept of one answer's text: longer than the longest answers of today's models (128 k tokens).
+/// Of what lies beyond only the length is kept.
+pub const MAX_KEPT: usize = 1024 * 1024;
+
+/// Pieces that an answer may consist of; what comes after is added to the last of its kind.
+const MAX_SEGMENTS: usize = 4096;
+
+/// What a piece of an answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The answer itself.
+    Content,
+    Refusal,
+    /// Reasoning that the provider shows.
+    Reasoning,
+    /// A summary of reasoning: not what is billed.
+    ReasoningSummary,
+    /// The name of a tool that is called. Each begins another call.
+    ToolName,
+    /// The arguments of the tool call whose name came before.
+    ToolArguments,
+}
+
+/// One text of one kind, of one choice.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Segment {
+    pub choice: u32,
+    pub kind: Kind,
+    /// As sent: within a JSON string, or (arguments sent as an object) JSON itself.
+    raw: Vec<u8>,
+    is_json: bool,
+    /// Bytes that were not kept.
+    pub beyond: u64,
+}
+
+impl Segment {
+    /// The text. Escapes that are broken stand as they were sent.
+    pub fn text(&self) -> Cow<'_, str> {
+        if self.is_json || !self.raw.contains(&b'\\') {
+            return String::from_utf8_lossy(&self.raw);
+        }
+        let quoted = [b"\"", self.raw.as_slice(), b"\""].concat();
+        serde_json::from_slice::<String>(&quoted)
+            .map_or_else(|_| String::from_utf8_lossy(&self.raw), Cow::Owned)
+    }
+}
+
+/// Tells how much there is, never what.
+impl fmt::Debug for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of choice {}: {} bytes", self.kind, self.choice, self.raw.len())
+    }
+}
+
+/// Everything generated in one answer, in the order in which it came.
+#[derive(Clone, Debug, Default)]
+pub struct Generated {
+    segments: Vec<Segment>,
+    kept: usize,
+    /// The end of a choice's last piece said nothing more of its kind may follow.
+    closed: bool,
+}
+
+impl Generated {
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// What comes next begins pieces of its own (another content block, another output item).
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// Adds a piece of text, as it stands within a JSON string or, with `is_json`, as JSON.
+    pub fn push(&mut self, choice: u32, kind: Kind, raw: &[u8], is_json: bool) {
+        if raw.is_empty() {
+            return;
+        }
+        let room = MAX_KEPT.saturating_sub(self.kept).min(raw.len());
+        let beyond = (raw.len() - room) as u64;
+        self.kept += room;
+        let segment = self.segment(choice, kind, is_json);
+        // A cut within an escape or a character would spoil the text before it.
+        if beyond == 0 && segment.beyond == 0 {
+            segment.raw.extend_from_slice(raw);
+        } else {
+            segment.beyond += raw.len() as u64;
+        }
+    }
+
+    /// Where a piece of this kind goes: to the last of its kind, unless another has begun since.
+    fn segment(&mut self, choice: u32, kind: Kind, is_json: bool) -> &mut Segment {
+        let full = self.segments.len() >= MAX_SEGMENTS;
+        let begins = std::mem::take(&mut self.closed) || kind == Kind::ToolName;
+        let found = self.segments.iter().rposition(|segment| {
+            segment.choice == choice
+                && (segment.kind == kind
+                    // A further tool's name ends the arguments of the one before.
+                    || (kind == Kind::ToolArguments && segment.kind == Kind::ToolName))
+        });
+        let found = found.filter(|at| self.segments[*at].kind == kind && (full || !begins));
+        let at = found.unwrap_or_else(|| {
+            self.segments.push(Segment { choice, kind, raw: Vec::new(), is_json, beyond: 0 });
+            self.segments.len() - 1
+        });
+        &mut self.segments[at]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(generated: &Generated) -> Vec<(u32, Kind, String)> {
+        let one = |s: &Segment| (s.choice, s.kind, s.text().into_owned());
+        generated.segments().iter().map(one).collect()
+    }
+
+    #[test]
+    fn pieces_of_several_choices_and_tools_are_put_together_again() {
+        let mut generated = Generated::default();
+        for (choice, kind, text) in [
+            (0, Kind::Content, "Hel"),
+            (1, Kind::Content, "Bon"),
+            (0, Kind::Content, r"lo\u0021"),
+            (1, Kind::Content, "jour"),
+            (0, Kind::ToolName, "a"),
+            (0, Kind::ToolArguments, "{"),
+            (0, Kind::ToolArguments, "}"),
+            (0, Kind::ToolName, "b"),
+            (0, Kind::ToolArguments, "{}"),
+        ] {
+            generated.push(choice, kind, text.as_bytes(), false);
+        }
+        let expected = [
+            (0, Kind::Content, "Hello!"),
+            (1, Kind::Content, "Bonjour"),
+            (0, Kind::ToolName, "a"),
+            (0, Kind::ToolArguments, "{}"),
+            (0, Kind::ToolName, "b"),
+            (0, Kind::ToolArguments, "{}"),
+        ];
+        let expected: Vec<_> = expected.map(|(c, k, t)| (c, k, t.to_owned())).into();
+        assert_eq!(texts(&generated), expected);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_rest_is_counted() {
+        let mut generated = Generated::default();
+        let piece = vec![b'x'; 100_000];
+        for _ in 0..20 {
+            generated.push(0, Kind::Content, &piece, false);
+        }
+        let [segment] = generated.segments() else { panic!("one") };
+        assert_eq!(segment.text().len() as u64 + segment.beyond, 2_000_000);
+        assert!(segment.text().len() <= MAX_KEPT);
+    }
+}
