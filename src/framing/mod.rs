@@ -1,5 +1,5 @@
-//! Bytes into documents. Owns how JSON values, server-sent events, JSON lines and AWS event streams
-//! are framed and how bodies are encoded; knows no provider and no field's meaning.
+//! Bytes into documents. Owns how JSON values, server-sent events, JSON lines, AWS event streams and
+//! WebSocket messages are framed and how bodies are encoded; knows no provider and no field's meaning.
 //!
 //! Every framer is fed the body piece by piece, however it was cut, and gives the same documents for
 //! every way of cutting. Memory is bounded whatever the body holds: of a document only what a
@@ -10,6 +10,7 @@ mod aws;
 mod encoding;
 pub mod json;
 mod sse;
+mod websocket;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ pub use aws::EventStream;
 pub use encoding::{Coding, Decoder};
 pub use json::{Keep, Scanner, Selection};
 pub use sse::Sse;
+pub use websocket::{Extensions, Sender, WebSocket};
 
 /// Where framers put what they find.
 pub trait Sink {
