@@ -13,6 +13,7 @@ mod generated;
 mod ollama;
 mod openai;
 mod reader;
+pub mod realtime;
 mod request;
 mod selection;
 mod value;

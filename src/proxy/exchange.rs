@@ -50,6 +50,10 @@ impl Calls {
     pub fn give_up(&self) {
         self.0.given_up.store(true, Ordering::Release);
     }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Acquire)
+    }
 }
 
 /// When a byte last moved, either way, and whether the upload went wrong. Shared by the two bodies of
@@ -136,6 +140,21 @@ pub(super) enum End {
     UpstreamFailed(&'static str),
 }
 
+/// A call that somebody else closes, and its place among the open calls.
+pub(super) struct Opened {
+    pub(super) meter: Arc<Meter>,
+    pub(super) calls: Calls,
+    pub(super) record: Record,
+    pub(super) started: Instant,
+    pub(super) deployed: Option<String>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A call that has been opened. Dropped before it is closed, it closes itself.
 pub(super) struct Exchange(Option<Box<Open>>);
 
@@ -198,6 +217,12 @@ impl Exchange {
         };
         open.decoder = Decoder::new(coding, Framed::new(framer, Reader::new())).ok();
         open.headers = usage_headers(head.headers());
+    }
+
+    /// Hands the call over to a tunnel, which closes it in its own way.
+    pub(super) fn into_tunnel(mut self) -> Option<Opened> {
+        let Open { meter, calls, record, started, deployed, .. } = *self.0.take()?;
+        Some(Opened { meter, calls, record, started, deployed })
     }
 
     /// Reads a frame of the answer. True when the answer's last event has been seen.
@@ -327,6 +352,6 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

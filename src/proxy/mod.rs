@@ -138,7 +138,7 @@ impl Worker {
             header_text(request.headers(), &CONTENT_TYPE).unwrap_or_default(),
             header_text(request.headers(), &CONTENT_ENCODING).unwrap_or_default(),
         )));
-        let facts = PathFacts::of(request.uri().path());
+        let facts = PathFacts::of_target(request.uri().path(), request.uri().query());
         let model = facts.model.or_else(|| facts.deployment.clone());
         let deployed =
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
