@@ -12,6 +12,7 @@ mod lifecycle;
 mod readings;
 mod replay;
 mod rig;
+mod sessions;
 mod support;
 mod tls;
 mod tunnel;
