@@ -347,6 +347,9 @@ mod tests {
     use super::*;
     use crate::framing::Keep;
     use flate2::{Compress, Compression, FlushCompress};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::select;
 
     static ASKED: Selection = Selection(&[("n", Keep::Scalar)]);
 
@@ -373,11 +376,11 @@ mod tests {
         match payload.len() {
             length @ 0..126 => bytes.push(masked | u8::try_from(length).unwrap()),
             length @ 126..0x1_0000 => {
-                bytes.push(masked | 126);
+                bytes.push(masked | 0x7E);
                 bytes.extend(u16::try_from(length).unwrap().to_be_bytes());
             }
             length => {
-                bytes.push(masked | 127);
+                bytes.push(masked | 0x7F);
                 bytes.extend((length as u64).to_be_bytes());
             }
         }
@@ -528,6 +531,38 @@ mod tests {
             first = CONTINUATION;
         }
         assert!(parser.is_broken());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 500,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// Whatever comes, it is read alike for every way of cutting it, and without a panic.
+        #[test]
+        fn any_bytes_are_read_alike_however_they_are_cut(
+            frames in vec(
+                (
+                    select(vec![0x81, 0x82, 0x01, 0x00, 0x80, 0x89, 0x88, 0xC1, 0x41, 0x83]),
+                    proptest::option::of(any::<[u8; 4]>()),
+                    prop_oneof![
+                        Just(br#"{"n":1}"#.to_vec()),
+                        Just(br#"{"n""#.to_vec()),
+                        Just(b":2}".to_vec()),
+                        vec(any::<u8>(), 0..200),
+                    ],
+                ),
+                0..8,
+            ),
+            noise in vec(any::<u8>(), 0..20),
+            extensions in select(vec![Extensions::None, FRESH, KEPT]),
+        ) {
+            let frames = frames.iter().flat_map(|(first, mask, it)| frame(*first, *mask, it));
+            let bytes: Vec<u8> = frames.chain(noise).collect();
+            read(extensions, &bytes);
+        }
     }
 
     #[test]

@@ -291,6 +291,18 @@ fn each_response_is_opened_in_the_journal_when_it_begins() {
 }
 
 #[test]
+fn a_deployment_in_the_query_is_priced_as_the_model_behind_it() {
+    let provider = Provider::new();
+    let keys = "provider = \"azure\"\n[upstreams.up.deployments]\n\"gpt-realtime\" = \"gpt-4o\"";
+    let proxy = Settings::default().upstream("up", provider.url(), keys).start();
+    let (client, upstream) = session(&proxy, &provider, &[ASKED, CREATED, DONE]);
+    client_leaves(client, upstream);
+    let row = &proxy.wait_for_rows(1)[0];
+    assert_eq!((&row["model"], &row["model_requested"]), (&json!(null), &json!("gpt-realtime")));
+    assert!(row["price_id"].as_str().is_some_and(|id| id.contains("gpt-4o")), "{row}");
+}
+
+#[test]
 fn messages_that_cannot_be_read_pass_and_leave_what_is_known() {
     let rows = left_by(&[ASKED, CREATED], |mut client, mut upstream| {
         upstream.send(b"\xFF\xFFno frame");

@@ -108,16 +108,14 @@ impl Session {
         let waits = |open: &OpenTurn| open.id.is_none();
         let of_stream = |open: &OpenTurn| waits(open) && open.stream.as_deref() == stream;
         let asked = self.turns.iter().position(of_stream);
-        let at = match asked.or_else(|| self.turns.iter().position(waits)) {
-            Some(at) => {
-                self.changes.push(Change::Answers(self.turns[at].turn));
-                at
-            }
-            None => {
-                self.begin(RequestFacts::default())?;
-                self.turns.len() - 1
-            }
-        };
+        let waiting = asked.or_else(|| self.turns.iter().position(waits));
+        if waiting.is_none() {
+            self.begin(RequestFacts::default())?;
+        }
+        let at = waiting.unwrap_or(self.turns.len() - 1);
+        if waiting.is_some() {
+            self.changes.push(Change::Answers(self.turns[at].turn));
+        }
         let open = &mut self.turns[at];
         open.id = Some(id.to_owned());
         // An error that came meanwhile was about something else.

@@ -95,37 +95,34 @@ impl Rows {
 
     /// The row of a response that begins now: the upgrade's, or a new one.
     fn begin(&mut self, facts: &RequestFacts) -> Row {
-        let mut row = match self.first.take() {
-            Some(mut first) => {
-                first.record.created_at = Timestamp::now();
-                first.started = Instant::now();
-                note_request(&mut first.record, facts);
-                first
-            }
-            None => {
-                let mut record = self.another();
-                note_request(&mut record, facts);
-                Row::open(&self.opened, record)
-            }
-        };
+        let first = self.first.take().map(|mut first| {
+            first.record.created_at = Timestamp::now();
+            first.started = Instant::now();
+            first
+        });
+        let mut row = first.unwrap_or_else(|| Row::open(&self.opened, self.another(facts)));
+        note_request(&mut row.record, facts);
         row.record.time_to_first_byte_ms = None;
         // The response has an id of its own.
         row.record.upstream_request_id = None;
         row
     }
 
-    fn another(&self) -> Record {
+    /// Another call of the same caller.
+    fn another(&self, facts: &RequestFacts) -> Record {
         let record = self.opened.record.clone();
-        Record { id: CallId::new(), created_at: Timestamp::now(), ..record }
+        let mut record = Record { id: CallId::new(), created_at: Timestamp::now(), ..record };
+        note_request(&mut record, facts);
+        record.time_to_first_byte_ms = None;
+        record.upstream_request_id = None;
+        record
     }
 
     /// When its audio began is not known, so neither is how long it took.
     fn transcribed(&self, reading: Reading) {
-        let mut record = self.another();
+        let mut record = self.another(&RequestFacts::default());
         TRANSCRIPTIONS.clone_into(&mut record.endpoint);
         record.model_requested.clone_from(&reading.model);
-        record.time_to_first_byte_ms = None;
-        record.upstream_request_id = None;
         let mut row = Row::open(&self.opened, record);
         row.reading = reading;
         row.is_timed = false;
