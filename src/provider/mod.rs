@@ -15,6 +15,7 @@ mod openai;
 mod reader;
 mod request;
 mod selection;
+mod texts;
 mod value;
 
 pub use endpoint::{Endpoint, PathFacts};

@@ -7,9 +7,10 @@
 use serde_json::{Map, Value};
 
 use super::generated::Generated;
+use super::texts::Texts;
 use super::value::{count, has_number, object, text};
 use super::{anthropic, bedrock, cohere, gemini, ollama, openai};
-use crate::framing::Sink;
+use crate::framing::{Sink, Text};
 use crate::units::Usd;
 use crate::usage::Usage;
 
@@ -61,19 +62,25 @@ pub struct Reader {
     last: Vec<u8>,
     /// Anthropic's figures so far, `message_start`'s under those of the deltas.
     message_usage: Option<Value>,
-    generated: Generated,
+    texts: Texts,
+    /// What the document before was, once parsed.
+    last_document: Value,
 }
 
 impl Sink for Reader {
     fn document(&mut self, json: &[u8]) {
-        if self.last == json {
-            return;
-        }
-        self.last.clear();
-        self.last.extend_from_slice(json);
-        if let Ok(document) = serde_json::from_slice::<Value>(json) {
+        if self.last != json {
+            self.last.clear();
+            self.last.extend_from_slice(json);
+            let document = serde_json::from_slice(json).unwrap_or_default();
             self.read(&document);
+            self.last_document = document;
         }
+        self.texts.document(&self.last_document);
+    }
+
+    fn text(&mut self, text: &Text<'_>) {
+        self.texts.push(text);
     }
 
     fn done(&mut self) {
@@ -96,7 +103,12 @@ impl Reader {
 
     /// The text of the answer, as far as it could be seen.
     pub fn generated(&self) -> &Generated {
-        &self.generated
+        self.texts.generated()
+    }
+
+    /// Nothing more comes: what stands in a document that broke off counts too.
+    pub fn ended(&mut self) {
+        self.texts.document(&Value::Null);
     }
 
     /// Reads what headers say and the body did not: LiteLLM's cost, Bedrock's token counts.
