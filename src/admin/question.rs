@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::params::{BadParameter, Pairs, Params, Window};
+use crate::estimate::Calibration;
 use crate::ledger::{COLUMNS, Cursor, Filter, GroupKey, QueryError, Reader, StatsQuery, Totals};
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -52,6 +53,8 @@ pub enum Question {
         filter: Filter,
         zone: TimeZone,
     },
+    /// What reported usage has taught about the estimates of each model.
+    Estimates,
 }
 
 impl Question {
@@ -97,6 +100,11 @@ impl Question {
         Ok(Question::Session(name))
     }
 
+    pub fn estimates(pairs: &Pairs) -> Result<Question, BadParameter> {
+        Params::new(pairs)?.finish()?;
+        Ok(Question::Estimates)
+    }
+
     /// Asks the ledger; nothing where what the question names does not exist. Blocks.
     pub fn answer(&self, reader: &Reader) -> Result<Option<Value>, QueryError> {
         match self {
@@ -118,6 +126,15 @@ impl Question {
             Question::Users { window, query } => users(*window, query, reader).map(Some),
             Question::User { name, window, filter, zone } => {
                 user(name, *window, filter, zone, reader)
+            }
+            Question::Estimates => {
+                let learned = reader.calibrations()?.into_iter();
+                let rounded = learned.map(|one| Calibration {
+                    bias: rounded(one.bias),
+                    error: rounded(one.error),
+                    ..one
+                });
+                Ok(Some(json!({"estimates": rounded.collect::<Vec<_>>()})))
             }
         }
     }
@@ -191,6 +208,11 @@ fn user(
     let mut answer = put_first([("user", json(name)), ("window", json(window))], report);
     answer["last_activity"] = json(newest.created_at);
     Ok(Some(answer))
+}
+
+/// A share with as many digits as anyone can use.
+fn rounded(share: f64) -> f64 {
+    (share * 1e4).round() / 1e4
 }
 
 /// A call with every column of the ledger; null is unknown.
