@@ -146,6 +146,9 @@ impl StreamUsage {
 pub struct Charge {
     /// The provider's id of the answer: `resp_…`, `run_…`, a batch line's.
     pub key: String,
+    /// The call did not make the answer, but fetched it: what was charged before is not charged again.
+    #[serde(default)]
+    pub fetched: bool,
     /// What is charged under it: that which the row loses if the key was charged before.
     #[serde(default)]
     pub usage: Usage,

@@ -129,15 +129,19 @@ impl Question {
             }
             Question::Estimates => {
                 let learned = reader.calibrations()?.into_iter();
-                let rounded = learned.map(|one| Calibration {
-                    bias: rounded(one.bias),
-                    error: rounded(one.error),
-                    ..one
-                });
-                Ok(Some(json!({"estimates": rounded.collect::<Vec<_>>()})))
+                Ok(Some(json!({"estimates": learned.map(estimates_of).collect::<Vec<_>>()})))
             }
         }
     }
+}
+
+/// How good the estimates of a model are. How they are corrected is of no use to anybody else.
+fn estimates_of(learned: Calibration) -> Value {
+    let Calibration { provider, model, side, samples, bias, error, corrections: _ } = learned;
+    json!({
+        "provider": provider, "model": model, "side": side, "samples": samples,
+        "bias": rounded(bias), "error": rounded(error),
+    })
 }
 
 /// What is common to the questions for totals.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::estimate::{Calibration, Side};
+use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
@@ -480,7 +480,15 @@ fn the_page_escapes_what_others_wrote_and_runs_nothing() {
 
 fn learned(bias: f64) -> Calibration {
     let (provider, model) = ("openai".to_owned(), "gpt-4o".to_owned());
-    Calibration { provider, model, side: Side::Output, samples: 40, bias, error: 0.02 }
+    Calibration {
+        provider,
+        model,
+        side: Side::Output,
+        samples: 40,
+        bias,
+        error: 0.02,
+        corrections: Corrections::default(),
+    }
 }
 
 #[test]

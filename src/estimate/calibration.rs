@@ -55,12 +55,24 @@ pub struct Calibration {
     pub bias: f64,
     /// The mean absolute error of corrected estimates, as a share: 0.02 is 2 %.
     pub error: f64,
+    pub corrections: Corrections,
+}
+
+/// The corrections that compete.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Corrections {
     /// Tokens by which uncorrected estimates fall short.
     pub offset: f64,
     /// Reported over estimated.
     pub ratio: f64,
     /// The mean absolute error without correction, with the offset, with the ratio.
     pub errors: [f64; 3],
+}
+
+impl Default for Corrections {
+    fn default() -> Corrections {
+        Corrections { offset: 0.0, ratio: 1.0, errors: [0.0; 3] }
+    }
 }
 
 impl Calibration {
@@ -72,9 +84,7 @@ impl Calibration {
             samples: 0,
             bias: 0.0,
             error: 0.0,
-            offset: 0.0,
-            ratio: 1.0,
-            errors: [0.0; 3],
+            corrections: Corrections::default(),
         }
     }
 
@@ -84,16 +94,18 @@ impl Calibration {
         self.samples += 1;
         let weight = 1.0 / float(self.samples.min(MEMORY));
         let said = self.candidates(estimated);
-        for (mean, said) in self.errors.iter_mut().zip(said) {
+        for (mean, said) in self.corrections.errors.iter_mut().zip(said) {
             let error = ((said - reported).abs() / reported).min(WORST);
             *mean += weight * (error - *mean);
         }
         self.bias += weight * ((reported / estimated - 1.0).min(WORST) - self.bias);
         let for_offset = weight * (MEDIUM / estimated).min(1.0);
-        self.offset += for_offset * (reported - estimated - self.offset);
+        let offset = &mut self.corrections.offset;
+        *offset += for_offset * (reported - estimated - *offset);
         let for_ratio = weight * (estimated / MEDIUM).min(1.0);
-        self.ratio += for_ratio * (reported / estimated - self.ratio);
-        self.error = self.errors[self.best()];
+        let ratio = &mut self.corrections.ratio;
+        *ratio += for_ratio * (reported / estimated - *ratio);
+        self.error = self.corrections.errors[self.best()];
     }
 
     /// The corrected estimate, in tokens.
@@ -114,14 +126,15 @@ impl Calibration {
 
     /// What each correction makes of an estimate.
     fn candidates(&self, estimated: f64) -> [f64; 3] {
-        [estimated, (estimated + self.offset).max(0.0), estimated * self.ratio]
+        let Corrections { offset, ratio, .. } = self.corrections;
+        [estimated, (estimated + offset).max(0.0), estimated * ratio]
     }
 
     /// Which correction is used.
     fn best(&self) -> usize {
-        let [none, offset, ratio] = self.errors;
+        let [none, offset, ratio] = self.corrections.errors;
         let best = if offset <= ratio { 1 } else { 2 };
-        let is_clear = self.errors[best] < none * CLEARLY;
+        let is_clear = self.corrections.errors[best] < none * CLEARLY;
         if self.samples >= ENOUGH && is_clear { best } else { 0 }
     }
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::provider::Generated;
 
-pub use calibration::{Calibration, Side};
+pub use calibration::{Calibration, Corrections, Side};
 pub use text::Encoding;
 
 /// Whose call it is that is estimated.

@@ -52,7 +52,8 @@ fn claim(
     keys.sort_unstable_by_key(|(key, _)| *key);
     let mut elsewhere = Elsewhere::default();
     for (key, charge) in keys {
-        if claim.execute(params![key, id.into_bytes()])? == 1 {
+        let is_first = claim.execute(params![key, id.into_bytes()])? == 1;
+        if is_first || !charge.fetched {
             continue;
         }
         let by = CallId::from_bytes(holder.query_row([key], |row| row.get(0))?);

@@ -175,16 +175,6 @@ impl Ledger {
 
     /// Waits until everything noted so far is in the database. Blocks: not for runtime threads.
     /// False when that is not so in time.
-    pub fn closed_for_now(&self, record: &Record) {
-        let _ = (self, record);
-    }
-    pub fn amended(&self, record: &Record) {
-        self.closed(record);
-    }
-    pub fn learned(&self, _: &crate::estimate::Calibration) {}
-    pub fn calibrations(&self) -> Vec<crate::estimate::Calibration> {
-        Vec::new()
-    }
     pub fn sync(&self, timeout: Duration) -> bool {
         self.0.writer.sync(timeout)
     }

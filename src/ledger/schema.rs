@@ -100,6 +100,7 @@ const MIGRATIONS: [&str; 2] = [
         samples INTEGER NOT NULL,
         bias REAL NOT NULL,
         error REAL NOT NULL,
+        corrections TEXT NOT NULL,
         learned_at INTEGER NOT NULL,
         PRIMARY KEY (provider, model, side)
     ) STRICT, WITHOUT ROWID;",
@@ -112,7 +113,8 @@ const READ_VERSION_1: &str = "
         SELECT rowid AS rowid, *, NULL AS estimate, NULL AS stream_usage, NULL AS charged_by
         FROM main.token_usage;
     CREATE TEMP VIEW estimate_calibration AS
-        SELECT '' AS provider, '' AS model, '' AS side, 0 AS samples, 0.0 AS bias, 0.0 AS error
+        SELECT '' AS provider, '' AS model, '' AS side, 0 AS samples, 0.0 AS bias, 0.0 AS error,
+            '{}' AS corrections
         WHERE 0;";
 
 /// The newest schema version that this program knows.

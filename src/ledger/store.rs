@@ -65,15 +65,19 @@ pub(super) fn apply(
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {
     let mut store = transaction.prepare_cached(
         "INSERT INTO estimate_calibration
-            (provider, model, side, samples, bias, error, learned_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            (provider, model, side, samples, bias, error, corrections, learned_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
          ON CONFLICT (provider, model, side) DO UPDATE SET samples = excluded.samples,
-            bias = excluded.bias, error = excluded.error, learned_at = excluded.learned_at",
+            bias = excluded.bias, error = excluded.error, corrections = excluded.corrections,
+            learned_at = excluded.learned_at",
     )?;
-    let Calibration { provider, model, side, samples, bias, error } = learned;
+    let Calibration { provider, model, side, samples, bias, error, corrections } = learned;
     let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
-    let now = Timestamp::now().millis();
-    store.execute(params![provider, model, side.as_str(), samples, bias, error, now]).map(drop)
+    let corrections = serde_json::to_string(corrections)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let (side, now) = (side.as_str(), Timestamp::now().millis());
+    let values = params![provider, model, side, samples, bias, error, corrections, now];
+    store.execute(values).map(drop)
 }
 
 /// Keeps the [`CALIBRATIONS`] that were learned last.
@@ -94,7 +98,7 @@ fn forget_oldest(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
 /// What reported usage has taught, by provider, model and side.
 pub(super) fn calibrations(connection: &Connection) -> rusqlite::Result<Vec<Calibration>> {
     let mut statement = connection.prepare_cached(
-        "SELECT provider, model, side, samples, bias, error FROM estimate_calibration
+        "SELECT provider, model, side, samples, bias, error, corrections FROM estimate_calibration
          ORDER BY provider, model, side",
     )?;
     let rows = statement.query_map([], |row| {
@@ -103,7 +107,8 @@ pub(super) fn calibrations(connection: &Connection) -> rusqlite::Result<Vec<Cali
         let samples = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
         let (provider, model) = (row.get(0)?, row.get(1)?);
         let (bias, error) = (row.get(4)?, row.get(5)?);
-        Ok(Some(Calibration { provider, model, side, samples, bias, error }))
+        let corrections = serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default();
+        Ok(Some(Calibration { provider, model, side, samples, bias, error, corrections }))
     })?;
     rows.filter_map(Result::transpose).collect()
 }

@@ -45,7 +45,8 @@ pub(super) fn charge(
             && let Some(id) = id
         {
             let (key, usage) = (key(record, id), usage.clone());
-            record.charges.push(Charge { key, usage, cost_usd: record.cost_usd });
+            let (fetched, cost_usd) = (is_fetched(record), record.cost_usd);
+            record.charges.push(Charge { key, fetched, usage, cost_usd });
         }
     } else {
         charge_lines(prices, record, reading, model_behind);
@@ -72,7 +73,8 @@ fn charge_lines(
         };
         let cost = price(prices, record, &one, &line.usage, model_behind);
         let cost_usd = cost.usd.map(Usd::rounded);
-        charges.push(Charge { key: key(record, &line.id), usage: line.usage.clone(), cost_usd });
+        let (key, usage) = (key(record, &line.id), line.usage.clone());
+        charges.push(Charge { key, fetched: true, usage, cost_usd });
         is_priced &= cost_usd.is_some();
         match &mut whole {
             None => whole = Some(Cost { usd: cost_usd, computed: cost_usd, ..cost }),
@@ -96,6 +98,11 @@ fn put(record: &mut Record, cost: Cost) {
     record.computed_cost_usd = cost.computed.map(Usd::rounded);
     record.cost_source = cost.source;
     record.price_id = cost.price_id;
+}
+
+/// True unless the call made the answer.
+fn is_fetched(record: &Record) -> bool {
+    record.method != "POST" || record.path.trim_end_matches('/').ends_with("/cancel")
 }
 
 /// Ids are the provider's own: another upstream may give the same.

@@ -1,14 +1,14 @@
 //! Usage that is handed out again, and what was learned about estimates.
 
 use super::*;
-use crate::estimate::{Calibration, Method, Side};
+use crate::estimate::{Calibration, Corrections, Method, Side};
 use crate::record::{Charge, EstimateNote, EstimatedSide};
 use crate::usage::Usage;
 
 /// 10 tokens in, 1 out, and 0.001 dollars.
 fn charge(key: &str) -> Charge {
     let usage = Usage { input: Some(10), output: Some(1), total: Some(11), ..Usage::default() };
-    Charge { key: key.to_owned(), usage, cost_usd: Some(Usd::from_nanos(1_000_000)) }
+    Charge { key: key.to_owned(), fetched: true, usage, cost_usd: Some(Usd::from_nanos(1_000_000)) }
 }
 
 /// A call that was answered with the usage under these keys.
@@ -186,7 +186,15 @@ fn totals_say_how_good_their_estimates_are() {
 
 fn learned(model: &str, side: Side, samples: u64) -> Calibration {
     let (provider, model) = ("openai".to_owned(), model.to_owned());
-    Calibration { provider, model, side, samples, bias: -0.125, error: 0.5 }
+    Calibration {
+        provider,
+        model,
+        side,
+        samples,
+        bias: -0.125,
+        error: 0.5,
+        corrections: Corrections::default(),
+    }
 }
 
 #[test]
