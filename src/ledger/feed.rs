@@ -141,7 +141,7 @@ impl Feed {
         }
         self.look_around()?;
         self.read_all()?;
-        let overdue: Vec<_> = self.held.overdue().into_iter().map(Change::Insert).collect();
+        let overdue: Vec<_> = self.held.overdue().map(Change::Insert).collect();
         if !overdue.is_empty() || self.has_aged() {
             self.pending = Some(Batch { changes: overdue, bytes: 0 });
             self.commit_pending()?;

@@ -41,10 +41,10 @@ impl Held {
     }
 
     /// Takes out the calls that have waited for long enough.
-    pub(super) fn overdue(&mut self) -> Vec<Box<Record>> {
+    pub(super) fn overdue(&mut self) -> impl Iterator<Item = Box<Record>> {
         let patience = self.patience;
-        let overdue = self.calls.extract_if(|_, (_, since)| since.elapsed() >= patience);
-        overdue.map(|(_, (record, _))| record).collect()
+        let overdue = self.calls.extract_if(move |_, (_, since)| since.elapsed() >= patience);
+        overdue.map(|(_, (record, _))| record)
     }
 
     /// Since when the call that has waited longest does.

@@ -36,6 +36,10 @@ const RETRIED_AT_ONCE: usize = 256;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// No line is longer. A call that fetched the results of a batch has a charge for each of its
+/// requests: 100,000 of them are some 15 MB, written while no other call can append.
+pub(super) const LINE_BYTES: usize = 64 << 20;
+
 /// A line as it is written.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -123,7 +127,7 @@ impl Journal {
 
     /// Takes a line. Serialises outside the lock.
     pub(super) fn append(&self, line: &Line<'_>) {
-        let bytes = match encode(line) {
+        let bytes = match encode_within(line, LINE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.lock().dropped += 1;
@@ -324,6 +328,28 @@ fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A line that would be too long to be read goes without its charges: a row that counts again what it
+/// fetched again is better than none.
+fn encode_within(line: &Line<'_>, limit: usize) -> serde_json::Result<Vec<u8>> {
+    let bytes = encode(line)?;
+    let record = match line {
+        Line::Close(record) | Line::Amend(record) => *record,
+        Line::Provisional(line) => line.close,
+        Line::Open(_) | Line::Learned(_) => return Ok(bytes),
+    };
+    let charges = record.charges.len();
+    if bytes.len() <= limit || charges == 0 {
+        return Ok(bytes);
+    }
+    tracing::warn!(id = %record.id, charges, "charges are too many to be kept");
+    let bare = Record { charges: Vec::new(), ..record.clone() };
+    encode(&match line {
+        Line::Amend(_) => Line::Amend(&bare),
+        Line::Provisional(_) => Line::provisional(&bare),
+        _ => Line::Close(&bare),
+    })
+}
+
 fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1024);
     serde_json::to_writer(&mut bytes, line)?;
@@ -356,6 +382,17 @@ mod tests {
         let text = String::from_utf8(encode(&Line::Close(&record)).unwrap()).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(text.ends_with("}\n") && text.contains(r"two\nlines"));
+    }
+
+    #[test]
+    fn a_row_matters_more_than_what_it_is_charged_for() {
+        let mut record = call(0);
+        let (usage, cost_usd) = (crate::usage::Usage::default(), None);
+        record.charges.push(crate::record::Charge { key: "k".repeat(99), usage, cost_usd });
+        let whole = encode_within(&Line::Amend(&record), LINE_BYTES).unwrap();
+        assert_eq!(encode_within(&Line::Amend(&record), whole.len()).unwrap(), whole);
+        let bare = encode_within(&Line::Amend(&record), whole.len() - 1).unwrap();
+        assert!(bare.starts_with(br#"{"amend":{"id":"#) && bare.len() < whole.len() - 99);
     }
 
     #[test]

@@ -76,7 +76,9 @@ pub(super) fn insert_sql() -> String {
 pub(super) fn replace_sql() -> String {
     let places = vec!["?"; COLUMNS.len()].join(", ");
     let names = COLUMNS.join(", ");
-    let set = COLUMNS.map(|name| format!("{name} = excluded.{name}")).join(", ");
+    let set = COLUMNS.iter().filter(|name| **name != "id");
+    let set: Vec<String> = set.map(|name| format!("{name} = excluded.{name}")).collect();
+    let set = set.join(", ");
     format!(
         "INSERT INTO token_usage ({names}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {set}"
     )

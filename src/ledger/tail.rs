@@ -13,15 +13,15 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::journal;
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 
 /// How much is read at a time, and so what one transaction holds: about two thousand calls.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// No line of ours is longer; what is, is skipped like any other rubbish. A call that fetched the
-/// results of a batch has a charge for each of its requests: 100,000 of them are some 20 MB.
-const LINE_BYTES: u64 = 64 << 20;
+/// What is longer than a line of ours is skipped like any other rubbish.
+const LINE_BYTES: u64 = journal::LINE_BYTES as u64;
 
 /// Stands for progress that the database has not been told, or told of another file.
 const NOT_STORED: u64 = u64::MAX;
