@@ -7,6 +7,7 @@
 //!
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
+pub mod body;
 mod calibration;
 mod dialect;
 mod family;
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use crate::provider::Generated;
 
-pub use calibration::{Calibration, Side};
+pub use calibration::{Calibration, Corrections, Side};
 pub use text::Encoding;
 
 /// Whose call it is that is estimated.
@@ -48,8 +49,8 @@ pub enum Unseen {
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,
-    /// The request could not be read.
-    Request,
+    /// The client left before the answer: what was generated is not known.
+    Answer,
 }
 
 /// How the tokens were counted.
@@ -77,6 +78,21 @@ pub struct Estimate {
     pub method: Method,
     /// In order, each once.
     pub unseen: Vec<Unseen>,
+}
+
+/// True if calls of this endpoint can be estimated.
+pub fn covers(endpoint: &str) -> bool {
+    dialect::covers(endpoint)
+}
+
+/// True if answers of this endpoint hold generated text.
+pub fn generates(endpoint: &str) -> bool {
+    dialect::generates(endpoint)
+}
+
+/// True if the model's name tells how it counts.
+pub fn knows(model: &str) -> bool {
+    model::family(model) != model::Family::Open
 }
 
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt

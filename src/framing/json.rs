@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
-use super::Sink;
+use super::{Sink, Text};
 
 /// Bytes kept of one document. Real ones need a few hundred; the largest usage objects seen (server
 /// tools with many iterations) a few thousand.
@@ -45,6 +45,12 @@ pub enum Keep {
     Presence,
     /// Of an object, these members. Something else in its place is noted as [`Keep::Presence`] does.
     Members(&'static Selection),
+    /// Noted as [`Keep::Presence`] does; a string's content is shown to [`Sink::text`] as it passes.
+    Text(u8),
+    /// As [`Keep::Text`], and of an object or array the JSON is shown.
+    Json(u8),
+    /// A string as [`Keep::Text`], an object as [`Keep::Members`].
+    TextOrMembers(u8, &'static Selection),
     /// Not asked for.
     Nothing,
 }
@@ -122,6 +128,8 @@ pub struct Scanner {
     presence: bool,
     /// The value that is skipped holds something.
     something: bool,
+    /// The value that is skipped is shown as a text of this slot.
+    text: Option<u8>,
 }
 
 impl fmt::Debug for Scanner {
@@ -147,6 +155,7 @@ impl Scanner {
             skip_depth: 0,
             presence: false,
             something: false,
+            text: None,
         }
     }
 
@@ -177,16 +186,13 @@ impl Scanner {
         let byte = bytes[0];
         match self.state {
             State::String => return self.string(bytes),
-            State::SkipString => return self.skip_string(bytes),
-            State::Skip => return self.skip(bytes),
+            State::Skip | State::SkipString | State::SkipStringEscape | State::SkipLiteral => {
+                return self.skip_on(bytes, sink);
+            }
             State::Broken => return bytes.len(),
             State::StringEscape => {
                 self.keep_string(&bytes[..1]);
                 self.state = State::String;
-                return 1;
-            }
-            State::SkipStringEscape => {
-                self.state = State::SkipString;
                 return 1;
             }
             State::Name => return self.name(bytes),
@@ -196,7 +202,6 @@ impl Scanner {
                 return 1;
             }
             State::Literal => return self.literal(byte),
-            State::SkipLiteral => return self.skip_literal(bytes),
             _ => {}
         }
         if byte.is_ascii_whitespace() {
@@ -220,7 +225,14 @@ impl Scanner {
                 self.begin_skip(false, byte);
             }
             (State::ValueOrEnd, b']') | (State::NameOrEnd, b'}') => self.end_container(sink),
-            (State::Value | State::ValueOrEnd, _) => self.begin_value(byte),
+            (State::Value | State::ValueOrEnd, _) => {
+                self.begin_value(byte);
+                if self.state == State::Skip
+                    && let Some(text) = self.text(true)
+                {
+                    sink.text(&Text { bytes: &[byte], ..text });
+                }
+            }
             (State::NameOrEnd, b'"') => {
                 self.name.clear();
                 self.state = State::Name;
@@ -293,10 +305,13 @@ impl Scanner {
     fn end_name(&mut self) {
         let asked = match self.containers.last().map(|open| open.keep) {
             _ if self.name.len() > MAX_NAME => None,
-            Some(Keep::Members(selection)) if self.name.contains(&b'\\') => {
-                self.unescaped_name().and_then(|name| selection.find(name.as_bytes()))
+            Some(Keep::Members(selection) | Keep::TextOrMembers(_, selection)) => {
+                if self.name.contains(&b'\\') {
+                    self.unescaped_name().and_then(|name| selection.find(name.as_bytes()))
+                } else {
+                    selection.find(&self.name)
+                }
             }
-            Some(Keep::Members(selection)) => selection.find(&self.name),
             Some(Keep::Whole) => Some(Keep::Whole),
             _ => None,
         };
@@ -353,7 +368,9 @@ impl Scanner {
         }
         match (keep, byte) {
             (Keep::Nothing, _) => self.begin_skip(false, byte),
-            (Keep::Whole | Keep::Members(_), b'{' | b'[') if self.containers.len() < MAX_DEPTH => {
+            (Keep::Whole | Keep::Members(_) | Keep::TextOrMembers(..), b'{' | b'[')
+                if self.containers.len() < MAX_DEPTH =>
+            {
                 if in_array {
                     self.separate();
                 }
@@ -375,13 +392,24 @@ impl Scanner {
                 self.kept.push(byte);
                 self.state = State::Literal;
             }
-            (Keep::Presence, b'{' | b'[')
-            | (Keep::Presence | Keep::Members(_), b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') =>
-            {
+            (Keep::Presence | Keep::Text(_) | Keep::Json(_), b'{' | b'[')
+            | (
+                Keep::Presence
+                | Keep::Members(_)
+                | Keep::Text(_)
+                | Keep::Json(_)
+                | Keep::TextOrMembers(..),
+                b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n',
+            ) => {
                 if in_array {
                     self.separate();
                 }
                 self.begin_skip(true, byte);
+                self.text = match (keep, byte) {
+                    (Keep::Text(slot) | Keep::Json(slot) | Keep::TextOrMembers(slot, _), b'"')
+                    | (Keep::Json(slot), b'{' | b'[') => Some(slot),
+                    _ => None,
+                };
             }
             // An object where a scalar is asked for, or nested too deep: absent.
             (_, b'{' | b'[') => {
@@ -413,7 +441,7 @@ impl Scanner {
             self.state = if self.in_array { State::BetweenElements } else { State::Outside };
             return;
         }
-        if empty && matches!(closed.keep, Keep::Members(_)) {
+        if empty && matches!(closed.keep, Keep::Members(_) | Keep::TextOrMembers(..)) {
             self.kept.truncate(closed.begins);
             self.state = State::CommaOrEnd;
         } else {
@@ -476,7 +504,7 @@ impl Scanner {
         }
         let word = &self.kept[self.scalar..];
         let null_is_absent = matches!(self.keep, Keep::Scalar)
-            || self.containers.last().is_some_and(|open| matches!(open.keep, Keep::Members(_)));
+            || self.containers.last().is_some_and(|open| !matches!(open.keep, Keep::Whole));
         if word == b"null" && null_is_absent {
             self.kept.truncate(self.member);
             self.state = State::CommaOrEnd;
@@ -492,6 +520,7 @@ impl Scanner {
     // --- skipping ---
 
     fn begin_skip(&mut self, presence: bool, byte: u8) {
+        self.text = None;
         self.presence = presence;
         self.something = false;
         self.skip_depth = 0;
@@ -517,6 +546,36 @@ impl Scanner {
         } else if !self.containers.is_empty() {
             self.kept.truncate(self.member);
         }
+    }
+
+    /// Goes on in a value of which nothing is kept, and shows it if it is a text.
+    fn skip_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> usize {
+        let is_json = self.skip_depth > 0;
+        let text = self.text(is_json);
+        let taken = match self.state {
+            State::SkipString => self.skip_string(bytes),
+            State::SkipStringEscape => {
+                self.state = State::SkipString;
+                1
+            }
+            State::SkipLiteral => self.skip_literal(bytes),
+            _ => self.skip(bytes),
+        };
+        let has_ended = !matches!(self.state, State::SkipString | State::SkipStringEscape);
+        let quote = usize::from(!is_json && has_ended);
+        if let Some(text) = text.filter(|_| taken > quote) {
+            sink.text(&Text { bytes: &bytes[..taken - quote], ..text });
+        }
+        taken
+    }
+
+    /// The text that is skipped, if it is one to be shown, without its bytes.
+    fn text(&self, is_json: bool) -> Option<Text<'static>> {
+        let slot = self.text?;
+        let mut arrays = self.containers.iter().filter(|open| open.is_array);
+        let outer = arrays.next().map_or(0, |open| open.elements);
+        let inner = arrays.next_back().map_or(0, |open| open.elements);
+        Some(Text { slot, outer, inner, is_json, bytes: &[] })
     }
 
     /// Inside a container of which nothing is kept: only strings and brackets matter.
@@ -630,6 +689,54 @@ mod tests {
         ("text", Keep::Presence),
         ("list", Keep::Members(&INNER)),
     ]);
+
+    #[test]
+    fn texts_are_shown_as_they_pass_and_noted_as_present() {
+        static PART: Selection = Selection(&[("text", Keep::Text(2)), ("args", Keep::Json(3))]);
+        static ASKED: Selection =
+            Selection(&[("model", Keep::Scalar), ("list", Keep::TextOrMembers(1, &PART))]);
+        #[derive(Default)]
+        struct Shown(Vec<(u8, u32, u32, bool, String)>, String);
+        impl Sink for Shown {
+            fn document(&mut self, json: &[u8]) {
+                self.1 = String::from_utf8(json.to_vec()).unwrap();
+            }
+            fn text(&mut self, text: &Text<'_>) {
+                let piece = std::str::from_utf8(text.bytes).unwrap();
+                let key = (text.slot, text.outer, text.inner, text.is_json);
+                match self.0.last_mut() {
+                    Some((slot, outer, inner, json, all))
+                        if (*slot, *outer, *inner, *json) == key =>
+                    {
+                        all.push_str(piece);
+                    }
+                    _ => self.0.push((key.0, key.1, key.2, key.3, piece.to_owned())),
+                }
+            }
+        }
+        let text = br#"{"list":["a\"b",{"text":"c"},{"text":""},{"text":{"x":1}},
+            {"args":{"k":[1,"}"]}},{"args":"\\"},{"text":null}],"model":"m"}"#;
+        let read = |cut: usize| {
+            let (mut scanner, mut shown) = (Scanner::new(&ASKED), Shown::default());
+            scanner.push(&text[..cut], &mut shown);
+            scanner.push(&text[cut..], &mut shown);
+            (shown.0, shown.1)
+        };
+        let (texts, document) = read(0);
+        let piece = |slot, outer, json, text: &str| (slot, outer, 0, json, text.to_owned());
+        assert_eq!(
+            texts,
+            [
+                piece(1, 0, false, r#"a\"b"#),
+                piece(2, 1, false, "c"),
+                piece(3, 3, true, r#"{"k":[1,"}"]}"#),
+                piece(3, 4, false, r"\\"),
+            ]
+        );
+        let expected = r#"{"list":[true,{"text":true},{"text":true},{"args":true},{"args":true}],"model":"m"}"#;
+        assert_eq!(document, expected);
+        (1..text.len()).for_each(|cut| assert_eq!(read(cut).0, texts, "cut at {cut}"));
+    }
 
     #[derive(Default)]
     struct Seen(Vec<String>);

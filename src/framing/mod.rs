@@ -27,11 +27,28 @@ pub trait Sink {
     /// reduced to what the selection asks for.
     fn document(&mut self, json: &[u8]);
 
+    /// A piece of a text that the selection asks to be shown, before the document that it stands in.
+    fn text(&mut self, _text: &Text<'_>) {}
+
     /// The stream said that it is over (`data: [DONE]`).
     fn done(&mut self) {}
 
     /// The stream broke off with an error of this name (AWS event streams).
     fn exception(&mut self, _name: &str) {}
+}
+
+/// A piece of a text within a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// Which text it is, by the number that the selection gives it.
+    pub slot: u8,
+    /// Where it stands in the outermost array around it, as the reduced document counts.
+    pub outer: u32,
+    /// Where it stands in the innermost, if that is another one.
+    pub inner: u32,
+    /// The bytes are JSON. Otherwise they stand as within a JSON string, escapes and all.
+    pub is_json: bool,
+    pub bytes: &'a [u8],
 }
 
 /// A framer for one body.

@@ -8,7 +8,7 @@ use std::fmt;
 
 /// Bytes kept of one answer's text: longer than the longest answers of today's models (128 k tokens).
 /// Of what lies beyond only the length is kept.
-pub const MAX_KEPT: usize = 1024 * 1024;
+pub(super) const MAX_KEPT: usize = 1024 * 1024;
 
 /// Pieces that an answer may consist of; what comes after is added to the last of its kind.
 const MAX_SEGMENTS: usize = 4096;
@@ -74,6 +74,11 @@ impl Generated {
         &self.segments
     }
 
+    /// Bytes of text, kept or not.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.raw.len() as u64 + segment.beyond).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
@@ -97,6 +102,13 @@ impl Generated {
             segment.raw.extend_from_slice(raw);
         } else {
             segment.beyond += raw.len() as u64;
+        }
+    }
+
+    /// Notes bytes that come next and are not kept.
+    pub(super) fn skip(&mut self, choice: u32, kind: Kind, bytes: u64) {
+        if bytes > 0 {
+            self.segment(choice, kind, false).beyond += bytes;
         }
     }
 

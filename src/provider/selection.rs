@@ -1,7 +1,9 @@
-//! The members of requests and responses that are read at all. Everything else, above all every
-//! prompt and completion, passes the scanner without a byte of it being kept.
+//! The members of requests and responses that are read at all. Everything else passes the scanner
+//! without a byte of it being kept. Texts that a model generated are shown as they pass, to be counted
+//! should the provider not count them.
 
-use crate::framing::Keep::{Members, Presence, Scalar, Whole};
+use super::texts::slot;
+use crate::framing::Keep::{Json, Members, Presence, Scalar, Text, TextOrMembers, Whole};
 use crate::framing::Selection;
 
 /// Of a request's JSON body.
@@ -22,10 +24,14 @@ pub static RESPONSE: Selection = Selection(&[
     ("id", Scalar),
     ("object", Scalar),
     ("type", Scalar),
-    ("delta", Members(&DELTA)),
+    ("delta", TextOrMembers(slot::DELTA, &DELTA)),
     ("service_tier", Scalar),
-    ("response", Members(&NESTED)),
+    ("response", TextOrMembers(slot::CONTENT, &NESTED)),
     ("message", Members(&MESSAGE)),
+    ("content", TextOrMembers(slot::TOP_TEXT, &BLOCK)),
+    ("content_block", Members(&BLOCK_START)),
+    ("output", Members(&OUTPUT)),
+    ("item", Members(&ITEM)),
     ("error", Members(&ERROR)),
     ("code", Scalar),
     ("status", Scalar),
@@ -41,9 +47,12 @@ pub static RESPONSE: Selection = Selection(&[
     ("promptFeedback", Members(&Selection(&[("blockReason", Scalar)]))),
     ("event_type", Scalar),
     ("interaction", Members(&NESTED)),
+    ("steps", Members(&OUTPUT)),
+    ("step", Members(&STEP)),
     // Ollama
     ("done", Scalar),
     ("done_reason", Scalar),
+    ("thinking", Text(slot::REASONING)),
     ("prompt_eval_count", Scalar),
     ("eval_count", Scalar),
     ("total_duration", Scalar),
@@ -53,16 +62,28 @@ pub static RESPONSE: Selection = Selection(&[
     // Cohere
     ("meta", Members(&COHERE_META)),
     ("is_finished", Scalar),
-    ("text", Presence),
+    ("text", Text(slot::TOP_TEXT)),
+    ("tool_calls", Members(&TOOL_CALL)),
+    ("generations", Members(&PLAIN)),
     // Bedrock
     ("stopReason", Scalar),
     ("contentBlockIndex", Scalar),
     ("amazon-bedrock-invocationMetrics", Whole),
     ("inputTextTokenCount", Scalar),
-    ("results", Members(&Selection(&[("tokenCount", Scalar)]))),
+    (
+        "results",
+        Members(&Selection(&[("tokenCount", Scalar), ("outputText", Text(slot::CONTENT))])),
+    ),
+    ("outputText", Text(slot::CONTENT)),
+    ("start", Members(&Selection(&[("toolUse", Members(&TOOL_USE))]))),
+    ("contentBlockStart", Members(&NOVA_EVENT)),
+    ("contentBlockDelta", Members(&NOVA_EVENT)),
     ("prompt_token_count", Scalar),
     ("generation_token_count", Scalar),
-    ("generation", Presence),
+    ("generation", Text(slot::CONTENT)),
+    ("completion", Text(slot::CONTENT)),
+    ("outputs", Members(&PLAIN)),
+    ("completions", Members(&Selection(&[("data", Members(&PLAIN))]))),
     // LM Studio
     ("stats", Whole),
     ("model_instance_id", Scalar),
@@ -74,20 +95,98 @@ pub static RESPONSE: Selection = Selection(&[
 static CHOICE: Selection = Selection(&[
     ("index", Scalar),
     ("finish_reason", Scalar),
-    ("text", Presence),
+    ("text", Text(slot::CONTENT)),
     ("delta", Members(&CHOICE_DELTA)),
+    ("message", Members(&CHOICE_MESSAGE)),
     ("error", Members(&ERROR)),
 ]);
 
 static CHOICE_DELTA: Selection = Selection(&[
-    ("content", Presence),
-    ("reasoning_content", Presence),
-    ("reasoning", Presence),
-    ("tool_calls", Presence),
-    ("function_call", Presence),
-    ("refusal", Presence),
-    ("audio", Presence),
+    ("content", TextOrMembers(slot::CONTENT, &BLOCK)),
+    ("reasoning_content", Text(slot::REASONING)),
+    ("reasoning", Text(slot::REASONING_TOO)),
+    ("tool_calls", Members(&TOOL_CALL)),
+    ("function_call", Members(&TOOL_CALL)),
+    ("refusal", Text(slot::REFUSAL)),
+    ("audio", Members(&AUDIO)),
 ]);
+
+/// The same of a whole answer. Perplexity sends it beside `delta`, as the text so far.
+static CHOICE_MESSAGE: Selection = Selection(&[
+    ("content", TextOrMembers(slot::WHOLE | slot::CONTENT, &BLOCK)),
+    ("reasoning_content", Text(slot::WHOLE | slot::REASONING)),
+    ("reasoning", Text(slot::WHOLE | slot::REASONING_TOO)),
+    ("tool_calls", Members(&TOOL_CALL)),
+    ("function_call", Members(&TOOL_CALL)),
+    ("refusal", Text(slot::WHOLE | slot::REFUSAL)),
+    ("audio", Members(&AUDIO)),
+]);
+
+/// Spoken answers: what was said. The audio itself counts tokens that its text does not tell.
+static AUDIO: Selection =
+    Selection(&[("id", Presence), ("data", Presence), ("transcript", Text(slot::CONTENT))]);
+
+/// A call of a tool, by every name that providers have for its arguments.
+static TOOL_CALL: Selection = Selection(&[
+    ("name", Text(slot::TOOL_NAME)),
+    ("arguments", Json(slot::TOOL_ARGUMENTS)),
+    ("parameters", Json(slot::TOOL_ARGUMENTS)),
+    ("function", Members(&FUNCTION)),
+    ("custom", Members(&FUNCTION)),
+]);
+
+static FUNCTION: Selection = Selection(&[
+    ("name", Text(slot::TOOL_NAME)),
+    ("arguments", Json(slot::TOOL_ARGUMENTS)),
+    ("input", Json(slot::TOOL_ARGUMENTS)),
+]);
+
+/// A block of content: Anthropic's, Cohere's, Mistral's, Bedrock's.
+static BLOCK: Selection = Selection(&[
+    ("text", Text(slot::CONTENT)),
+    ("thinking", TextOrMembers(slot::REASONING, &THOUGHT)),
+    ("name", Text(slot::TOOL_NAME)),
+    ("input", Json(slot::TOOL_ARGUMENTS)),
+    ("toolUse", Members(&TOOL_USE)),
+    ("reasoningContent", Members(&Selection(&[("reasoningText", Members(&THOUGHT))]))),
+]);
+
+static THOUGHT: Selection = Selection(&[("text", Text(slot::REASONING))]);
+
+/// A block at its beginning in a stream: its input is empty and comes in deltas.
+static BLOCK_START: Selection =
+    Selection(&[("text", Text(slot::CONTENT)), ("name", Text(slot::TOOL_NAME))]);
+
+static TOOL_USE: Selection =
+    Selection(&[("name", Text(slot::TOOL_NAME)), ("input", Json(slot::TOOL_ARGUMENTS))]);
+
+static NOVA_EVENT: Selection = Selection(&[
+    ("start", Members(&Selection(&[("toolUse", Members(&TOOL_USE))]))),
+    ("delta", Members(&DELTA)),
+]);
+
+/// Texts that have no more to them (Mistral's, Cohere's and AI21's models on Bedrock).
+static PLAIN: Selection = Selection(&[("text", Text(slot::CONTENT))]);
+
+/// `output` of a Responses object, `steps` of a Gemini interaction: a list of items. That of Bedrock's
+/// Converse is an object with a message.
+static OUTPUT: Selection = Selection(&[
+    ("type", Scalar),
+    ("name", Text(slot::TOOL_NAME)),
+    ("arguments", Json(slot::TOOL_ARGUMENTS)),
+    ("input", Json(slot::TOOL_ARGUMENTS)),
+    ("content", Members(&ITEM_PART)),
+    ("summary", Members(&Selection(&[("text", Text(slot::SUMMARY))]))),
+    ("message", Members(&Selection(&[("content", Members(&BLOCK))]))),
+]);
+
+static ITEM_PART: Selection =
+    Selection(&[("text", Text(slot::ITEM_TEXT)), ("refusal", Text(slot::REFUSAL))]);
+
+/// An output item as a Responses event shows it: at its beginning, and whole at its end.
+static ITEM: Selection = Selection(&[("type", Scalar), ("name", Text(slot::ITEM_NAME))]);
+
+static STEP: Selection = Selection(&[("type", Scalar), ("name", Text(slot::TOOL_NAME))]);
 
 /// An error's machine-readable words. Of its message only that there is one: providers quote prompts
 /// and keys.
@@ -113,19 +212,21 @@ static NESTED: Selection = Selection(&[
     ("body", Members(&BATCH_BODY)),
 ]);
 
-/// `message` of Anthropic's `message_start`, of a batch result, of Ollama.
+/// `message` of Anthropic's `message_start`, of a batch result, of Ollama, of Cohere.
 static MESSAGE: Selection = Selection(&[
     ("id", Scalar),
     ("type", Scalar),
     ("model", Scalar),
     ("stop_reason", Scalar),
     ("usage", Whole),
-    ("content", Presence),
-    ("thinking", Presence),
-    ("tool_calls", Presence),
+    ("content", TextOrMembers(slot::CONTENT, &BLOCK)),
+    ("thinking", Text(slot::REASONING)),
+    ("tool_plan", Text(slot::CONTENT)),
+    ("tool_calls", Members(&TOOL_CALL)),
 ]);
 
-/// `delta` of Anthropic's and Cohere's events. That of a Responses event is a text.
+/// `delta` of Anthropic's, Cohere's, Bedrock's, Assistants' and Gemini interactions' events. That of
+/// a Responses event is a text.
 static DELTA: Selection = Selection(&[
     ("type", Scalar),
     ("stop_reason", Scalar),
@@ -133,13 +234,45 @@ static DELTA: Selection = Selection(&[
     ("usage", Whole),
     ("error", Presence),
     ("error_type", Scalar),
+    ("text", Text(slot::CONTENT)),
+    ("thinking", Text(slot::REASONING)),
+    ("partial_json", Text(slot::TOOL_ARGUMENTS)),
+    ("toolUse", Members(&TOOL_USE)),
+    ("reasoningContent", Members(&THOUGHT)),
+    ("message", Members(&COHERE_DELTA)),
+    ("content", Members(&DELTA_PART)),
+    ("name", Text(slot::TOOL_NAME)),
+    ("arguments", Json(slot::TOOL_ARGUMENTS)),
 ]);
+
+static COHERE_DELTA: Selection = Selection(&[
+    ("content", Members(&BLOCK)),
+    ("tool_plan", Text(slot::CONTENT)),
+    ("tool_calls", Members(&TOOL_CALL)),
+]);
+
+/// Of Gemini interactions a summary of thoughts, of Assistants a text with a value.
+static DELTA_PART: Selection = Selection(&[(
+    "text",
+    TextOrMembers(slot::SUMMARY, &Selection(&[("value", Text(slot::CONTENT))])),
+)]);
 
 static CANDIDATE: Selection = Selection(&[
     ("index", Scalar),
     ("finishReason", Scalar),
-    ("content", Members(&Selection(&[("parts", Presence)]))),
+    ("content", Members(&Selection(&[("parts", Members(&PART))]))),
 ]);
+
+static PART: Selection = Selection(&[
+    ("text", Text(slot::PART)),
+    ("thought", Scalar),
+    ("functionCall", Members(&FUNCTION_CALL)),
+    ("executableCode", Members(&Selection(&[("code", Text(slot::CONTENT))]))),
+    ("inlineData", Presence),
+]);
+
+static FUNCTION_CALL: Selection =
+    Selection(&[("name", Text(slot::TOOL_NAME)), ("args", Json(slot::TOOL_ARGUMENTS))]);
 
 static COHERE_META: Selection =
     Selection(&[("tokens", Whole), ("billed_units", Whole), ("cached_tokens", Scalar)]);

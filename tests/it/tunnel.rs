@@ -303,6 +303,48 @@ fn a_deployment_in_the_query_is_priced_as_the_model_behind_it() {
 }
 
 #[test]
+fn responses_over_a_websocket_are_calls_to_responses() {
+    const PATH: &str = "/v1/responses";
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let mut client = proxy.connect();
+    client.send(ASK.replace("/v1/realtime?model=gpt-realtime", PATH));
+    let mut upstream = provider.accept();
+    upstream.head();
+    upstream.send(AGREE);
+    client.head();
+    for (id, input) in [("resp_1", 5), ("resp_2", 7)] {
+        let asked = json!({"type": "response.create", "model": "gpt-4o", "input": "secret"});
+        let asked = Speaker::client().text(&asked.to_string());
+        client.send(&asked);
+        assert_eq!(upstream.take_bytes(asked.len()), asked);
+        let completed = json!({"type": "response.completed", "response": {"id": id,
+            "model": "gpt-4o-2024-08-06", "status": "completed", "service_tier": "default",
+            "usage": {"input_tokens": input, "output_tokens": 1, "total_tokens": input + 1}}});
+        let completed = Speaker::server().text(&completed.to_string());
+        upstream.send(&completed);
+        client.take_bytes(completed.len());
+    }
+    let rows = proxy.rows();
+    assert_eq!(rows.len(), 2);
+    for (row, (id, input)) in rows.iter().zip([("resp_1", 5), ("resp_2", 7)]) {
+        assert_eq!((&row["endpoint"], &row["path"]), (&json!("responses"), &json!(PATH)));
+        assert_eq!(
+            (&row["input_tokens"], &row["model_requested"]),
+            (&json!(input), &json!("gpt-4o"))
+        );
+        assert_eq!(
+            (&row["model"], &row["service_tier"]),
+            (&json!("gpt-4o-2024-08-06"), &json!("default"))
+        );
+        // Should it be fetched again by its id, this row has charged it.
+        assert_eq!(row["charges"][0]["key"], format!("up/{id}"));
+        assert_eq!(row["charges"][0]["fetched"], false);
+        assert!(!row.to_string().contains("secret"));
+    }
+}
+
+#[test]
 fn messages_that_cannot_be_read_pass_and_leave_what_is_known() {
     let rows = left_by(&[ASKED, CREATED], |mut client, mut upstream| {
         upstream.send(b"\xFF\xFFno frame");

@@ -16,6 +16,32 @@ pub(super) fn read<'a>(endpoint: &str, request: &'a Value) -> Option<Prompt<'a>>
     }
 }
 
+/// True if the endpoint's requests are read.
+pub(super) fn covers(endpoint: &str) -> bool {
+    matches!(
+        endpoint,
+        "chat.completions"
+            | "completions"
+            | "responses"
+            | "messages"
+            | "embeddings"
+            | "gemini.generateContent"
+            | "gemini.interactions"
+            | "gemini.embedContent"
+            | "ollama.chat"
+            | "ollama.generate"
+            | "ollama.embed"
+            | "bedrock.converse"
+            | "bedrock.invoke"
+            | "cohere.chat.v1"
+            | "cohere.chat.v2"
+            | "cohere.generate.v1"
+            | "cohere.embed.v1"
+            | "cohere.embed.v2"
+            | "anthropic.complete"
+    )
+}
+
 /// True if the endpoint's answers hold generated text.
 pub(super) fn generates(endpoint: &str) -> bool {
     matches!(endpoint, "chat.completions" | "completions" | "responses" | "messages")

@@ -193,6 +193,7 @@ fn read(reading: &mut Reading, response: &Value, message: &Value) {
     if let Some(usage) = usage {
         reading.usage = openai::usage(usage, false);
         reading.cost = openai::cost(usage);
+        reading.usage_id.clone_from(&reading.id);
         reading.usage_json = Some(usage.clone());
     }
     let details = object(response, "status_details");

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::meter::Meter;
+use crate::meter::{Meter, Observed};
 use crate::provider::realtime::{Change, Turn};
-use crate::provider::{Reading, RequestFacts};
+use crate::provider::{Generated, Reading, RequestFacts};
 use crate::proxy::exchange::{Calls, Opened, millis, note_request};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
@@ -222,7 +222,13 @@ impl Row {
         self.record.outcome = outcome;
         self.record.error = error;
         self.record.duration_ms = self.is_timed.then(|| millis(self.started.elapsed()));
-        self.meter.close(&mut self.record, &self.reading, self.deployed.as_deref());
+        let observed = Observed {
+            reading: &self.reading,
+            generated: Generated::default(),
+            prompt: None,
+            model_behind: self.deployed.as_deref(),
+        };
+        self.meter.close(self.record.clone(), observed);
     }
 }
 

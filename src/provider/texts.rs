@@ -1,0 +1,327 @@
+//! Which kind a text of a document is, and to which choice it belongs. Owns the numbers by which the
+//! selection marks texts; what the dialects mean by their fields is said there.
+//!
+//! Texts come before the document that they stand in, so they wait for it.
+
+use serde_json::Value;
+
+use super::generated::{Generated, Kind, MAX_KEPT};
+use super::value::{count, text};
+use crate::framing::Text;
+
+/// The numbers that the selection gives to texts.
+pub(super) mod slot {
+    pub(in crate::provider) const CONTENT: u8 = 0;
+    pub(in crate::provider) const REFUSAL: u8 = 1;
+    pub(in crate::provider) const REASONING: u8 = 2;
+    /// Reasoning that may stand beside [`REASONING`], saying the same.
+    pub(in crate::provider) const REASONING_TOO: u8 = 3;
+    pub(in crate::provider) const SUMMARY: u8 = 4;
+    pub(in crate::provider) const TOOL_NAME: u8 = 5;
+    pub(in crate::provider) const TOOL_ARGUMENTS: u8 = 6;
+    /// `delta` of an event, whose type says what it is.
+    pub(in crate::provider) const DELTA: u8 = 7;
+    /// `item.name` of an event.
+    pub(in crate::provider) const ITEM_NAME: u8 = 8;
+    /// A text in an output item, whose type says what it is.
+    pub(in crate::provider) const ITEM_TEXT: u8 = 9;
+    /// A text in a Gemini part, which may be a thought.
+    pub(in crate::provider) const PART: u8 = 10;
+    /// A text at the top of a document, which may be an event that repeats what came before.
+    pub(in crate::provider) const TOP_TEXT: u8 = 11;
+    /// Added: the text is the whole of what deltas may have brought already.
+    pub(in crate::provider) const WHOLE: u8 = 0x80;
+}
+
+/// A text of the document at hand.
+#[derive(Debug)]
+struct Waiting {
+    slot: u8,
+    outer: u32,
+    inner: u32,
+    is_json: bool,
+    /// Where it ends in [`Texts::bytes`]; it begins where the one before ends.
+    end: usize,
+    beyond: u64,
+}
+
+/// The texts of one answer.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    waiting: Vec<Waiting>,
+    bytes: Vec<u8>,
+    generated: Generated,
+    has_deltas: bool,
+}
+
+impl Texts {
+    pub(super) fn generated(&self) -> &Generated {
+        &self.generated
+    }
+
+    pub(super) fn take_generated(&mut self) -> Generated {
+        std::mem::take(&mut self.generated)
+    }
+
+    /// Takes a piece of a text of the document that is being read.
+    pub(super) fn push(&mut self, text: &Text<'_>) {
+        let key = (text.slot, text.outer, text.inner, text.is_json);
+        let goes_on = self
+            .waiting
+            .last()
+            .is_some_and(|last| (last.slot, last.outer, last.inner, last.is_json) == key);
+        if !goes_on {
+            let end = self.bytes.len();
+            let (slot, outer, inner, is_json) = key;
+            self.waiting.push(Waiting { slot, outer, inner, is_json, end, beyond: 0 });
+        }
+        let Some(last) = self.waiting.last_mut() else { return };
+        if last.beyond == 0 && self.bytes.len() + text.bytes.len() <= MAX_KEPT {
+            self.bytes.extend_from_slice(text.bytes);
+            last.end = self.bytes.len();
+        } else {
+            last.beyond += text.bytes.len() as u64;
+        }
+    }
+
+    /// The document in which the waiting texts stood is complete; `Null` if it broke off.
+    pub(super) fn document(&mut self, document: &Value) {
+        if text(document, "type").is_some_and(|kind| {
+            kind == "content_block_start" || kind == "response.output_item.added"
+        }) {
+            self.generated.close();
+        }
+        self.has_deltas |= document
+            .get("choices")
+            .and_then(|choices| choices.get(0))
+            .is_some_and(|choice| choice.get("delta").is_some());
+        let mut begin = 0;
+        for at in 0..self.waiting.len() {
+            let one = &self.waiting[at];
+            let (end, beyond, is_json) = (one.end, one.beyond, one.is_json);
+            if let Some(kind) = self.kind(one, document) {
+                let choice = choice(document, one.outer);
+                self.generated.push(choice, kind, &self.bytes[begin..end], is_json);
+                self.generated.skip(choice, kind, beyond);
+            }
+            begin = end;
+        }
+        self.waiting.clear();
+        self.bytes.clear();
+    }
+
+    /// What a text is; nothing if it repeats another.
+    fn kind(&self, one: &Waiting, document: &Value) -> Option<Kind> {
+        let of_event = text(document, "type").unwrap_or_default();
+        if one.slot & slot::WHOLE != 0 && self.has_deltas {
+            return None;
+        }
+        match one.slot & !slot::WHOLE {
+            slot::REFUSAL => Some(Kind::Refusal),
+            slot::REASONING => Some(Kind::Reasoning),
+            slot::REASONING_TOO => {
+                let same = |other: &Waiting| {
+                    other.slot & !slot::WHOLE == slot::REASONING && other.outer == one.outer
+                };
+                (!self.waiting.iter().any(same)).then_some(Kind::Reasoning)
+            }
+            slot::SUMMARY => Some(Kind::ReasoningSummary),
+            slot::TOOL_NAME => Some(Kind::ToolName),
+            slot::TOOL_ARGUMENTS => Some(Kind::ToolArguments),
+            slot::DELTA => delta_kind(of_event),
+            slot::ITEM_NAME => (of_event == "response.output_item.added").then_some(Kind::ToolName),
+            slot::ITEM_TEXT => {
+                let items = document.get("output").or_else(|| document.get("steps"));
+                let item = items.and_then(|items| items.get(one.outer as usize));
+                match item.and_then(|item| text(item, "type")) {
+                    Some("reasoning") => Some(Kind::Reasoning),
+                    Some("thought") => Some(Kind::ReasoningSummary),
+                    _ => Some(Kind::Content),
+                }
+            }
+            slot::PART => {
+                let candidate = document.get("candidates").and_then(|c| c.get(one.outer as usize));
+                let parts = candidate.and_then(|c| c.get("content")?.get("parts"));
+                let part = parts.and_then(|parts| parts.get(one.inner as usize));
+                let thought = part.and_then(|part| part.get("thought"));
+                // A summary: the thoughts themselves are longer.
+                let is_thought = thought == Some(&Value::Bool(true));
+                Some(if is_thought { Kind::ReasoningSummary } else { Kind::Content })
+            }
+            slot::TOP_TEXT if of_event.starts_with("response.") || of_event.ends_with(".done") => {
+                None
+            }
+            slot::TOP_TEXT if of_event.starts_with("reasoning") => Some(Kind::Reasoning),
+            _ => Some(Kind::Content),
+        }
+    }
+}
+
+/// What the `delta` of an event of the Responses API (or of its kin) is.
+fn delta_kind(of_event: &str) -> Option<Kind> {
+    Some(match of_event {
+        "response.refusal.delta" => Kind::Refusal,
+        "response.reasoning_text.delta" | "response.reasoning.delta" => Kind::Reasoning,
+        "response.reasoning_summary_text.delta" | "response.reasoning_summary.delta" => {
+            Kind::ReasoningSummary
+        }
+        "response.function_call_arguments.delta"
+        | "response.custom_tool_call_input.delta"
+        | "response.mcp_call_arguments.delta"
+        | "response.code_interpreter_call_code.delta" => Kind::ToolArguments,
+        "response.audio.delta" | "response.output_audio.delta" | "speech.audio.delta" => {
+            return None;
+        }
+        _ => Kind::Content,
+    })
+}
+
+/// The index of the choice that an element belongs to. Other arrays than those of choices hold parts
+/// of one answer.
+fn choice(document: &Value, outer: u32) -> u32 {
+    let choices = document.get("choices").or_else(|| document.get("candidates"));
+    let Some(choices) = choices else { return 0 };
+    let index = choices.get(outer as usize).and_then(|choice| count(choice, "index"));
+    index.and_then(|index| u32::try_from(index).ok()).unwrap_or(outer)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::framing::{Framer, Scanner, Sse};
+    use crate::provider::{RESPONSE, Reader};
+
+    /// The texts of an answer, which must be the same for every way of cutting it in two.
+    fn texts(body: &str) -> Vec<String> {
+        let read = |cut: usize| {
+            let mut reader = Reader::new();
+            let mut framer = if body.starts_with('{') {
+                Framer::Json(Scanner::new(&RESPONSE))
+            } else {
+                Framer::Sse(Sse::new(&RESPONSE))
+            };
+            framer.push(&body.as_bytes()[..cut], &mut reader);
+            framer.push(&body.as_bytes()[cut..], &mut reader);
+            reader.ended();
+            let one =
+                |s: &crate::provider::Segment| format!("{}{:?}:{}", s.choice, s.kind, s.text());
+            reader.generated().segments().iter().map(one).collect::<Vec<_>>()
+        };
+        let whole = read(body.len());
+        (0..body.len()).for_each(|cut| assert_eq!(read(cut), whole, "cut at {cut}"));
+        whole
+    }
+
+    fn stream(events: &[&str]) -> String {
+        events.iter().map(|event| format!("data: {event}\n\n")).collect()
+    }
+
+    #[test]
+    fn chat_completions_whole_and_as_a_stream() {
+        let whole = r#"{"choices":[{"index":1,"message":{"content":"a\u00e9","reasoning":"r",
+            "reasoning_content":"r","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}},
+            {"message":{"refusal":"no"},"index":0}]}"#;
+        let expected =
+            ["1Content:aé", "1Reasoning:r", "1ToolName:f", "1ToolArguments:{}", "0Refusal:no"];
+        assert_eq!(texts(whole), expected);
+        let events = stream(&[
+            r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#,
+            r#"{"choices":[{"index":1,"delta":{"content":"b"}}]}"#,
+            r#"{"choices":[{"index":0,"delta":{"content":"c"},"message":{"content":"aac"}}]}"#,
+        ]);
+        assert_eq!(texts(&events), ["0Content:aac", "1Content:b"]);
+    }
+
+    #[test]
+    fn messages_whole_and_as_a_stream() {
+        let whole = r#"{"type":"message","content":[{"type":"thinking","thinking":"t","signature":"s"},
+            {"type":"text","text":"a"},{"type":"tool_use","name":"f","input":{"x":1}}]}"#;
+        assert_eq!(
+            texts(whole),
+            ["0Reasoning:t", "0Content:a", "0ToolName:f", r#"0ToolArguments:{"x":1}"#]
+        );
+        let events = stream(&[
+            r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
+            r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"b"}}"#,
+            r#"{"type":"content_block_start","content_block":{"type":"tool_use","name":"f","input":{}}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{\"x"}}"#,
+            r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"\":1}"}}"#,
+        ]);
+        assert_eq!(texts(&events), ["0Content:ab", "0ToolName:f", r#"0ToolArguments:{"x":1}"#]);
+    }
+
+    #[test]
+    fn responses_whole_and_as_a_stream() {
+        let whole = r#"{"object":"response","text":{"format":{"type":"text"}},"output":[
+            {"type":"reasoning","summary":[{"type":"summary_text","text":"s"}],"content":[{"text":"r"}]},
+            {"type":"message","content":[{"type":"output_text","text":"a"}]},
+            {"type":"function_call","name":"f","arguments":"{}"}]}"#;
+        assert_eq!(
+            texts(whole),
+            [
+                "0ReasoningSummary:s",
+                "0Reasoning:r",
+                "0Content:a",
+                "0ToolName:f",
+                "0ToolArguments:{}"
+            ]
+        );
+        let events = stream(&[
+            r#"{"type":"response.output_text.delta","delta":"a"}"#,
+            r#"{"delta":"b","type":"response.output_text.delta"}"#,
+            r#"{"type":"response.output_text.done","text":"ab"}"#,
+            r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#,
+            r#"{"type":"response.function_call_arguments.delta","delta":"{}"}"#,
+            r#"{"type":"response.output_item.done","item":{"type":"function_call","name":"f"}}"#,
+            r#"{"type":"response.completed","response":{"output":[{"content":[{"text":"ab"}]}]}}"#,
+        ]);
+        assert_eq!(texts(&events), ["0Content:ab", "0ToolName:f", "0ToolArguments:{}"]);
+    }
+
+    #[test]
+    fn the_other_dialects() {
+        for (body, expected) in [
+            (
+                r#"{"candidates":[{"content":{"parts":[{"text":"t","thought":true},{"text":"a"},
+                {"functionCall":{"name":"f","args":{"x":1}}}]}}]}"#,
+                vec![
+                    "0ReasoningSummary:t",
+                    "0Content:a",
+                    "0ToolName:f",
+                    r#"0ToolArguments:{"x":1}"#,
+                ],
+            ),
+            (
+                r#"{"message":{"content":"a","thinking":"t","tool_calls":[{"function":{"name":"f",
+                "arguments":{"x":1}}}]},"done":false}"#,
+                vec!["0Content:a", "0Reasoning:t", "0ToolName:f", r#"0ToolArguments:{"x":1}"#],
+            ),
+            (r#"{"response":"a","thinking":"t"}"#, vec!["0Content:a", "0Reasoning:t"]),
+            (
+                r#"{"output":{"message":{"content":[{"text":"a"},{"toolUse":{"name":"f","input":{}}}]}}}"#,
+                vec!["0Content:a", "0ToolName:f", "0ToolArguments:{}"],
+            ),
+            (r#"{"contentBlockIndex":0,"delta":{"text":"a"}}"#, vec!["0Content:a"]),
+            (
+                r#"{"type":"content-delta","delta":{"message":{"content":{"text":"a"}}}}"#,
+                vec!["0Content:a"],
+            ),
+            (
+                r#"{"steps":[{"type":"thought"},{"type":"model_output","content":[{"text":"a"}]}]}"#,
+                vec!["0Content:a"],
+            ),
+        ] {
+            assert_eq!(texts(body), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_keeps_what_has_come() {
+        let body = br#"{"choices":[{"index":0,"message":{"content":"It broke o"#;
+        let mut reader = Reader::new();
+        Framer::Json(Scanner::new(&RESPONSE)).push(body, &mut reader);
+        reader.ended();
+        assert_eq!(reader.generated().segments()[0].text(), "It broke o");
+    }
+}
