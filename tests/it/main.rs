@@ -16,4 +16,5 @@ mod sessions;
 mod support;
 mod tls;
 mod tunnel;
+mod unreported;
 mod wire;
