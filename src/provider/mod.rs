@@ -15,6 +15,7 @@ mod openai;
 mod reader;
 mod request;
 mod selection;
+pub mod stream_usage;
 mod value;
 
 pub use endpoint::{Endpoint, PathFacts};
