@@ -7,6 +7,7 @@
 //!
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
+mod audio;
 mod calibration;
 mod dialect;
 mod family;

@@ -15,6 +15,8 @@ pub struct Prompt<'a> {
     pub messages: Vec<Message<'a>>,
     pub tools: Vec<Tool<'a>>,
     pub tool_choice: ToolChoice,
+    /// The tool that has to be called, where the request names it.
+    pub chosen: Option<&'a str>,
     /// The schema that the answer has to follow.
     pub schema: Option<Schema<'a>>,
     /// The answer has to be JSON of any shape.

@@ -3,6 +3,10 @@
 //! Reading cannot fail: what has another shape than documented is left out.
 
 mod chat;
+mod completions;
+mod embeddings;
+mod parts;
+mod responses;
 
 use serde_json::Value;
 
@@ -12,6 +16,9 @@ use super::prompt::Prompt;
 pub(super) fn read<'a>(endpoint: &str, request: &'a Value) -> Option<Prompt<'a>> {
     match endpoint {
         "chat.completions" => Some(chat::read(request)),
+        "completions" => Some(completions::read(request)),
+        "embeddings" => Some(embeddings::read(request)),
+        "responses" => Some(responses::read(request)),
         _ => None,
     }
 }
