@@ -8,6 +8,7 @@
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
 mod audio;
+pub mod body;
 mod calibration;
 mod dialect;
 mod family;
@@ -21,7 +22,7 @@ use serde_json::Value;
 
 use crate::provider::Generated;
 
-pub use calibration::{Calibration, Side};
+pub use calibration::{Calibration, Corrections, Side};
 pub use text::Encoding;
 
 /// Whose call it is that is estimated.
@@ -49,8 +50,8 @@ pub enum Unseen {
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,
-    /// The request could not be read.
-    Request,
+    /// The client left before the answer: what was generated is not known.
+    Answer,
 }
 
 /// How the tokens were counted.
@@ -80,6 +81,21 @@ pub struct Estimate {
     pub unseen: Vec<Unseen>,
 }
 
+/// True if calls of this endpoint can be estimated.
+pub fn covers(endpoint: &str) -> bool {
+    dialect::covers(endpoint)
+}
+
+/// True if answers of this endpoint hold generated text.
+pub fn generates(endpoint: &str) -> bool {
+    dialect::generates(endpoint)
+}
+
+/// True if the model's name tells how it counts.
+pub fn knows(model: &str) -> bool {
+    model::family(model) != model::Family::Open
+}
+
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
@@ -91,4 +107,21 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
     dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+}
+
+/// The same where the request is at hand: what it offered and demanded says which tokens the answer
+/// has besides its text, a few that matter where answers are short.
+pub fn answer(
+    subject: &Subject<'_>,
+    request: &Value,
+    generated: &Generated,
+) -> Option<Estimate> {
+    if !dialect::generates(subject.endpoint) {
+        return None;
+    }
+    let prompt = dialect::read(subject.endpoint, request);
+    Some(match prompt {
+        Some(prompt) => family::answer(subject, &prompt, generated),
+        None => family::output(subject, generated),
+    })
 }

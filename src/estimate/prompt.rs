@@ -23,6 +23,8 @@ pub struct Prompt<'a> {
     pub json_object: bool,
     /// Reasoning is asked for (`thinking`, `reasoning_effort`).
     pub thinking: bool,
+    /// The most tokens that the answer may have.
+    pub most: Option<u64>,
     /// Prompts that came as tokens: their number.
     pub token_ids: u64,
     /// What the request names and does not hold.

@@ -15,4 +15,5 @@ mod rig;
 mod support;
 mod tls;
 mod tunnel;
+mod unreported;
 mod wire;

@@ -5,7 +5,10 @@
 
 mod generation;
 mod image;
+mod output;
 mod tools;
+
+pub(super) use output::output;
 
 use std::borrow::Cow;
 
@@ -14,7 +17,6 @@ use serde_json::Value;
 use self::generation::{Frame, Generation, api_asked, frame, generation};
 use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, ToolCall, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
-use crate::provider::{Generated, Kind};
 
 /// Tokens that a second of sound costs.
 const AUDIO_PER_SECOND: f64 = 10.0;
@@ -56,24 +58,13 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
     Estimate { tokens, image, audio, error, method, unseen }
 }
 
-pub(super) fn output(
-    subject: &Subject<'_>,
-    encoding: Encoding,
-    generated: &Generated,
-) -> Estimate {
-    let _ = (subject, Kind::Content, Unseen::Reasoning);
-    let tokens = generated.segments().iter().map(|segment| encoding.count(&segment.text())).sum();
-    let unseen = Vec::new();
-    Estimate { tokens, image: 0, audio: 0, error: 0.01, method: Method::Bpe, unseen }
-}
-
 /// The error to be expected where something was not seen.
 fn error_of(unseen: Unseen) -> f64 {
     match unseen {
         Unseen::Reasoning | Unseen::Media => 0.3,
         Unseen::History | Unseen::ServerTools => 0.5,
         Unseen::Length => 0.1,
-        Unseen::Request => 1.0,
+        Unseen::Answer => 1.0,
     }
 }
 
@@ -201,9 +192,13 @@ impl Counter<'_> {
             return tokens;
         }
         self.expect(0.1);
-        #[allow(clippy::cast_precision_loss)]
-        whole(tokens as f64 * OLD_VOCABULARY)
+        counted_in_old_vocabulary(tokens)
     }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn counted_in_old_vocabulary(tokens: u64) -> u64 {
+    whole(tokens as f64 * OLD_VOCABULARY)
 }
 
 /// JSON without blanks between its words; what is no JSON stays.
