@@ -11,6 +11,7 @@ mod calibration;
 mod dialect;
 mod family;
 mod image;
+mod measure;
 mod model;
 pub mod prompt;
 mod text;
@@ -82,7 +83,7 @@ pub struct Estimate {
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
-    let prompt = dialect::read(subject.endpoint, request)?;
+    let prompt = dialect::read(subject, request)?;
     Some(family::input(subject, &prompt))
 }
 
