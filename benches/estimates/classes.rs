@@ -70,11 +70,14 @@ pub(crate) fn class(
 
 /// Models that search before they answer, or answer by way of other models.
 fn is_online(model: &str) -> bool {
-    ["search", "sonar", "compound", ":online", "deep-research"].iter().any(|word| model.contains(word))
+    ["search", "sonar", "compound", ":online", "deep-research"]
+        .iter()
+        .any(|word| model.contains(word))
 }
 
 fn has_server_tools(request: &Value) -> bool {
-    let names = ["plugins", "web_search_options", "search_parameters", "data_sources", "connectors"];
+    let names =
+        ["plugins", "web_search_options", "search_parameters", "data_sources", "connectors"];
     let is_set = |name: &&str| request.get(name).is_some_and(|value| !value.is_null());
     let tools = request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     names.iter().any(|name| is_set(&name)) || tools.iter().any(|tool| !is_client_tool(tool))
@@ -211,8 +214,20 @@ pub(crate) fn family(model: &str) -> &'static str {
         return family;
     }
     let openai = [
-        "gpt", "chatgpt", "o1", "o3", "o4", "codex", "computer-use", "text-embedding-3",
-        "text-embedding-ada", "text-davinci", "davinci", "babbage", "curie", "ada",
+        "gpt",
+        "chatgpt",
+        "o1",
+        "o3",
+        "o4",
+        "codex",
+        "computer-use",
+        "text-embedding-3",
+        "text-embedding-ada",
+        "text-davinci",
+        "davinci",
+        "babbage",
+        "curie",
+        "ada",
     ];
     if openai.iter().any(|start| last.starts_with(start)) { "OpenAI" } else { "others" }
 }

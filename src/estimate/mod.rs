@@ -13,6 +13,7 @@ mod calibration;
 mod dialect;
 mod family;
 mod image;
+mod measure;
 mod model;
 pub mod prompt;
 mod text;
@@ -50,6 +51,8 @@ pub enum Unseen {
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,
+    /// Part of the request could not be read.
+    Request,
     /// The client left before the answer: what was generated is not known.
     Answer,
 }
@@ -99,7 +102,7 @@ pub fn knows(model: &str) -> bool {
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
-    let prompt = dialect::read(subject.endpoint, request)?;
+    let prompt = dialect::read(subject, request)?;
     Some(family::input(subject, &prompt))
 }
 
@@ -111,15 +114,11 @@ pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> 
 
 /// The same where the request is at hand: what it offered and demanded says which tokens the answer
 /// has besides its text, a few that matter where answers are short.
-pub fn answer(
-    subject: &Subject<'_>,
-    request: &Value,
-    generated: &Generated,
-) -> Option<Estimate> {
+pub fn answer(subject: &Subject<'_>, request: &Value, generated: &Generated) -> Option<Estimate> {
     if !dialect::generates(subject.endpoint) {
         return None;
     }
-    let prompt = dialect::read(subject.endpoint, request);
+    let prompt = dialect::read(subject, request);
     Some(match prompt {
         Some(prompt) => family::answer(subject, &prompt, generated),
         None => family::output(subject, generated),

@@ -54,7 +54,8 @@ pub(super) fn generation(name: &str) -> Generation {
         Generation::Search
     } else if name == "gpt-35-turbo" || name.starts_with("gpt-3.5-turbo-0301") {
         Generation::First
-    } else if name == "gpt-4" || is(&["gpt-3.5", "gpt-35", "gpt-4-0", "gpt-4-32k"]) && !is_turbo(name)
+    } else if name == "gpt-4"
+        || is(&["gpt-3.5", "gpt-35", "gpt-4-0", "gpt-4-32k"]) && !is_turbo(name)
     {
         Generation::Gpt4
     } else if is(&["o1-mini", "o1-preview", "gpt-5-chat"]) {

@@ -42,8 +42,7 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
     let api = api_asked(subject.provider, prompt.api, generation, &name);
     let frame = frame(generation, api, &name);
     let (image, audio, error) = (0, 0, 0.005);
-    let mut counter =
-        Counter { encoding, frame, generation, name: &name, image, audio, error };
+    let mut counter = Counter { encoding, frame, generation, name: &name, image, audio, error };
     let tokens = match prompt.api {
         Api::Completion | Api::Embedding => {
             let texts = prompt.messages.iter().flat_map(|message| &message.parts);
@@ -62,7 +61,7 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
 fn error_of(unseen: Unseen) -> f64 {
     match unseen {
         Unseen::Reasoning | Unseen::Media => 0.3,
-        Unseen::History | Unseen::ServerTools => 0.5,
+        Unseen::History | Unseen::ServerTools | Unseen::Request => 0.5,
         Unseen::Length => 0.1,
         Unseen::Answer => 1.0,
     }
@@ -131,12 +130,14 @@ impl Counter<'_> {
         if let (Some((around, less)), true) = (self.frame.parallel, calls.len() > 1) {
             let one = |call: &ToolCall<'_>| {
                 let arguments = compact(&call.arguments);
-                format!(r#"{{"recipient_name":"functions.{}","parameters":{arguments}}}"#, call.name)
+                format!(
+                    r#"{{"recipient_name":"functions.{}","parameters":{arguments}}}"#,
+                    call.name
+                )
             };
             let calls: Vec<String> = calls.iter().map(one).collect();
             let text = format!(r#"{{"tool_uses":[{}]}}"#, calls.join(","));
-            return (self.encoding.count(&text) + around)
-                .saturating_sub(less * calls.len() as u64);
+            return (self.encoding.count(&text) + around).saturating_sub(less * calls.len() as u64);
         }
         let one = |call: &ToolCall<'_>| {
             let arguments = self.encoding.count(&compact(&call.arguments));
@@ -154,6 +155,8 @@ impl Counter<'_> {
         match part {
             Part::Text(text) => self.encoding.count(text),
             Part::Reasoning(text) => self.encoding.count(text),
+            // Another maker's, of which OpenAI's models see nothing.
+            Part::Signature { .. } => 0,
             Part::Image(image) => {
                 let tokens = image::tokens(self.name, image);
                 self.expect(0.05);

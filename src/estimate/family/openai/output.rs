@@ -119,7 +119,8 @@ fn answer(
     segments: &[&Segment],
     error: &mut f64,
 ) -> u64 {
-    let of = |kinds: &[Kind]| segments.iter().filter(|s| kinds.contains(&s.kind)).copied().collect();
+    let of =
+        |kinds: &[Kind]| segments.iter().filter(|s| kinds.contains(&s.kind)).copied().collect();
     let texts: Vec<&Segment> = of(&[Kind::Content, Kind::Refusal, Kind::Reasoning]);
     let names: Vec<&Segment> = of(&[Kind::ToolName]);
     let arguments: Vec<&Segment> = of(&[Kind::ToolArguments]);
