@@ -7,6 +7,7 @@
 //!
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
+mod audio;
 mod calibration;
 mod dialect;
 mod family;
@@ -90,5 +91,17 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+    answer(subject, None, generated)
+}
+
+/// The same, where the request is known too: a tool call that the request forces is counted
+/// differently, and thinking that it turns off is not missing.
+pub fn answer(
+    subject: &Subject<'_>,
+    request: Option<&Value>,
+    generated: &Generated,
+) -> Option<Estimate> {
+    let prompt = request.and_then(|request| dialect::read(subject, request));
+    dialect::generates(subject.endpoint)
+        .then(|| family::output(subject, prompt.as_ref(), generated))
 }

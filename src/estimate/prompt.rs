@@ -15,13 +15,15 @@ pub struct Prompt<'a> {
     pub messages: Vec<Message<'a>>,
     pub tools: Vec<Tool<'a>>,
     pub tool_choice: ToolChoice,
+    /// The tool that has to be called, where the request names it.
+    pub chosen: Option<&'a str>,
     /// The schema that the answer has to follow.
     pub schema: Option<Schema<'a>>,
     /// The answer has to be JSON of any shape.
     pub json_object: bool,
     /// Reasoning is asked for (`thinking`, `reasoning_effort`).
     pub thinking: bool,
-    /// How much reasoning: `low`, `high`; `disabled`, `adaptive` where that is what the request says.
+    /// How much reasoning: `low`, `high`; `enabled`, `adaptive`, `disabled` where that is all it says.
     pub effort: Option<&'a str>,
     /// The model that the request names, where its body does.
     pub asked: Option<&'a str>,

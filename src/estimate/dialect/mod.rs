@@ -5,9 +5,13 @@
 mod bedrock;
 mod chat;
 mod cohere;
+mod completions;
+mod embeddings;
 mod gemini;
 mod messages;
 mod ollama;
+mod parts;
+mod responses;
 mod shape;
 
 use serde_json::Value;
@@ -19,6 +23,9 @@ use super::prompt::Prompt;
 pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prompt<'a>> {
     let mut prompt = match subject.endpoint {
         "chat.completions" => chat::read(request),
+        "completions" => completions::read(request),
+        "embeddings" => embeddings::read(request),
+        "responses" => responses::read(request),
         "messages" | "messages.countTokens" => messages::read(request),
         "anthropic.complete" => messages::read_completion(request),
         "gemini.generateContent" | "gemini.countTokens" => gemini::read(request),
@@ -35,7 +42,7 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
         "cohere.embed.v1" | "cohere.embed.v2" => cohere::read_embed(request),
         _ => return None,
     };
-    prompt.asked = shape::text(request, "model");
+    prompt.asked = parts::text(request, "model");
     reasoning(request, &mut prompt);
     Some(prompt)
 }
@@ -67,17 +74,22 @@ fn reasoning<'a>(request: &'a Value, prompt: &mut Prompt<'a>) {
     let thinking = request
         .get("thinking")
         .or_else(|| additional.and_then(|fields| fields.get("thinking")))
-        .and_then(|thinking| shape::text(thinking, "type"));
+        .or_else(|| additional.and_then(|fields| fields.get("reasoning_config")))
+        .and_then(|thinking| parts::text(thinking, "type"));
     let reasoning = request.get("reasoning").filter(|value| value.is_object());
     let enabled = reasoning.is_some_and(|value| value.get("enabled") == Some(&Value::Bool(true)));
     let budget = reasoning.is_some_and(|value| value.get("max_tokens").is_some());
-    let effort = shape::text(request, "reasoning_effort")
-        .or_else(|| reasoning.and_then(|value| shape::text(value, "effort")));
+    let effort = parts::text(request, "reasoning_effort")
+        .or_else(|| reasoning.and_then(|value| parts::text(value, "effort")));
     prompt.effort = match thinking {
         Some("disabled" | "adaptive") => thinking,
+        Some("enabled") => effort.or(thinking),
         _ => effort,
     };
-    prompt.thinking = matches!(thinking, Some("enabled" | "adaptive"))
+    // A name that routers take.
+    let named = prompt.asked.is_some_and(|asked| asked.ends_with(":thinking"));
+    prompt.thinking = named
+        || matches!(thinking, Some("enabled" | "adaptive"))
         || enabled
         || budget
         || effort.is_some_and(|effort| effort != "none");

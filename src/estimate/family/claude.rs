@@ -2,8 +2,10 @@
 //! numbers, accents and emoji, fitted to 198 recorded texts of Claude 3 to 4.6 (median error 4.4 %, most
 //! of them shorter than 100 tokens) and 25 of the larger vocabulary that came with 4.7 (median 2 %).
 
+use std::borrow::Cow;
+
 use super::open::{arguments, turn};
-use super::round;
+use super::{printed, round};
 use crate::estimate::measure::Weights;
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, Tool, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
@@ -31,7 +33,7 @@ const THINKING: f64 = 29.0;
 /// What adaptive thinking adds in 4.6.
 const ADAPTIVE: f64 = 17.0;
 
-/// Around each tool, and per token of its JSON, beside the prompt that tools bring (`tools`): 110
+/// Around each tool, and per token of its JSON that is no description, beside the prompt that tools bring (`tools`): 110
 /// requests, median error 1 %.
 const TOOL: f64 = 8.0;
 const TOOL_JSON: f64 = 1.3;
@@ -44,6 +46,7 @@ const SCHEMA: f64 = 140.0;
 const END: f64 = 3.0;
 const FIRST_CALL: f64 = 36.0;
 const FURTHER_CALL: f64 = 23.0;
+const FORCED_CALL: f64 = 12.0;
 const ARGUMENT: f64 = 14.0;
 const ARGUMENT_JSON: f64 = 0.6;
 
@@ -148,8 +151,13 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
+pub(super) fn output(
+    subject: &Subject<'_>,
+    prompt: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
     let model = Model::of(subject.model);
+    let named = prompt.is_some_and(|prompt| prompt.tool_choice == ToolChoice::Named);
     let mut tokens = if generated.segments().is_empty() { 0.0 } else { END };
     let (mut made, mut shown, mut unseen) = (0_u32, false, Vec::new());
     for segment in generated.segments() {
@@ -158,7 +166,12 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
         tokens += match segment.kind {
             Kind::ToolName => {
                 made += 1;
-                if made == 1 { FIRST_CALL } else { FURTHER_CALL }
+                match made {
+                    // The call that has to be made is begun by the API.
+                    1 if named => FORCED_CALL,
+                    1 => FIRST_CALL,
+                    _ => FURTHER_CALL,
+                }
             }
             Kind::ToolArguments => {
                 ARGUMENT * arguments(&text) + ARGUMENT_JSON * model.weights.text(&text)
@@ -223,17 +236,31 @@ fn tools(model: &Model, subject: &Subject<'_>, prompt: &Prompt<'_>) -> f64 {
         };
     }
     for tool in &prompt.tools {
-        tokens += TOOL + TOOL_JSON * model.weights.text(&json(tool));
+        let described = tool.parameters.map(printed::descriptions).unwrap_or_default();
+        let words = tool.description.map_or(0.0, |words| model.weights.text(words))
+            + model.weights.text(&described);
+        let all = model.weights.text(&json(tool));
+        tokens += TOOL + words + TOOL_JSON * (all - words).max(0.0);
     }
     if let Some(schema) = &prompt.schema {
-        let cost = model.weights.text(&schema.schema.to_string());
+        let cost = model.weights.text(&written(schema.schema));
         tokens += match subject.provider {
             // These make the schema a tool that has to be called.
             "databricks" | "snowflake" => model.tools + model.forced + TOOL + TOOL_JSON * cost,
+            // Models before 4.5 are only held to it by force.
+            _ if model.tools < 330.0 => TOOL_JSON * cost,
             _ => SCHEMA + cost,
         };
     }
     tokens
+}
+
+/// Converse takes the schema as text.
+fn written(schema: &serde_json::Value) -> Cow<'_, str> {
+    match schema {
+        serde_json::Value::String(text) => Cow::Borrowed(text),
+        other => Cow::Owned(other.to_string()),
+    }
 }
 
 /// A tool as the API takes it.
