@@ -14,8 +14,9 @@ pub(super) const WEIGHTS: Weights =
     Weights { foreign: 1.0, ..Weights::like(Encoding::Cl100k, 1.0).digits(1.33) };
 
 /// Per character of a thought that a request hands back sealed, with Gemini 3 (70 requests: 0.18 to
-/// 0.21). Before, only some were counted.
+/// 0.21), and with 2.5 (12 requests: 0 to 0.16).
 const SEALED: f64 = 0.2;
+const SEALED_2_5: f64 = 0.1;
 
 /// Around a function call and around its response (2.5 and later; 30 requests: 8 to 10).
 const FUNCTION: f64 = 9.0;
@@ -71,8 +72,9 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
                 // What a model thought is not taken back as text.
                 Part::Reasoning(_) => {}
                 // Thoughts of turns that have ended are forgotten.
-                Part::Signature { bytes } if generation == Generation::Three && at >= current => {
-                    tokens += SEALED * *bytes as f64;
+                Part::Signature { bytes } if at >= current => {
+                    let sealed = if generation == Generation::Three { SEALED } else { SEALED_2_5 };
+                    tokens += sealed * *bytes as f64;
                 }
                 Part::Signature { .. } => {}
                 Part::Image(found) => image += picture(found, generation),

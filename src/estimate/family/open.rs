@@ -82,7 +82,7 @@ pub(super) fn output(
         tokens += segment.beyond as f64 / 4.0;
     }
     if !generated.segments().is_empty() {
-        tokens += template.answer;
+        tokens += if shown { template.reasoned } else { template.answer };
     }
     if summed || (hides_reasoning(subject.model) && !shown) {
         unseen.push(Unseen::Reasoning);
@@ -121,6 +121,9 @@ impl Tally {
                 "assistant" => template.assistant,
                 _ => template.user,
             };
+        }
+        if matches!(api, Api::Embedding | Api::Completion) {
+            self.tokens += template.text;
         }
         for part in &message.parts {
             match part {

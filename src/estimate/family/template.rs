@@ -41,8 +41,11 @@ pub(super) struct Template {
     pub(super) schema: f64,
     /// Around a tool call in an answer.
     pub(super) called: f64,
-    /// An answer's end, and marks around its parts.
+    /// An answer's end and the marks around its parts: of one without reasoning, and of one with.
     pub(super) answer: f64,
+    pub(super) reasoned: f64,
+    /// The end of a text that stands by itself: to be continued, to be embedded.
+    pub(super) text: f64,
     /// Earlier reasoning is left out by the template, also where it stands in `<think>` tags.
     pub(super) drops_reasoning: bool,
 }
@@ -65,12 +68,13 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["llama-3.1-sonar"], SONAR),
     ("", &["llama-3.1", "llama-3.2", "llama-3.3", "llama3.1", "llama3.2", "llama3.3"], LLAMA31),
     ("", &["llama3-1", "llama3-2", "llama3-3"], LLAMA31),
-    ("", &["hermes-4"], Template { no_system: 65.0, ..LLAMA31 }),
+    ("", &["hermes-4"], Template { no_system: 45.0, tools: 50.0, ..LLAMA31 }),
     ("", &["llama"], LLAMA3),
     ("venice", &["mistral"], Template { start: 942.0, no_system: 645.0, ..MISTRAL }),
     ("llamacpp", &["mistral-small"], Template { no_system: 550.0, ..MISTRAL }),
     ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
-    ("", &["mistral-small-2506", "mistral-small-3"], MISTRAL),
+    ("", &["mistral-small-2506"], Template { schema: 8.0, ..MISTRAL }),
+    ("", &["mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
     ("", &["mixtral", "mistral-7b", "mistral-tiny"], MISTRAL1),
@@ -95,6 +99,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ),
     ("cerebras", &["qwen"], Template { tools: 64.0, tools_named: 64.0, tool_json: 1.33, ..QWEN }),
     ("ollama", &["qwen3.5", "qwen3.6"], QWEN35),
+    ("llamacpp", &["qwen3"], Template { answer: 5.0, always: true, ..QWEN }),
     (
         "ollama",
         &["qwen3"],
@@ -117,7 +122,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ),
     ("", &["glm", "chatglm"], GLM),
     ("", &["kimi", "moonshot"], KIMI),
-    ("groq", &["gpt-oss"], Template { start: 67.0, ..GPT_OSS }),
+    ("groq", &["gpt-oss"], Template { start: 67.0, schema: 66.0, ..GPT_OSS }),
     ("bedrock", &["gpt-oss"], Template { start: 65.0, ..GPT_OSS }),
     ("", &["gpt-oss"], GPT_OSS),
     (
@@ -182,6 +187,8 @@ const PLAIN: Template = Template {
     schema: 0.0,
     called: 10.0,
     answer: 1.0,
+    reasoned: 1.0,
+    text: 0.0,
     drops_reasoning: true,
 };
 
@@ -194,7 +201,8 @@ const LLAMA3: Template = Template {
     tool_json: 0.76,
     result: 7.0,
     call: 5.0,
-    called: 1.0,
+    called: 5.0,
+    text: 1.0,
     ..PLAIN
 };
 
@@ -210,7 +218,7 @@ const LLAMA4: Template = Template {
     call: 25.0,
     answer: 1.0,
     weights: Weights::like(Encoding::O200k, 1.01),
-    called: 20.0,
+    called: 23.0,
     ..LLAMA3
 };
 
@@ -236,6 +244,8 @@ const MISTRAL: Template = Template {
     call: 4.0,
     called: 2.0,
     drops_reasoning: false,
+    text: 2.0,
+    reasoned: 3.0,
     ..PLAIN
 };
 
@@ -256,9 +266,10 @@ const DEEPSEEK: Template = Template {
     tools_named: 222.0,
     tool: -7.0,
     call: 14.0,
-    argument: 11.0,
+    argument: 12.0,
     answer: 0.0,
-    called: 17.0,
+    called: 22.0,
+    reasoned: 1.0,
     ..PLAIN
 };
 
@@ -273,12 +284,23 @@ const QWEN: Template = Template {
     tools_named: 78.0,
     result: 9.0,
     call: 12.0,
+    called: 10.5,
+    reasoned: 5.0,
+    text: 1.0,
     ..PLAIN
 };
 
 /// Tool calls as tags around each argument.
-const QWEN35: Template =
-    Template { start: 5.0, tools: 200.0, tools_named: 200.0, call: 18.0, argument: 11.0, ..QWEN };
+const QWEN35: Template = Template {
+    start: 5.0,
+    tools: 200.0,
+    tools_named: 200.0,
+    call: 18.0,
+    argument: 11.0,
+    called: 12.0,
+    reasoned: 3.0,
+    ..QWEN
+};
 
 /// Answers: 30 samples, median error 0.1 %; three tokens stand for an empty reasoning.
 const GLM: Template = Template {
@@ -292,8 +314,10 @@ const GLM: Template = Template {
     tools_named: 97.0,
     tool: -7.0,
     call: 10.0,
-    answer: 3.0,
-    called: 5.0,
+    answer: 4.0,
+    called: 4.0,
+    reasoned: 3.0,
+    text: 0.0,
     ..PLAIN
 };
 
@@ -309,7 +333,7 @@ const KIMI: Template = Template {
     tools: 6.0,
     tools_named: 6.0,
     call: 16.0,
-    called: 7.0,
+    called: 11.0,
     ..PLAIN
 };
 
@@ -327,9 +351,11 @@ const GPT_OSS: Template = Template {
     tool: -8.0,
     tool_json: 0.55,
     call: 14.0,
-    answer: 10.0,
-    called: 6.0,
+    answer: 4.0,
+    called: 8.0,
     typescript: true,
+    reasoned: 10.0,
+    schema: 0.0,
     ..PLAIN
 };
 
@@ -346,6 +372,7 @@ const GROK: Template = Template {
     schema: 34.0,
     call: 12.0,
     answer: 0.0,
+    called: 34.0,
     ..PLAIN
 };
 
@@ -365,8 +392,9 @@ const COMMAND_R: Template = Template {
     tools_named: 745.0,
     call: 40.0,
     answer: 2.0,
-    called: 22.0,
+    called: 30.0,
     always: true,
+    reasoned: 2.0,
     ..PLAIN
 };
 
@@ -393,7 +421,7 @@ const NOVA: Template = Template {
     call: 14.0,
     argument: 8.0,
     answer: 2.0,
-    called: 13.0,
+    called: 9.0,
     ..PLAIN
 };
 
