@@ -109,18 +109,17 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+    answer(subject, None, generated)
 }
 
-/// The same where the request is at hand: what it offered and demanded says which tokens the answer
-/// has besides its text, a few that matter where answers are short.
-pub fn answer(subject: &Subject<'_>, request: &Value, generated: &Generated) -> Option<Estimate> {
-    if !dialect::generates(subject.endpoint) {
-        return None;
-    }
-    let prompt = dialect::read(subject, request);
-    Some(match prompt {
-        Some(prompt) => family::answer(subject, &prompt, generated),
-        None => family::output(subject, generated),
-    })
+/// The same, where the request is known too: a tool call that the request forces is counted
+/// differently, and thinking that it turns off is not missing.
+pub fn answer(
+    subject: &Subject<'_>,
+    request: Option<&Value>,
+    generated: &Generated,
+) -> Option<Estimate> {
+    let prompt = request.and_then(|request| dialect::read(subject, request));
+    dialect::generates(subject.endpoint)
+        .then(|| family::output(subject, prompt.as_ref(), generated))
 }

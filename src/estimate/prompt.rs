@@ -25,7 +25,7 @@ pub struct Prompt<'a> {
     pub thinking: bool,
     /// The most tokens that the answer may have.
     pub most: Option<u64>,
-    /// How much reasoning: `low`, `high`; `disabled`, `adaptive` where that is what the request says.
+    /// How much reasoning: `low`, `high`; `enabled`, `adaptive`, `disabled` where that is all it says.
     pub effort: Option<&'a str>,
     /// The model that the request names, where its body does.
     pub asked: Option<&'a str>,

@@ -118,11 +118,8 @@ pub(super) fn estimates(
         let estimate = estimate::input(subject, request)?;
         Some(with_the_rest(estimate, body.len(), beyond))
     });
-    let output = || match &request {
-        Some(request) => estimate::answer(subject, request, generated),
-        None => estimate::output(subject, generated),
-    };
-    let output = missing.output.then(output).flatten();
+    let answer = || estimate::answer(subject, request.as_ref(), generated);
+    let output = missing.output.then(answer).flatten();
     Estimates { input, output }
 }
 

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::shape::{json, list, media, text};
+use super::parts::{elements as list, text};
+use super::shape::{json, media};
 use super::{chat, cohere, messages};
 use crate::estimate::Unseen;
 use crate::estimate::prompt::{
@@ -26,6 +27,7 @@ pub(super) fn read_converse(request: &Value) -> Prompt<'_> {
     if let Some(config) = request.get("toolConfig") {
         tools(config, &mut prompt);
     }
+    prompt.schema = schema(request);
     if request.get("guardrailConfig").is_some() {
         prompt.lacks(Unseen::ServerTools);
     }
@@ -157,7 +159,7 @@ fn held<'a>(kind: &str, value: &'a Value) -> Option<Part<'a>> {
 }
 
 /// The schema that Converse's answer has to follow stands as text within the request.
-pub(super) fn schema(request: &Value) -> Option<Schema<'_>> {
+fn schema(request: &Value) -> Option<Schema<'_>> {
     let format = request.get("outputConfig")?.get("textFormat")?;
     let schema = format.get("structure")?.get("jsonSchema")?.get("schema")?;
     Some(Schema { name: None, description: None, schema })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::chat;
-use super::shape::{list, text};
+use super::parts::{elements as list, text};
 use crate::estimate::Unseen;
 use crate::estimate::prompt::{Api, Message, Part, Prompt, Tool, ToolChoice};
 

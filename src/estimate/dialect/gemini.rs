@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::shape::{any, json, list, media, text};
+use super::parts::{elements as list, text};
+use super::shape::{any, json, media};
 use crate::estimate::Unseen;
 use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, Tool, ToolCall, ToolChoice};
 

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::shape::{json, list, media, text};
+use super::parts::{elements as list, text};
+use super::shape::{json, media};
 use crate::estimate::Unseen;
 use crate::estimate::prompt::{
     Api, Document, Image, Message, Part, Prompt, Schema, Tool, ToolCall, ToolChoice,

@@ -44,7 +44,7 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
     };
     let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
     prompt.most = limits.iter().find_map(|name| request.get(name)?.as_u64());
-    prompt.asked = shape::text(request, "model");
+    prompt.asked = parts::text(request, "model");
     reasoning(request, &mut prompt);
     Some(prompt)
 }
@@ -102,17 +102,22 @@ fn reasoning<'a>(request: &'a Value, prompt: &mut Prompt<'a>) {
     let thinking = request
         .get("thinking")
         .or_else(|| additional.and_then(|fields| fields.get("thinking")))
-        .and_then(|thinking| shape::text(thinking, "type"));
+        .or_else(|| additional.and_then(|fields| fields.get("reasoning_config")))
+        .and_then(|thinking| parts::text(thinking, "type"));
     let reasoning = request.get("reasoning").filter(|value| value.is_object());
     let enabled = reasoning.is_some_and(|value| value.get("enabled") == Some(&Value::Bool(true)));
     let budget = reasoning.is_some_and(|value| value.get("max_tokens").is_some());
-    let effort = shape::text(request, "reasoning_effort")
-        .or_else(|| reasoning.and_then(|value| shape::text(value, "effort")));
+    let effort = parts::text(request, "reasoning_effort")
+        .or_else(|| reasoning.and_then(|value| parts::text(value, "effort")));
     prompt.effort = match thinking {
         Some("disabled" | "adaptive") => thinking,
+        Some("enabled") => effort.or(thinking),
         _ => effort,
     };
-    prompt.thinking = matches!(thinking, Some("enabled" | "adaptive"))
+    // A name that routers take.
+    let named = prompt.asked.is_some_and(|asked| asked.ends_with(":thinking"));
+    prompt.thinking = named
+        || matches!(thinking, Some("enabled" | "adaptive"))
         || enabled
         || budget
         || effort.is_some_and(|effort| effort != "none");

@@ -1,22 +1,12 @@
-//! What the dialects share in reading JSON: members by name, in either spelling, and base64 media.
+//! What the dialects share in reading JSON: members in either spelling and base64 media.
 //! Owns no dialect's knowledge.
 
 use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::estimate::image;
 use crate::estimate::prompt::{Document, Image, Part};
-
-/// A member's text, or nothing.
-pub(super) fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
-    value.get(name).and_then(Value::as_str)
-}
-
-/// A member's list; empty where it is none.
-pub(super) fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
+use crate::estimate::{audio, image};
 
 /// A member by the first of its names that is there and not null.
 pub(super) fn any<'a>(value: &'a Value, names: &[&str]) -> Option<&'a Value> {
@@ -39,7 +29,7 @@ pub(super) fn media<'a>(mime: &'a str, data: &str) -> Part<'a> {
         return Part::Image(Image { size: image::size_of_base64(data), detail: None });
     }
     if mime.starts_with("audio") {
-        return Part::Audio { seconds: None, bytes };
+        return Part::Audio { seconds: audio::seconds_of_base64(data), bytes };
     }
     Part::Document(Document { mime: Some(mime), bytes, pages: None, text: None })
 }

@@ -2,6 +2,7 @@
 //! recorded prompts of plain text are exact or 1 off, 33 answers have a median error of 2.6 %. Roles and
 //! turns cost nothing; nor does a schema that the answer has to follow.
 
+use super::open::turn;
 use super::round;
 use crate::estimate::measure::Weights;
 use crate::estimate::prompt::{Image, Part, Prompt, Tool};
@@ -13,13 +14,20 @@ pub(super) const WEIGHTS: Weights =
     Weights { foreign: 1.0, ..Weights::like(Encoding::Cl100k, 1.0).digits(1.33) };
 
 /// Per character of a thought that a request hands back sealed, with Gemini 3 (70 requests: 0.18 to
-/// 0.21). Before, only some were counted.
+/// 0.21), and with 2.5 (12 requests: 0 to 0.16).
 const SEALED: f64 = 0.2;
+const SEALED_2_5: f64 = 0.1;
 
 /// Around a function call and around its response (2.5 and later; 30 requests: 8 to 10).
 const FUNCTION: f64 = 9.0;
 /// Around a function call in an answer.
 const CALLED: f64 = 7.0;
+
+/// Per token of a function's JSON (60 requests: 0.9 to 1.2).
+const TOOL_JSON: f64 = 1.05;
+/// Once, where functions are offered to Gemini 3; and for one without parameters.
+const OFFERED_3: f64 = 8.0;
+const EMPTY_3: f64 = 8.0;
 
 /// One picture, or one tile of a larger one.
 const PICTURE: f64 = 258.0;
@@ -53,16 +61,20 @@ impl Generation {
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     let generation = Generation::of(subject.model);
+    let functions = counting(subject, generation);
     let (mut tokens, mut image, mut audio) = (0.0, 0.0, 0.0);
     let mut paged = false;
-    for message in &prompt.messages {
+    let current = turn(&prompt.messages);
+    for (at, message) in prompt.messages.iter().enumerate() {
         for part in &message.parts {
             match part {
                 Part::Text(words) => tokens += WEIGHTS.text(words),
                 // What a model thought is not taken back as text.
                 Part::Reasoning(_) => {}
-                Part::Signature { bytes } if generation == Generation::Three => {
-                    tokens += SEALED * *bytes as f64;
+                // Thoughts of turns that have ended are forgotten.
+                Part::Signature { bytes } if at >= current => {
+                    let sealed = if generation == Generation::Three { SEALED } else { SEALED_2_5 };
+                    tokens += sealed * *bytes as f64;
                 }
                 Part::Signature { .. } => {}
                 Part::Image(found) => image += picture(found, generation),
@@ -84,13 +96,16 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         }
         for call in &message.tool_calls {
             tokens += WEIGHTS.text(call.name) + WEIGHTS.text(&call.arguments);
-            tokens += around(generation);
+            tokens += around(functions);
         }
         if message.is_tool_result {
-            tokens += around(generation) + message.name.map_or(0.0, |name| WEIGHTS.text(name));
+            tokens += around(functions) + message.name.map_or(0.0, |name| WEIGHTS.text(name));
         }
     }
-    tokens += prompt.tools.iter().map(|offered| tool(offered, generation)).sum::<f64>();
+    tokens += prompt.tools.iter().map(|offered| tool(offered, functions)).sum::<f64>();
+    if functions == Generation::Three && !prompt.tools.is_empty() {
+        tokens += OFFERED_3;
+    }
     let error = match (prompt.tools.is_empty(), paged || audio > 0.0) {
         (_, true) => 0.3,
         (true, _) => 0.03,
@@ -106,12 +121,17 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
+pub(super) fn output(
+    subject: &Subject<'_>,
+    prompt: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
     let generation = Generation::of(subject.model);
+    let off = prompt.is_some_and(|prompt| prompt.effort == Some("disabled"));
     let mut tokens = 0.0;
     let mut unseen = Vec::new();
     // They think unless told not to; the light ones of 2.5 only if told to.
-    if generation > Generation::Two && !subject.model.contains("2.5-flash-lite") {
+    if generation > Generation::Two && !subject.model.contains("2.5-flash-lite") && !off {
         unseen.push(Unseen::Reasoning);
     }
     for segment in generated.segments() {
@@ -138,6 +158,15 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     }
 }
 
+/// How functions are counted. Google's cloud, and routers that use it, count 2.5's by the words only.
+fn counting(subject: &Subject<'_>, generation: Generation) -> Generation {
+    match (subject.provider, generation) {
+        ("vertex" | "vercel-gateway", Generation::TwoFive | Generation::Three)
+        | ("openrouter", Generation::TwoFive) => Generation::Two,
+        _ => generation,
+    }
+}
+
 fn around(generation: Generation) -> f64 {
     if generation == Generation::Two { 0.0 } else { FUNCTION }
 }
@@ -155,8 +184,16 @@ fn tool(tool: &Tool<'_>, generation: Generation) -> f64 {
         "description": tool.description.unwrap_or_default(),
         "parameters": tool.parameters,
     });
-    let ratio = if generation == Generation::Three { 1.1 } else { 1.05 };
-    ratio * words(&json.to_string())
+    if generation == Generation::Three && tool.parameters.is_none_or(is_empty) {
+        return words(tool.name) + tool.description.map_or(0.0, words) + EMPTY_3;
+    }
+    TOOL_JSON * words(&json.to_string())
+}
+
+/// True of a schema without a property.
+fn is_empty(schema: &serde_json::Value) -> bool {
+    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+    properties.is_none_or(serde_json::Map::is_empty)
 }
 
 /// The words of a schema: its properties' names and all descriptions and choices.

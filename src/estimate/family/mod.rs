@@ -12,7 +12,6 @@ use super::model::{Family, family};
 use super::prompt::Prompt;
 use super::{Estimate, Subject};
 use crate::provider::Generated;
-use printed::printed_tool;
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     match family(subject.model) {
@@ -23,24 +22,16 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
-    match family(subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, None, generated),
-        Family::Claude => claude::output(subject, generated),
-        Family::Gemini => gemini::output(subject, generated),
-        Family::Open => open::output(subject, generated),
-    }
-}
-
-/// Like [`output`], of an answer whose request is at hand.
-pub(super) fn answer(
+pub(super) fn output(
     subject: &Subject<'_>,
-    prompt: &Prompt<'_>,
+    prompt: Option<&Prompt<'_>>,
     generated: &Generated,
 ) -> Estimate {
     match family(subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, Some(prompt), generated),
-        _ => output(subject, generated),
+        Family::OpenAi(encoding) => openai::output(subject, encoding, prompt, generated),
+        Family::Claude => claude::output(subject, prompt, generated),
+        Family::Gemini => gemini::output(subject, prompt, generated),
+        Family::Open => open::output(subject, prompt, generated),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::printed::printed_tool;
 use super::round;
 use super::template::{Template, template};
 use crate::estimate::prompt::{Api, Message, Part, Prompt, ToolCall, ToolChoice};
@@ -16,7 +17,8 @@ const IMAGE: f64 = 400.0;
 const PAGE: f64 = 1500.0;
 const PAGE_BYTES: u64 = 60_000;
 
-/// What DeepSeek's V4 is told where it may think as long as it likes: 17 requests, all the same.
+/// What DeepSeek's V4 is told where it may think as long as it likes: 25 requests, all the same; some
+/// that ask for thinking without an effort were counted without.
 const DEEPSEEK_EFFORT: f64 = 79.0;
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
@@ -33,6 +35,11 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         tally.message(&template, prompt.api, message, at >= turn);
     }
     tally.tools(&template, prompt);
+    if let Some(schema) = &prompt.schema {
+        if template.schema > 0.0 {
+            tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
+        }
+    }
     let mut unseen = prompt.unseen.clone();
     unseen.sort_unstable();
     unseen.dedup();
@@ -46,7 +53,11 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
+pub(super) fn output(
+    subject: &Subject<'_>,
+    _: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
     let template = template(subject.provider, subject.model);
     let mut tokens = 0.0;
     let mut unseen = Vec::new();
@@ -58,7 +69,7 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
                 summed = true;
                 0.0
             }
-            Kind::ToolName => template.call + template.weights.text(&text),
+            Kind::ToolName => template.called + template.weights.text(&text),
             Kind::ToolArguments => {
                 template.argument * arguments(&text) + template.weights.text(&text)
             }
@@ -71,7 +82,7 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
         tokens += segment.beyond as f64 / 4.0;
     }
     if !generated.segments().is_empty() {
-        tokens += template.answer;
+        tokens += if shown { template.reasoned } else { template.answer };
     }
     if summed || (hides_reasoning(subject.model) && !shown) {
         unseen.push(Unseen::Reasoning);
@@ -111,6 +122,9 @@ impl Tally {
                 _ => template.user,
             };
         }
+        if matches!(api, Api::Embedding | Api::Completion) {
+            self.tokens += template.text;
+        }
         for part in &message.parts {
             match part {
                 Part::Text(words) => {
@@ -119,7 +133,9 @@ impl Tally {
                     self.tokens += text(if dropped { without_reasoning(words) } else { words });
                 }
                 // Most templates keep the reasoning of the turn that goes on and drop what is older.
-                Part::Reasoning(words) if current => self.tokens += text(words),
+                Part::Reasoning(words) if current || !template.drops_reasoning => {
+                    self.tokens += text(words);
+                }
                 Part::Reasoning(_) | Part::Signature { .. } => {}
                 Part::Image(_) => self.image += IMAGE,
                 Part::Audio { seconds, bytes } => {
@@ -141,12 +157,18 @@ impl Tally {
     }
 
     fn tools(&mut self, template: &Template, prompt: &Prompt<'_>) {
-        if prompt.tools.is_empty() || prompt.tool_choice == ToolChoice::None {
+        let off = prompt.tool_choice == ToolChoice::None && !template.always;
+        if prompt.tools.is_empty() || off {
             return;
         }
-        self.tokens += template.tools;
+        let named = prompt.tool_choice == ToolChoice::Named;
+        self.tokens += if named { template.tools_named } else { template.tools };
+        if template.typescript {
+            self.tokens += template.weights.text(&super::openai::render(&prompt.tools));
+            return;
+        }
         for tool in &prompt.tools {
-            let json = super::printed_tool(tool);
+            let json = printed_tool(tool);
             self.tokens += template.tool + template.tool_json * template.weights.text(&json);
         }
     }
@@ -180,13 +202,11 @@ fn without_reasoning(text: &str) -> &str {
     text.split_once("</think>").map_or(text, |(_, rest)| rest.trim_start())
 }
 
+/// Asked for with high effort, or for thinking without a limit to the effort.
 fn effort(model: &str, prompt: &Prompt<'_>) -> f64 {
-    let told = model.contains("deepseek-v4")
-        && !prompt.asked.is_some_and(|asked| asked.contains("deepseek-chat"))
-        && !matches!(prompt.effort, Some("disabled" | "none" | "minimal" | "low" | "medium"));
-    // The reasoning alias thinks at its own pace.
-    let alias = prompt.asked.is_some_and(|asked| asked.contains("deepseek-reasoner"));
-    if told && !alias { DEEPSEEK_EFFORT } else { 0.0 }
+    let told = matches!(prompt.effort, Some("high" | "max" | "xhigh" | "enabled"))
+        || prompt.api == Api::Responses;
+    if told && model.contains("deepseek-v4") { DEEPSEEK_EFFORT } else { 0.0 }
 }
 
 /// By class, from the recordings: plain text, tools, media.

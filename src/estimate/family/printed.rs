@@ -51,12 +51,34 @@ pub(super) fn print(value: &Value, out: &mut String) {
             }
             out.push(']');
         }
-        other => drop(write!(out, "{other}")),
+        other => {
+            let _ = write!(out, "{other}");
+        }
     }
 }
 
+/// All descriptions within a schema, one after the other.
+pub(super) fn descriptions(schema: &Value) -> String {
+    let mut text = String::new();
+    let mut open = vec![schema];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(members) => {
+                if let Some(Value::String(description)) = members.get("description") {
+                    text.push_str(description);
+                    text.push('\n');
+                }
+                open.extend(members.values().filter(|value| !value.is_string()));
+            }
+            Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+    text
+}
+
 fn quoted(text: &str, out: &mut String) {
-    drop(write!(out, "{}", Value::from(text)));
+    let _ = write!(out, "{}", Value::from(text));
 }
 
 #[cfg(test)]

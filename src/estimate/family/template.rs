@@ -31,8 +31,21 @@ pub(super) struct Template {
     /// Around a tool call, and for each of its arguments.
     pub(super) call: f64,
     pub(super) argument: f64,
-    /// An answer's end, and marks around its parts.
+    /// Once for tools, where one of them has to be called by name.
+    pub(super) tools_named: f64,
+    /// Tools are shown even to a model that may not call them.
+    pub(super) always: bool,
+    /// Tools are shown as TypeScript, as OpenAI does.
+    pub(super) typescript: bool,
+    /// A schema for the answer is shown to the model, and this goes around it; 0 where it is not.
+    pub(super) schema: f64,
+    /// Around a tool call in an answer.
+    pub(super) called: f64,
+    /// An answer's end and the marks around its parts: of one without reasoning, and of one with.
     pub(super) answer: f64,
+    pub(super) reasoned: f64,
+    /// The end of a text that stands by itself: to be continued, to be embedded.
+    pub(super) text: f64,
     /// Earlier reasoning is left out by the template, also where it stands in `<think>` tags.
     pub(super) drops_reasoning: bool,
 }
@@ -40,20 +53,28 @@ pub(super) struct Template {
 /// Models by parts of their names, in lower case; the first row that fits holds. A row with a
 /// provider holds only there.
 const TEMPLATES: &[(&str, &[&str], Template)] = &[
-    ("groq", &["llama-4"], Template { tools: 662.0, ..LLAMA4 }),
-    ("", &["llama-4", "llama4", "llama-guard-4"], LLAMA4),
+    ("", &["llama-guard"], Template { start: 194.0, ..LLAMA4 }),
+    ("groq", &["llama-4"], Template { tools: 662.0, tools_named: 662.0, ..LLAMA4 }),
+    ("", &["llama-4", "llama4"], LLAMA4),
     ("bedrock", &["llama2", "llama-2"], Template { start: 0.0, ..LLAMA2 }),
     ("", &["llama2", "llama-2"], LLAMA2),
     ("", &["r1-distill-llama"], DISTILL_LLAMA),
     ("", &["r1-distill-qwen"], Template { weights: QWEN.weights, ..DISTILL_LLAMA }),
+    ("huggingface", &["llama3.1-8b"], Template { schema: 95.0, ..LLAMA31 }),
+    ("huggingface", &["turbo"], LLAMA3),
+    ("openrouter", &["llama-3"], Template { start: 6.0, ..LLAMA3 }),
     ("together", &["llama-3.1"], LLAMA3),
     ("snowflake", &["llama3.1"], LLAMA3),
     ("", &["llama-3.1-sonar"], SONAR),
     ("", &["llama-3.1", "llama-3.2", "llama-3.3", "llama3.1", "llama3.2", "llama3.3"], LLAMA31),
     ("", &["llama3-1", "llama3-2", "llama3-3"], LLAMA31),
-    ("", &["hermes-4"], Template { no_system: 65.0, ..LLAMA31 }),
+    ("", &["hermes-4"], Template { no_system: 45.0, tools: 50.0, ..LLAMA31 }),
     ("", &["llama"], LLAMA3),
-    ("venice", &["mistral"], Template { start: 942.0, ..MISTRAL }),
+    ("venice", &["mistral"], Template { start: 942.0, no_system: 645.0, ..MISTRAL }),
+    ("llamacpp", &["mistral-small"], Template { no_system: 550.0, ..MISTRAL }),
+    ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
+    ("", &["mistral-small-2506"], Template { schema: 8.0, ..MISTRAL }),
+    ("", &["mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
     ("", &["mixtral", "mistral-7b", "mistral-tiny"], MISTRAL1),
@@ -62,37 +83,58 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     (
         "azure",
         &["deepseek", "mai-ds"],
-        Template { start: 4.0, tools: 100.0, tool: -13.0, ..DEEPSEEK },
+        Template { start: 4.0, tools: 100.0, tools_named: 100.0, tool: -13.0, ..DEEPSEEK },
     ),
     ("ollama", &["deepseek-r1"], Template { start: 1.0, weights: QWEN.weights, ..DEEPSEEK }),
-    ("", &["deepseek-v3.1", "deepseek-r1", "r1t2"], Template { tools: 100.0, ..DEEPSEEK }),
+    (
+        "",
+        &["deepseek-v3.1", "deepseek-r1", "r1t2"],
+        Template { tools: 100.0, tools_named: 100.0, ..DEEPSEEK },
+    ),
     ("", &["deepseek"], DEEPSEEK),
-    ("cerebras", &["qwen-3-coder"], Template { tools: 210.0, tool: -26.0, tool_json: 1.4, ..QWEN }),
-    ("cerebras", &["qwen"], Template { tools: 64.0, tool_json: 1.33, ..QWEN }),
+    (
+        "cerebras",
+        &["qwen-3-coder"],
+        Template { tools: 210.0, tools_named: 210.0, tool: -26.0, tool_json: 1.4, ..QWEN },
+    ),
+    ("cerebras", &["qwen"], Template { tools: 64.0, tools_named: 64.0, tool_json: 1.33, ..QWEN }),
     ("ollama", &["qwen3.5", "qwen3.6"], QWEN35),
-    ("ollama", &["qwen3"], Template { start: 5.0, tools: 80.0, tool_json: 0.65, ..QWEN }),
-    ("gpustack", &["qwen"], Template { tools: 150.0, tool_json: 0.75, ..QWEN }),
+    ("llamacpp", &["qwen3"], Template { answer: 5.0, always: true, ..QWEN }),
+    (
+        "ollama",
+        &["qwen3"],
+        Template { start: 5.0, tools: 80.0, tools_named: 80.0, tool_json: 0.65, ..QWEN },
+    ),
+    ("gpustack", &["qwen"], Template { tools: 150.0, tools_named: 150.0, tool_json: 0.75, ..QWEN }),
     ("", &["qwen3.5", "qwen3.6", "qwen3-5", "qwen3-6"], QWEN35),
     (
         "",
         &["qwen3-coder", "qwen-3-coder"],
-        Template { tools: 210.0, tool: -26.0, tool_json: 1.4, ..QWEN },
+        Template { tools: 210.0, tools_named: 210.0, tool: -26.0, tool_json: 1.4, ..QWEN },
     ),
     ("", &["qwen2.5-7", "qwen2.5-3", "qwen2.5-1"], Template { no_system: 21.0, ..QWEN }),
     ("", &["qwen", "qwq"], QWEN),
     ("", &["glm-5"], Template { start: 10.0, ..GLM }),
-    ("", &["glm-4.5v", "glm-4.6v"], Template { start: 5.0, tools: 104.0, ..GLM }),
+    (
+        "",
+        &["glm-4.5v", "glm-4.6v"],
+        Template { start: 5.0, tools: 104.0, tools_named: 104.0, ..GLM },
+    ),
     ("", &["glm", "chatglm"], GLM),
     ("", &["kimi", "moonshot"], KIMI),
-    ("groq", &["gpt-oss"], Template { start: 67.0, ..GPT_OSS }),
+    ("groq", &["gpt-oss"], Template { start: 67.0, schema: 66.0, ..GPT_OSS }),
     ("bedrock", &["gpt-oss"], Template { start: 65.0, ..GPT_OSS }),
     ("", &["gpt-oss"], GPT_OSS),
     (
         "",
         &["grok-4.3", "grok-4-3"],
-        Template { start: 125.0, no_system: 63.0, tools: 22.0, ..GROK4 },
+        Template { start: 125.0, no_system: 63.0, tools: 22.0, tools_named: 22.0, ..GROK4 },
     ),
-    ("", &["grok-code"], Template { start: 205.0, no_system: 4.0, tools: 100.0, ..GROK4 }),
+    (
+        "",
+        &["grok-code"],
+        Template { start: 205.0, no_system: 4.0, tools: 100.0, tools_named: 100.0, ..GROK4 },
+    ),
     ("", &["grok-4-fast", "grok-4.1", "grok-4-1"], GROK4),
     ("", &["grok-4"], Template { start: 680.0, ..GROK4 }),
     ("", &["grok"], GROK),
@@ -105,13 +147,13 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["command-r7b", "command-a"], COMMAND_A),
     ("", &["command-r-08", "command-r-plus-08"], Template { start: 196.0, ..COMMAND_R }),
     ("", &["command", "cohere", "embed-v4", "embed-english", "embed-multilingual"], COMMAND_R),
-    ("", &["nova-2"], Template { start: 46.0, tools: 835.0, ..NOVA }),
+    ("", &["nova-2"], Template { start: 46.0, tools: 835.0, tools_named: 835.0, ..NOVA }),
     ("", &["nova"], NOVA),
     ("", &["titan"], Template { weights: Weights::like(Encoding::O200k, 1.05), ..NOVA }),
     ("", &["gemma"], GEMMA),
     ("", &["sonar"], SONAR),
     ("", &["jamba"], Template { weights: Weights::like(Encoding::O200k, 1.05), ..PLAIN }),
-    ("", &["minimax"], Template { start: 36.0, tools: 20.0, ..PLAIN }),
+    ("", &["minimax"], Template { start: 36.0, tools: 20.0, tools_named: 20.0, ..PLAIN }),
 ];
 
 /// The template of a model at a provider.
@@ -139,8 +181,15 @@ const PLAIN: Template = Template {
     tool_json: 1.0,
     call: 12.0,
     argument: 0.0,
+    tools_named: 80.0,
+    always: false,
+    typescript: false,
+    schema: 0.0,
+    called: 10.0,
     answer: 1.0,
-    drops_reasoning: false,
+    reasoned: 1.0,
+    text: 0.0,
+    drops_reasoning: true,
 };
 
 /// Answers: 31 samples, median error 0.1 %.
@@ -148,9 +197,12 @@ const LLAMA3: Template = Template {
     weights: Weights::like(Encoding::Cl100k, 1.0),
     start: 5.0,
     tools: 150.0,
+    tools_named: 150.0,
     tool_json: 0.76,
     result: 7.0,
     call: 5.0,
+    called: 5.0,
+    text: 1.0,
     ..PLAIN
 };
 
@@ -160,11 +212,13 @@ const LLAMA31: Template = Template { start: 30.0, system: 0.0, ..LLAMA3 };
 const LLAMA4: Template = Template {
     start: 5.0,
     tools: 555.0,
+    tools_named: 555.0,
     tool: -18.0,
     tool_json: 1.0,
     call: 25.0,
     answer: 1.0,
     weights: Weights::like(Encoding::O200k, 1.01),
+    called: 23.0,
     ..LLAMA3
 };
 
@@ -185,8 +239,13 @@ const MISTRAL: Template = Template {
     assistant: 1.0,
     result: 4.0,
     tools: 4.0,
+    tools_named: 4.0,
     tool: 1.0,
     call: 4.0,
+    called: 2.0,
+    drops_reasoning: false,
+    text: 2.0,
+    reasoned: 3.0,
     ..PLAIN
 };
 
@@ -204,11 +263,13 @@ const DEEPSEEK: Template = Template {
     assistant: 3.0,
     result: 6.0,
     tools: 222.0,
+    tools_named: 222.0,
     tool: -7.0,
     call: 14.0,
-    argument: 11.0,
+    argument: 12.0,
     answer: 0.0,
-    drops_reasoning: true,
+    called: 22.0,
+    reasoned: 1.0,
     ..PLAIN
 };
 
@@ -220,14 +281,26 @@ const QWEN: Template = Template {
     weights: Weights::like(Encoding::Cl100k, 1.0).digits(1.0),
     start: 3.0,
     tools: 78.0,
+    tools_named: 78.0,
     result: 9.0,
     call: 12.0,
-    drops_reasoning: true,
+    called: 10.5,
+    reasoned: 5.0,
+    text: 1.0,
     ..PLAIN
 };
 
 /// Tool calls as tags around each argument.
-const QWEN35: Template = Template { start: 5.0, tools: 200.0, call: 18.0, argument: 11.0, ..QWEN };
+const QWEN35: Template = Template {
+    start: 5.0,
+    tools: 200.0,
+    tools_named: 200.0,
+    call: 18.0,
+    argument: 11.0,
+    called: 12.0,
+    reasoned: 3.0,
+    ..QWEN
+};
 
 /// Answers: 30 samples, median error 0.1 %; three tokens stand for an empty reasoning.
 const GLM: Template = Template {
@@ -238,10 +311,13 @@ const GLM: Template = Template {
     assistant: 2.0,
     result: 6.0,
     tools: 97.0,
+    tools_named: 97.0,
     tool: -7.0,
     call: 10.0,
-    answer: 3.0,
-    drops_reasoning: true,
+    answer: 4.0,
+    called: 4.0,
+    reasoned: 3.0,
+    text: 0.0,
     ..PLAIN
 };
 
@@ -255,7 +331,9 @@ const KIMI: Template = Template {
     assistant: 4.0,
     result: 9.0,
     tools: 6.0,
+    tools_named: 6.0,
     call: 16.0,
+    called: 11.0,
     ..PLAIN
 };
 
@@ -269,10 +347,15 @@ const GPT_OSS: Template = Template {
     assistant: 6.0,
     result: 8.0,
     tools: 25.0,
+    tools_named: 25.0,
     tool: -8.0,
     tool_json: 0.55,
     call: 14.0,
-    answer: 10.0,
+    answer: 4.0,
+    called: 8.0,
+    typescript: true,
+    reasoned: 10.0,
+    schema: 0.0,
     ..PLAIN
 };
 
@@ -285,13 +368,17 @@ const GROK: Template = Template {
     assistant: 4.0,
     result: 8.0,
     tools: 206.0,
+    tools_named: 35.0,
+    schema: 34.0,
     call: 12.0,
     answer: 0.0,
+    called: 34.0,
     ..PLAIN
 };
 
 /// A hidden system prompt; another hidden text comes with every tool result.
-const GROK4: Template = Template { start: 150.0, tools: 150.0, tool: -30.0, result: 190.0, ..GROK };
+const GROK4: Template =
+    Template { start: 150.0, tools: 150.0, tools_named: 150.0, tool: -30.0, result: 190.0, ..GROK };
 
 /// What the model reads (`usage.tokens`), with Cohere's own preamble.
 const COMMAND_R: Template = Template {
@@ -301,14 +388,24 @@ const COMMAND_R: Template = Template {
     user: 4.0,
     assistant: 5.0,
     result: 30.0,
-    tools: 610.0,
+    tools: 745.0,
+    tools_named: 745.0,
     call: 40.0,
     answer: 2.0,
+    called: 30.0,
+    always: true,
+    reasoned: 2.0,
     ..PLAIN
 };
 
-const COMMAND_A: Template =
-    Template { start: 491.0, system: 36.0, tools: 388.0, result: 35.0, ..COMMAND_R };
+const COMMAND_A: Template = Template {
+    start: 491.0,
+    system: 36.0,
+    tools: 875.0,
+    tools_named: 875.0,
+    result: 35.0,
+    ..COMMAND_R
+};
 
 /// Answers: 20 samples, median error 2 %.
 const NOVA: Template = Template {
@@ -319,10 +416,12 @@ const NOVA: Template = Template {
     assistant: 4.0,
     result: 8.0,
     tools: 359.0,
+    tools_named: 359.0,
     tool: -22.0,
     call: 14.0,
     argument: 8.0,
     answer: 2.0,
+    called: 9.0,
     ..PLAIN
 };
 

@@ -9,6 +9,7 @@ mod output;
 mod tools;
 
 pub(super) use output::output;
+pub(super) use tools::render;
 
 use std::borrow::Cow;
 
@@ -93,7 +94,7 @@ impl Counter<'_> {
                 prompt.messages.iter().any(|m| matches!(m.role, "system" | "developer"));
             let frame = &self.frame;
             tokens += if has_system { frame.tools_with_system } else { frame.tools_alone };
-            tokens += self.encoding.count(&tools::render(&prompt.tools));
+            tokens += self.encoding.count(&render(&prompt.tools));
         }
         if let (ToolChoice::Named, Some(chosen)) = (prompt.tool_choice, prompt.chosen)
             && let Some(around) = self.frame.chosen
