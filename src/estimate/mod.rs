@@ -7,6 +7,7 @@
 //!
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
+mod audio;
 pub mod body;
 mod calibration;
 mod dialect;
@@ -106,4 +107,21 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
     dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+}
+
+/// The same where the request is at hand: what it offered and demanded says which tokens the answer
+/// has besides its text, a few that matter where answers are short.
+pub fn answer(
+    subject: &Subject<'_>,
+    request: &Value,
+    generated: &Generated,
+) -> Option<Estimate> {
+    if !dialect::generates(subject.endpoint) {
+        return None;
+    }
+    let prompt = dialect::read(subject.endpoint, request);
+    Some(match prompt {
+        Some(prompt) => family::answer(subject, &prompt, generated),
+        None => family::output(subject, generated),
+    })
 }

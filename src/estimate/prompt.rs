@@ -15,12 +15,16 @@ pub struct Prompt<'a> {
     pub messages: Vec<Message<'a>>,
     pub tools: Vec<Tool<'a>>,
     pub tool_choice: ToolChoice,
+    /// The tool that has to be called, where the request names it.
+    pub chosen: Option<&'a str>,
     /// The schema that the answer has to follow.
     pub schema: Option<Schema<'a>>,
     /// The answer has to be JSON of any shape.
     pub json_object: bool,
     /// Reasoning is asked for (`thinking`, `reasoning_effort`).
     pub thinking: bool,
+    /// The most tokens that the answer may have.
+    pub most: Option<u64>,
     /// Prompts that came as tokens: their number.
     pub token_ids: u64,
     /// What the request names and does not hold.

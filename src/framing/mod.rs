@@ -7,8 +7,10 @@
 //! read is skipped.
 
 mod aws;
+mod edit;
 mod encoding;
 pub mod json;
+pub mod members;
 mod sse;
 mod websocket;
 
@@ -16,6 +18,7 @@ use std::fmt;
 use std::io::{self, Write};
 
 pub use aws::EventStream;
+pub use edit::{EventFilter, Verdict};
 pub use encoding::{Coding, Decoder};
 pub use json::{Keep, Scanner, Selection};
 pub use sse::Sse;

@@ -16,6 +16,7 @@ mod reader;
 pub mod realtime;
 mod request;
 mod selection;
+pub mod stream_usage;
 mod texts;
 mod value;
 

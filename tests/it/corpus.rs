@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -140,9 +140,14 @@ pub(crate) fn folder() -> PathBuf {
     )
 }
 
-/// All recordings of the folder, file by file in the order of their names.
+/// All recordings of [`folder`].
 pub(crate) fn recordings() -> impl Iterator<Item = Recording> + Send {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
+    recordings_in(&folder())
+}
+
+/// All recordings of a folder, file by file in the order of their names.
+pub(crate) fn recordings_in(folder: &Path) -> impl Iterator<Item = Recording> + Send + use<> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_string_lossy().ends_with(".jsonl.gz"))

@@ -359,11 +359,11 @@ fn a_provider_that_breaks_off_in_mid_body_has_failed() {
         script.insert(3, Step::Send(b"no size\r\n".to_vec()));
         script
     };
-    for (script, sent) in [
-        (head_of(&short, &JSON.as_bytes()[..30]), 30),
-        (head_of(&short, &JSON.as_bytes()[..JSON.len() - 1]), JSON.len() - 1),
-        (head_of(&chunked, CHAT[0].as_bytes()), CHAT[0].len()),
-        (broken_size, CHAT[0].len()),
+    for (script, sent, error) in [
+        (head_of(&short, &JSON.as_bytes()[..30]), 30, "answer_truncated"),
+        (head_of(&short, &JSON.as_bytes()[..JSON.len() - 1]), JSON.len() - 1, "answer_truncated"),
+        (head_of(&chunked, CHAT[0].as_bytes()), CHAT[0].len(), "chunks_truncated"),
+        (broken_size, CHAT[0].len(), "answer_invalid"),
     ] {
         seen.set(0);
         let scene = Scene::new(script);
@@ -372,20 +372,38 @@ fn a_provider_that_breaks_off_in_mid_body_has_failed() {
         assert_eq!((received.body.len(), received.ending), (sent, Ending::Cut));
         drop(client);
         let record = scene.end();
-        assert_ended(&record, Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
+        assert_ended(&record, Outcome::UpstreamFailed, Some(error), Some(200));
     }
+}
+
+#[test]
+fn a_provider_that_resets_the_connection_is_told_from_one_that_closes_it() {
+    let provider = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::start(Setup::new().upstream("openai", provider.local_addr().unwrap()));
+    let mut client = proxy.client();
+    client.send(&chat());
+    let mut upstream = provider.accept().unwrap().0;
+    let answer = stream(&CHAT);
+    std::io::Write::write_all(&mut upstream, &[answer.head(), answer.piece(b"data: ")].concat())
+        .unwrap();
+    client.receive_until(&Seen::default(), |body| body.len() == 6).unwrap();
+    socket2::SockRef::from(&upstream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(upstream);
+    assert!(client.is_closed());
+    let record = proxy.stop().only();
+    assert_ended(&record, Outcome::UpstreamFailed, Some("upstream_reset"), Some(200));
 }
 
 /// hyper drops what it has not written when a body fails; SDKs that got nothing send the call again.
 #[test]
 fn what_came_before_a_break_reaches_the_client() {
-    for answer in [json(), stream(&CHAT)] {
+    for (answer, error) in [(json(), "answer_truncated"), (stream(&CHAT), "chunks_truncated")] {
         let part = &answer.body[..20];
         let together = [answer.head(), answer.piece(part)].concat();
         let scene = Scene::new(vec![Step::Send(together), Step::Close]);
         let mut client = scene.ask(&chat());
         client.receive_until(&Seen::default(), |body| body.len() == part.len()).unwrap();
-        assert_ended(&scene.end(), Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
+        assert_ended(&scene.end(), Outcome::UpstreamFailed, Some(error), Some(200));
     }
 }
 

@@ -3,6 +3,10 @@
 //! Reading cannot fail: what has another shape than documented is left out.
 
 mod chat;
+mod completions;
+mod embeddings;
+mod parts;
+mod responses;
 
 use serde_json::Value;
 
@@ -10,10 +14,16 @@ use super::prompt::Prompt;
 
 /// Reads a request's body. `None` where the endpoint takes no prompt that could be counted.
 pub(super) fn read<'a>(endpoint: &str, request: &'a Value) -> Option<Prompt<'a>> {
-    match endpoint {
-        "chat.completions" => Some(chat::read(request)),
-        _ => None,
-    }
+    let mut prompt = match endpoint {
+        "chat.completions" => chat::read(request),
+        "completions" => completions::read(request),
+        "embeddings" => embeddings::read(request),
+        "responses" => responses::read(request),
+        _ => return None,
+    };
+    let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+    prompt.most = limits.iter().find_map(|name| request.get(name)?.as_u64());
+    Some(prompt)
 }
 
 /// True if the endpoint's requests are read.

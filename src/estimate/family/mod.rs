@@ -18,7 +18,19 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
 
 pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     match family(subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, generated),
+        Family::OpenAi(encoding) => openai::output(subject, encoding, None, generated),
         Family::Claude | Family::Gemini | Family::Open => open::output(subject, generated),
+    }
+}
+
+/// Like [`output`], of an answer whose request is at hand.
+pub(super) fn answer(
+    subject: &Subject<'_>,
+    prompt: &Prompt<'_>,
+    generated: &Generated,
+) -> Estimate {
+    match family(subject.model) {
+        Family::OpenAi(encoding) => openai::output(subject, encoding, Some(prompt), generated),
+        _ => output(subject, generated),
     }
 }
