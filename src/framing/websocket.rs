@@ -251,9 +251,7 @@ impl WebSocket {
         // A piece's length is a multiple of the mask's.
         for masked in bytes.chunks(PIECE) {
             let piece = &mut piece[..masked.len()];
-            for (at, (byte, masked)) in piece.iter_mut().zip(masked).enumerate() {
-                *byte = masked ^ frame.mask[at % 4];
-            }
+            unmask(piece, masked, frame.mask);
             self.unmasked(piece, frame.kind, sink)?;
         }
         Ok(())
@@ -278,6 +276,19 @@ impl WebSocket {
             (FrameKind::Beat, _, _) => {}
         }
         Ok(())
+    }
+}
+
+/// Four bytes at a time, which the compiler turns into vector instructions.
+fn unmask(plain: &mut [u8], masked: &[u8], mask: [u8; 4]) {
+    let (plain, plain_rest) = plain.as_chunks_mut::<4>();
+    let (masked, masked_rest) = masked.as_chunks::<4>();
+    let word = u32::from_ne_bytes(mask);
+    for (plain, masked) in plain.iter_mut().zip(masked) {
+        *plain = (u32::from_ne_bytes(*masked) ^ word).to_ne_bytes();
+    }
+    for ((plain, masked), mask) in plain_rest.iter_mut().zip(masked_rest).zip(mask) {
+        *plain = masked ^ mask;
     }
 }
 

@@ -13,16 +13,32 @@ const COMMITTED: usize = 23;
 
 const PROVIDERS: [&str; 4] = ["azure", "google", "openai", "xai"];
 
-/// How messages are written: what the 101 agrees to, and each side's way.
-const WAYS: [(&str, fn() -> (Speaker, Speaker)); 4] = [
-    ("", || (Speaker::client(), Speaker::server())),
-    ("", || (Speaker::client().in_parts(), Speaker::server().in_parts())),
-    ("permessage-deflate", || {
-        (Speaker::client().compressed(false), Speaker::server().compressed(false).in_parts())
-    }),
-    ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", || {
-        (Speaker::client().compressed(true).in_parts(), Speaker::server().compressed(true))
-    }),
+/// How messages are written.
+struct Way {
+    /// What the 101 agrees to.
+    extensions: &'static str,
+    /// The client's way and the provider's.
+    speakers: fn() -> (Speaker, Speaker),
+}
+
+const WAYS: [Way; 4] = [
+    Way { extensions: "", speakers: || (Speaker::client(), Speaker::server()) },
+    Way {
+        extensions: "",
+        speakers: || (Speaker::client().in_parts(), Speaker::server().in_parts()),
+    },
+    Way {
+        extensions: "permessage-deflate",
+        speakers: || {
+            (Speaker::client().compressed(false), Speaker::server().compressed(false).in_parts())
+        },
+    },
+    Way {
+        extensions: "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+        speakers: || {
+            (Speaker::client().compressed(true).in_parts(), Speaker::server().compressed(true))
+        },
+    },
 ];
 
 /// A message of a session.
@@ -69,7 +85,7 @@ fn every_recorded_session_passes_untouched_and_leaves_a_row_a_response() {
     let mut count = 0;
     for recording in recordings().filter(|recording| recording.api == "realtime") {
         let messages = messages(&recording);
-        for (way, (extensions, speakers)) in WAYS.iter().enumerate() {
+        for (way, Way { extensions, speakers }) in WAYS.iter().enumerate() {
             let session = format!("{}-{way}", recording.id);
             let mut played = Played::open(&proxy, &provider, &recording, &session, extensions);
             let mut random = Random::seeded(&session);

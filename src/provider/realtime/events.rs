@@ -110,12 +110,10 @@ impl Session {
         let asked = self.turns.iter().position(of_stream);
         let waiting = asked.or_else(|| self.turns.iter().position(waits));
         if waiting.is_none() {
-            self.begin(RequestFacts::default())?;
+            self.begin(RequestFacts::default())?.is_answered = true;
         }
         let at = waiting.unwrap_or(self.turns.len() - 1);
-        if waiting.is_some() {
-            self.changes.push(Change::Answers(self.turns[at].turn));
-        }
+        self.answers(at);
         let open = &mut self.turns[at];
         open.id = Some(id.to_owned());
         // An error that came meanwhile was about something else.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{Change, Session};
+use super::Session;
 use crate::provider::RequestFacts;
 use crate::provider::gemini;
 use crate::provider::value::{object, text};
@@ -25,7 +25,7 @@ impl Session {
         let is_told = ["toolResponse", "tool_response"].iter().any(|it| message.get(it).is_some());
         if is_asked || is_told {
             self.end_those_over();
-            self.live_turn();
+            self.live_turn(false);
         }
     }
 
@@ -37,16 +37,16 @@ impl Session {
             || message.get("toolCall").is_some();
         if speaks {
             self.end_those_over();
-            if let Some(at) = self.live_turn() {
-                self.live_taken_up(at);
+            if let Some(at) = self.live_turn(true) {
+                self.answers(at);
                 self.generates(at);
             }
         }
         let usage = object(message, "usageMetadata").filter(|usage| gemini::is_usage(usage));
         if let Some(usage) = usage
-            && let Some(at) = self.live_turn()
+            && let Some(at) = self.live_turn(true)
         {
-            self.live_taken_up(at);
+            self.answers(at);
             let reading = &mut self.turns[at].reading;
             reading.usage = gemini::usage(usage);
             reading.usage_json = Some(usage.clone());
@@ -69,21 +69,12 @@ impl Session {
     }
 
     /// The turn at hand, which begins if there is none.
-    fn live_turn(&mut self) -> Option<usize> {
+    fn live_turn(&mut self, by_provider: bool) -> Option<usize> {
         if self.turns.is_empty() {
             let facts = RequestFacts { model: self.model_asked.clone(), ..RequestFacts::default() };
-            self.begin(facts)?;
+            self.begin(facts)?.is_answered = by_provider;
         }
         Some(0)
-    }
-
-    fn live_taken_up(&mut self, at: usize) {
-        let open = &mut self.turns[at];
-        // It has no id to be known by; that it has been answered is all that this says.
-        if open.id.is_none() {
-            open.id = Some(String::new());
-            self.changes.push(Change::Answers(open.turn));
-        }
     }
 }
 
@@ -125,8 +116,8 @@ mod tests {
         let heard = r#">{"realtimeInput":{"audio":{"data":"AAAA"}}}"#;
         let interrupted = r#"<{"serverContent":{"interrupted":true}}"#;
         let told = play(&[SETUP, heard, SPEAKS, interrupted, COMPLETE, USAGE]);
-        assert_eq!(told[0], MODEL);
-        assert_eq!(told[3..], ["0 over interrupted", "0 ends interrupted 5+3"]);
+        let ended = ["0 over interrupted", "0 ends interrupted 5+3"];
+        assert_eq!(told, [[MODEL, "0 generates"], ended].concat());
     }
 
     #[test]
@@ -145,6 +136,6 @@ mod tests {
 
     #[test]
     fn figures_of_no_turn_are_not_lost() {
-        assert_eq!(play(&[SETUP, USAGE, COMPLETE]), [MODEL, "0 answers", "0 ends 5+3"]);
+        assert_eq!(play(&[SETUP, USAGE, COMPLETE]), [MODEL, "0 ends 5+3"]);
     }
 }

@@ -134,6 +134,8 @@ struct OpenTurn {
     event: Option<String>,
     /// Which of several conversations on one socket it belongs to.
     stream: Option<String>,
+    /// The provider has taken it up.
+    is_answered: bool,
     is_over: bool,
     reading: Reading,
 }
@@ -185,8 +187,8 @@ impl Session {
         self.begun += 1;
         self.changes.push(Change::Begins(turn, Box::new(facts)));
         let reading = Reading { model: self.model.clone(), ..Reading::default() };
-        let (id, event, stream) = (None, None, None);
-        self.turns.push(OpenTurn { turn, id, event, stream, is_over: false, reading });
+        let (id, event, stream, is_answered, is_over) = Default::default();
+        self.turns.push(OpenTurn { turn, id, event, stream, is_answered, is_over, reading });
         self.turns.last_mut()
     }
 
@@ -209,6 +211,13 @@ impl Session {
     fn end_those_over(&mut self) {
         while let Some(at) = self.turns.iter().position(|open| open.is_over) {
             self.end(at);
+        }
+    }
+
+    fn answers(&mut self, at: usize) {
+        let open = &mut self.turns[at];
+        if !std::mem::replace(&mut open.is_answered, true) {
+            self.changes.push(Change::Answers(open.turn));
         }
     }
 
