@@ -225,7 +225,7 @@ fn a_provider_that_ignores_the_option_streams_as_ever() {
     let (head, body) = answer(&mut client);
     assert_eq!((field(&head, "content-length"), body), (Some("82"), whole));
     let rows = proxy.wait_for_rows(2);
-    assert_eq!(rows[0]["usage_source"], "none");
+    assert_eq!(rows[0]["usage_source"], "estimated");
     assert_reported(&rows[1]);
 }
 
