@@ -9,13 +9,12 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -26,6 +25,7 @@ use crate::provider::RequestReader;
 
 use super::client::Client;
 use super::drain::{self, DrainLimits};
+use super::edit::Edit;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
@@ -88,59 +88,6 @@ impl RequestBody {
             Poll::Pending => Poll::Ready(()),
         })
         .await;
-    }
-
-    /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
-    /// read still goes up as it came.
-    pub(super) async fn hold(&mut self, most: usize) -> Result<Option<Bytes>, RequestBodyError> {
-        if self.size_hint().lower() > most as u64 {
-            return Ok(None);
-        }
-        // The client is asked for its body now, not when the provider wants it.
-        self.gate = None;
-        let (mut frames, mut length) = (VecDeque::new(), 0);
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
-            let frame = frame?;
-            length += frame.data_ref().map_or(0, Bytes::len);
-            frames.push_back(Ok(frame));
-            if length > most {
-                self.fetched = frames;
-                return Ok(None);
-            }
-        }
-        self.incoming = None;
-        let mut held = BytesMut::with_capacity(length);
-        let data = frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        data.for_each(|bytes| held.extend_from_slice(bytes));
-        let held = held.freeze();
-        frames.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        if !held.is_empty() {
-            frames.push_front(Ok(Frame::data(held.clone())));
-        }
-        self.fetched = frames;
-        Ok(Some(held))
-    }
-
-    /// A held body once more, without its trailers, which were for the first.
-    pub(super) fn copy(&self, held: &Bytes) -> RequestBody {
-        RequestBody {
-            incoming: None,
-            fetched: VecDeque::from([Ok(Frame::data(held.clone()))]),
-            request: Rc::clone(&self.request),
-            progress: self.progress.clone(),
-            client: Arc::clone(&self.client),
-            left: None,
-            gate: None,
-        }
-    }
-
-    /// A held body with other data.
-    pub(super) fn replaced(mut self, data: Vec<Frame<Bytes>>) -> RequestBody {
-        self.fetched.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        for frame in data.into_iter().rev() {
-            self.fetched.push_front(Ok(frame));
-        }
-        self
     }
 
     fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
@@ -308,16 +255,6 @@ pub struct MeteredBody {
     drain: Option<DrainLimits>,
 }
 
-/// What is changed in an answer on its way down.
-struct Edit {
-    filter: EventFilter,
-    /// What comes after the bytes that have waited.
-    next: Option<Result<Frame<Bytes>, BodyError>>,
-    /// Before a break: one poll has pended, as for [`MeteredBody::broken`].
-    is_written: bool,
-    is_over: bool,
-}
-
 impl MeteredBody {
     pub(super) fn new(answer: AnswerBody, mut exchange: Exchange, silence: Silence) -> MeteredBody {
         if answer.is_end_stream() {
@@ -328,8 +265,7 @@ impl MeteredBody {
 
     /// Takes events out, or parts of them, behind what is metered.
     pub(super) fn edited(mut self, filter: Option<EventFilter>) -> MeteredBody {
-        let edit = |filter| Edit { filter, next: None, is_written: false, is_over: false };
-        self.edit = filter.map(|filter| Box::new(edit(filter)));
+        self.edit = filter.map(|filter| Box::new(Edit::new(filter)));
         self
     }
 
@@ -387,35 +323,13 @@ impl MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let Some(edit) = &mut self.edit else { return self.poll_metered(cx) };
-            if matches!(edit.next, Some(Err(_))) && !std::mem::replace(&mut edit.is_written, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if edit.next.is_some() || edit.is_over {
-                return Poll::Ready(edit.next.take());
+            if let Some(waiting) = self.edit.as_mut().and_then(|edit| edit.waiting(cx)) {
+                return waiting;
             }
             let polled = std::task::ready!(self.poll_metered(cx));
             let Some(edit) = &mut self.edit else { return Poll::Ready(polled) };
-            let passed = match polled {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => edit.filter.push(&bytes),
-                    Err(trailers) => {
-                        edit.next = Some(Ok(trailers));
-                        edit.filter.finish()
-                    }
-                },
-                Some(Err(error)) => {
-                    edit.next = Some(Err(error));
-                    edit.filter.finish()
-                }
-                None => {
-                    edit.is_over = true;
-                    edit.filter.finish()
-                }
-            };
-            if !passed.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(passed.into()))));
+            if let Some(passed) = edit.pass(polled) {
+                return Poll::Ready(Some(Ok(passed)));
             }
         }
     }
@@ -434,8 +348,7 @@ impl Body for MeteredBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let waits =
-            self.edit.as_ref().is_some_and(|edit| edit.next.is_some() || edit.filter.holds());
+        let waits = self.edit.as_ref().is_some_and(|edit| edit.holds());
         self.broken.is_none() && !waits && self.answer.is_end_stream()
     }
 

@@ -6,8 +6,10 @@
 mod body;
 mod client;
 mod drain;
+mod edit;
 mod exchange;
 mod headers;
+mod held;
 mod inject;
 mod interim;
 mod route;
