@@ -37,8 +37,10 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct RequestBody {
     /// `None` once it has been read to its end ahead of time.
     pub(super) incoming: Option<Incoming>,
-    /// What was read ahead of time and goes up first.
-    pub(super) fetched: VecDeque<Result<Frame<Bytes>, RequestBodyError>>,
+    /// What [`RequestBody::fetch_first`] has found.
+    pub(super) first: Option<Result<Frame<Bytes>, RequestBodyError>>,
+    /// What was held (`held`) and goes up before the rest.
+    pub(super) queued: VecDeque<Frame<Bytes>>,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
     pub(super) client: Arc<Client>,
@@ -76,7 +78,7 @@ impl RequestBody {
         let mut has_yielded = false;
         poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
             Poll::Ready(first) => {
-                self.fetched.extend(first);
+                self.first = first;
                 Poll::Ready(())
             }
             // hyper reads a body when it is asked for, and then this task has its turn once.
@@ -118,8 +120,8 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
-        if let Some(fetched) = body.fetched.pop_front() {
-            return Poll::Ready(Some(fetched));
+        if let Some(first) = body.first.take().or_else(|| body.queued.pop_front().map(Ok)) {
+            return Poll::Ready(Some(first));
         }
         let Some(incoming) = &mut body.incoming else { return Poll::Ready(None) };
         if let Some(gate) = &mut body.gate {
@@ -144,12 +146,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.fetched.is_empty() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.first.is_none()
+            && self.queued.is_empty()
+            && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
-        let fetched = self.fetched.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let first = self.first.iter().filter_map(|first| first.as_ref().ok());
+        let fetched = first.chain(&self.queued).filter_map(Frame::data_ref);
         let fetched: u64 = fetched.map(|bytes| bytes.len() as u64).sum();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + fetched);

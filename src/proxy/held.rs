@@ -3,7 +3,6 @@
 //!
 //! Invariant: what has been read goes up, in its order, unless something is put in its place.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,41 +15,46 @@ use super::body::{RequestBody, RequestBodyError};
 
 impl RequestBody {
     /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
-    /// read still goes up as it came.
+    /// read still goes up, in one piece.
     pub(super) async fn hold(&mut self, most: usize) -> Result<Option<Bytes>, RequestBodyError> {
-        if self.size_hint().lower() > most as u64 {
+        let announced = self.size_hint().lower();
+        let Some(announced) = usize::try_from(announced).ok().filter(|length| *length <= most)
+        else {
             return Ok(None);
-        }
+        };
         // The client is asked for its body now, not when the provider wants it.
         self.gate = None;
-        let (mut frames, mut length) = (VecDeque::new(), 0);
+        let mut held = BytesMut::with_capacity(announced);
+        let mut trailers = None;
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
             let frame = frame?;
-            length += frame.data_ref().map_or(0, Bytes::len);
-            frames.push_back(Ok(frame));
-            if length > most {
-                self.fetched = frames;
+            match frame.data_ref() {
+                // Frames of a byte each would take a hundred times as much.
+                Some(bytes) => held.extend_from_slice(bytes),
+                None => trailers = Some(frame),
+            }
+            if held.len() > most {
+                self.queued.push_back(Frame::data(held.freeze()));
                 return Ok(None);
             }
         }
         self.incoming = None;
-        let mut held = BytesMut::with_capacity(length);
-        let data = frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        data.for_each(|bytes| held.extend_from_slice(bytes));
         let held = held.freeze();
-        frames.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
         if !held.is_empty() {
-            frames.push_front(Ok(Frame::data(held.clone())));
+            self.queued.push_back(Frame::data(held.clone()));
         }
-        self.fetched = frames;
+        self.queued.extend(trailers);
         Ok(Some(held))
     }
 
-    /// A held body once more, without its trailers, which were for the first.
+    /// A held body once more.
     pub(super) fn copy(&self, held: &Bytes) -> RequestBody {
+        let trailers = self.queued.iter().filter_map(Frame::trailers_ref).cloned();
+        let data = [Frame::data(held.clone())].into_iter();
         RequestBody {
             incoming: None,
-            fetched: VecDeque::from([Ok(Frame::data(held.clone()))]),
+            first: None,
+            queued: data.chain(trailers.map(Frame::trailers)).collect(),
             request: Rc::clone(&self.request),
             progress: self.progress.clone(),
             client: Arc::clone(&self.client),
@@ -61,9 +65,9 @@ impl RequestBody {
 
     /// A held body with other data.
     pub(super) fn replaced(mut self, data: Vec<Frame<Bytes>>) -> RequestBody {
-        self.fetched.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        self.queued.retain(Frame::is_trailers);
         for frame in data.into_iter().rev() {
-            self.fetched.push_front(Ok(frame));
+            self.queued.push_front(frame);
         }
         self
     }

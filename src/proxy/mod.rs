@@ -252,7 +252,8 @@ impl Call<'_> {
         }
         let body = RequestBody {
             incoming: Some(incoming),
-            fetched: VecDeque::new(),
+            first: None,
+            queued: VecDeque::new(),
             request: Rc::clone(&self.request),
             progress: progress.clone(),
             client: Arc::clone(self.client),
