@@ -592,7 +592,9 @@ fn a_client_that_leaves_resets_the_provider_s_stream() {
     client.head();
     drop(client);
     server.background.wait(feed.0.closed());
-    proxy.wait_for_rows(2);
+    for row in proxy.wait_for_rows(2) {
+        assert_eq!(row["outcome"], "client_closed");
+    }
 }
 
 /// hyper does not tell of a 100 over HTTP/2, so the body must not wait for one.
