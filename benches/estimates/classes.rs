@@ -49,7 +49,10 @@ pub(crate) fn class(
     }
     let names = ["previous_response_id", "conversation", "prompt_id", "cachedContent", "container"];
     let stored = request.get("prompt").is_some_and(|prompt| prompt.get("id").is_some());
-    if stored || names.iter().any(|name| request.get(name).is_some_and(|v| !v.is_null())) {
+    let kept = ["messages", "input", "prompt", "contents", "inputs", "message", "text", "texts"];
+    let is_there = |name: &&str| request.get(name).is_some();
+    let absent = recording.api == "chat.completions" && !kept.iter().any(|name| is_there(&name));
+    if absent || stored || names.iter().any(|name| request.get(name).is_some_and(|v| !v.is_null())) {
         found.push(HISTORY);
     }
     if request.get("prediction").is_some_and(Value::is_object) {
@@ -141,6 +144,9 @@ fn part(object: &Value) -> Option<Class> {
         Some("audio" | "video") => return Some(SOUND),
         Some("application") => return Some(FILES),
         _ => {}
+    }
+    if has("reasoning_details") || has("encrypted_content") {
+        return Some(EARLIER);
     }
     if has("thoughtSignature") || has("thought_signature") {
         return Some(EARLIER);

@@ -70,15 +70,20 @@ fn error_of(unseen: Unseen) -> f64 {
 
 /// A model's name without a maker's or a router's prefix or suffix, in lower case.
 fn bare(model: &str) -> String {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    name.split(':').next().unwrap_or(name).to_ascii_lowercase()
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    match name.split_once(':') {
+        // What `davinci-002` and `babbage-002` call themselves.
+        Some((base, "2023-07-21-v2")) => format!("{base}-002"),
+        Some((base, _)) => base.to_owned(),
+        None => name,
+    }
 }
 
 /// Models whose vocabulary is not embedded: those before `davinci-002` and `babbage-002`.
 fn is_old(name: &str) -> bool {
-    let olds = ["ada", "babbage", "curie", "davinci", "text-ada", "text-babbage", "text-curie"];
-    let olds = olds.iter().any(|old| name.starts_with(old)) && !name.ends_with("-002");
-    olds || name.starts_with("text-davinci") || name.starts_with("code-")
+    let olds = ["ada", "babbage", "curie", "davinci"];
+    let starts = ["text-ada", "text-babbage", "text-curie", "text-davinci", "code-davinci"];
+    olds.contains(&name) || starts.iter().any(|start| name.starts_with(start))
 }
 
 impl Counter<'_> {
@@ -133,9 +138,11 @@ impl Counter<'_> {
                 let arguments = compact(&call.arguments);
                 format!(r#"{{"recipient_name":"functions.{}","parameters":{arguments}}}"#, call.name)
             };
-            let calls: Vec<String> = calls.iter().map(one).collect();
-            let text = format!(r#"{{"tool_uses":[{}]}}"#, calls.join(","));
-            return (self.encoding.count(&text) + around)
+            let texts: Vec<String> = calls.iter().map(one).collect();
+            let text = format!(r#"{{"tool_uses":[{}]}}"#, texts.join(","));
+            let names = calls.iter().filter(|_| self.frame.named_results);
+            let names: u64 = names.map(|call| self.function(call.name)).sum();
+            return (self.encoding.count(&text) + names + around)
                 .saturating_sub(less * calls.len() as u64);
         }
         let one = |call: &ToolCall<'_>| {
@@ -198,7 +205,7 @@ impl Counter<'_> {
 
 #[allow(clippy::cast_precision_loss)]
 fn counted_in_old_vocabulary(tokens: u64) -> u64 {
-    whole(tokens as f64 * OLD_VOCABULARY)
+    whole((tokens as f64 * OLD_VOCABULARY).round())
 }
 
 /// JSON without blanks between its words; what is no JSON stays.

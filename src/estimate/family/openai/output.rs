@@ -8,6 +8,9 @@ use crate::estimate::prompt::{Api, Prompt, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind, Segment};
 
+/// Limits below this are not taken at their word.
+const LEAST_LIMIT: u64 = 16;
+
 /// Tokens around an answer.
 struct Frame {
     /// Besides a text.
@@ -58,8 +61,9 @@ pub(in crate::estimate::family) fn output(
         estimate.unseen.push(Unseen::Reasoning);
         estimate.error = estimate.error.max(0.3);
     }
-    if let Some(most) = prompt.and_then(|prompt| prompt.most) {
-        // A limit holds for each choice.
+    // A limit holds for each choice. Routers raise it where a provider asks for more (recorded: 16).
+    let most = prompt.and_then(|prompt| prompt.most).filter(|most| *most >= LEAST_LIMIT);
+    if let Some(most) = most {
         estimate.tokens = estimate.tokens.min(most.saturating_mul(distinct(generated)));
     }
     if generated.segments().iter().any(|segment| segment.beyond > 0) {
@@ -93,7 +97,7 @@ fn frame(
     // other hosts do.
     let end = u64::from(api == Api::Responses || matches!(subject.provider, "azure" | "copilot"));
     let has_tools = prompt.is_some_and(|prompt| {
-        !prompt.tools.is_empty() || prompt.messages.iter().any(|m| !m.tool_calls.is_empty())
+        !prompt.tools.is_empty() && prompt.tool_choice != ToolChoice::None
     });
     match generation {
         Generation::Gpt5 => {
@@ -101,6 +105,9 @@ fn frame(
             let text = 3 + end + codex;
             let text = if name.contains("-chat") { 10 } else { text };
             Frame { text, structured: text + 4, call: 10 + codex, parallel: 14, chosen: None }
+        }
+        Generation::O if name.starts_with("computer-use") => {
+            Frame { text: 2, structured: 2, call: 8, parallel: 10, chosen: None }
         }
         Generation::O => Frame { text: 10, structured: 10, call: 14, parallel: 14, chosen: None },
         _ => {
@@ -128,6 +135,7 @@ fn answer(
     if !texts.is_empty() {
         let structured = prompt.is_some_and(|prompt| prompt.schema.is_some());
         tokens += if structured { frame.structured } else { frame.text };
+        tokens += u64::from(texts.iter().any(|text| text.kind == Kind::Refusal));
     }
     match names.as_slice() {
         [] => tokens + counted(&arguments),
@@ -166,8 +174,13 @@ fn calls_at_once(encoding: Encoding, frame: &Frame, segments: &[&Segment]) -> u6
     }
     text.push_str("}]}");
     let beyond: u64 = segments.iter().map(|segment| segment.beyond).sum();
-    encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel
+    // Blanks between the arguments' words were as freely spent around them.
+    let blanks = if text.contains("\": ") { SPACED } else { 0 };
+    (encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel).saturating_sub(blanks)
 }
+
+/// Tokens that calls at once take less where the model wrote blanks (one recorded answer).
+const SPACED: u64 = 4;
 
 /// Bytes of a token, of text that was not kept.
 const BYTES_PER_TOKEN: u64 = 4;
