@@ -274,9 +274,10 @@ fn percentile(sorted: &[f64], share: usize) -> Option<f64> {
 }
 
 fn print_worst(all: &[Outcome], most: usize) {
-    let sides = all.iter().filter(|o| matches!(o.class, Class::Plain | Class::Images)).flat_map(|o| {
-        [("input", o.input), ("output", o.output)].map(|(name, side)| (o, name, side))
-    });
+    let sides =
+        all.iter().filter(|o| matches!(o.class, Class::Plain | Class::Images)).flat_map(|o| {
+            [("input", o.input), ("output", o.output)].map(|(name, side)| (o, name, side))
+        });
     let mut sides: Vec<_> =
         sides.filter_map(|(outcome, name, side)| Some((outcome, name, side?))).collect();
     sides.sort_by(|a, b| b.2.error().total_cmp(&a.2.error()));

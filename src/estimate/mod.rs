@@ -111,11 +111,7 @@ pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> 
 
 /// The same where the request is at hand: what it offered and demanded says which tokens the answer
 /// has besides its text, a few that matter where answers are short.
-pub fn answer(
-    subject: &Subject<'_>,
-    request: &Value,
-    generated: &Generated,
-) -> Option<Estimate> {
+pub fn answer(subject: &Subject<'_>, request: &Value, generated: &Generated) -> Option<Estimate> {
     if !dialect::generates(subject.endpoint) {
         return None;
     }

@@ -57,7 +57,8 @@ pub(super) fn generation(name: &str) -> Generation {
         Generation::Search
     } else if name == "gpt-35-turbo" || name.starts_with("gpt-3.5-turbo-0301") {
         Generation::First
-    } else if name == "gpt-4" || is(&["gpt-3.5", "gpt-35", "gpt-4-0", "gpt-4-32k"]) && !is_turbo(name)
+    } else if name == "gpt-4"
+        || is(&["gpt-3.5", "gpt-35", "gpt-4-0", "gpt-4-32k"]) && !is_turbo(name)
     {
         Generation::Gpt4
     } else if is(&["o1-mini", "o1-preview", "gpt-5-chat"]) {
@@ -85,11 +86,15 @@ fn is_gpt5_or_later(name: &str) -> bool {
 /// Routers send chat completions for models that have it to the Responses API, and Responses requests
 /// for the others to chat completions: what is around tools tells (recorded at OpenRouter and Vercel).
 pub(super) fn api_asked(provider: &str, api: Api, generation: Generation, name: &str) -> Api {
-    if !matches!(provider, "openrouter" | "vercel-gateway") {
+    if !is_router(provider) {
         return api;
     }
     let modern = matches!(generation, Generation::O | Generation::Gpt5) || name.contains("gpt-4.1");
     if modern { Api::Responses } else { Api::Chat }
+}
+
+pub(super) fn is_router(provider: &str) -> bool {
+    matches!(provider, "openrouter" | "vercel-gateway")
 }
 
 pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
@@ -128,8 +133,7 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
             let parallel = is_chat.then_some((27, 3)).or(late.then_some((20, 0)));
             let (primer, channel, schema) = (2, 2, 10);
             let named_results = late && !is_chat;
-            let around =
-                Frame { primer, channel, schema, call, parallel, named_results, ..gpt4o };
+            let around = Frame { primer, channel, schema, call, parallel, named_results, ..gpt4o };
             Frame { tools_with_system, tools_alone, chosen: None, ..around }
         }
     }

@@ -22,7 +22,7 @@ use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 const AUDIO_PER_SECOND: f64 = 10.0;
 
 /// Tokens of the models before `davinci-002` for each of `cl100k`: a smaller vocabulary.
-const OLD_VOCABULARY: f64 = 1.1;
+const OLD_VOCABULARY: f64 = 1.15;
 
 /// Counts by one vocabulary, for one request.
 struct Counter<'a> {
@@ -42,8 +42,7 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
     let api = api_asked(subject.provider, prompt.api, generation, &name);
     let frame = frame(generation, api, &name);
     let (image, audio, error) = (0, 0, 0.005);
-    let mut counter =
-        Counter { encoding, frame, generation, name: &name, image, audio, error };
+    let mut counter = Counter { encoding, frame, generation, name: &name, image, audio, error };
     let tokens = match prompt.api {
         Api::Completion | Api::Embedding => {
             let texts = prompt.messages.iter().flat_map(|message| &message.parts);
@@ -136,7 +135,10 @@ impl Counter<'_> {
         if let (Some((around, less)), true) = (self.frame.parallel, calls.len() > 1) {
             let one = |call: &ToolCall<'_>| {
                 let arguments = compact(&call.arguments);
-                format!(r#"{{"recipient_name":"functions.{}","parameters":{arguments}}}"#, call.name)
+                format!(
+                    r#"{{"recipient_name":"functions.{}","parameters":{arguments}}}"#,
+                    call.name
+                )
             };
             let texts: Vec<String> = calls.iter().map(one).collect();
             let text = format!(r#"{{"tool_uses":[{}]}}"#, texts.join(","));

@@ -235,7 +235,8 @@ mod tests {
         let schema = r#"{"type":"object","properties":{"a":{"type":"integer"},
             "b":{"enum":["x","y"]},"c":{"type":"array","items":{"type":["string","null"]}}},
             "required":["a"]}"#;
-        let expected = r#"type f = (_: { a: number, b?: "x" | "y", c?: (string | null)[] }) => any;"#;
+        let expected =
+            r#"type f = (_: { a: number, b?: "x" | "y", c?: (string | null)[] }) => any;"#;
         assert_eq!(rendered(schema, ""), expected);
         assert_eq!(rendered("{}", " Does it. "), "// Does it.\ntype f = () => any;");
     }
