@@ -19,7 +19,9 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
     }
     match request.get("input") {
         Some(Value::Array(items)) => {
-            items.iter().for_each(|item| read_item(item, &mut messages, &mut unseen));
+            for item in items {
+                read_item(item, &mut messages, &mut unseen);
+            }
         }
         Some(input) => {
             let parts = content(input, &mut unseen);

@@ -133,7 +133,7 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
             let parallel = is_chat.then_some((27, 3)).or(late.then_some((20, 0)));
             let (primer, channel, schema) = (2, 2, 10);
             let named_results = late && !is_chat;
-            let around = Frame { primer, channel, schema, call, parallel, named_results, ..gpt4o };
+            let around = Frame { primer, channel, call, parallel, named_results, schema, ..gpt4o };
             Frame { tools_with_system, tools_alone, chosen: None, ..around }
         }
     }
