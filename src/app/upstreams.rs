@@ -9,7 +9,8 @@ use http::uri::Authority;
 
 use super::StartError;
 use crate::config::{self, Config};
-use crate::proxy::{Http2, Origin, Routes, Target, Upstream, tls_config};
+use crate::provider::stream_usage::reports_unasked;
+use crate::proxy::{DrainLimits, Http2, Injection, Origin, Routes, Target, Upstream, tls_config};
 
 /// Every upstream of the configuration, as the proxy wants it.
 pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
@@ -46,6 +47,8 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartErro
             connect_timeout: upstream.timeouts.connect,
             pool_idle: upstream.timeouts.pool_idle,
         };
+        let injects = upstream.stream_usage == config::StreamUsage::Inject
+            && !reports_unasked(&upstream.provider);
         upstreams.push(Arc::new(Upstream {
             name: upstream.name.clone(),
             provider: upstream.provider.clone(),
@@ -54,6 +57,8 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartErro
             deployments: upstream.deployments.clone().into_iter().collect(),
             head_timeout: upstream.timeouts.response_head,
             idle_timeout: upstream.timeouts.idle,
+            injection: injects.then(Injection::default),
+            drain: upstream.drain.map(|drain| DrainLimits { time: drain.time, bytes: drain.bytes }),
         }));
     }
     Ok(upstreams)

@@ -4,8 +4,9 @@
 use super::keys;
 use super::known;
 use super::problem::Findings;
-use super::settings::{Config, Http2, Upstream};
+use super::settings::{Config, Http2, StreamUsage, Upstream};
 use super::typed::Typed;
+use crate::provider::stream_usage::reports_unasked;
 
 /// Shorter admin tokens can be guessed.
 const SHORTEST_TOKEN: usize = 16;
@@ -77,6 +78,12 @@ fn doubts_about(upstream: &Upstream, config: &Config) -> Vec<String> {
     }
     if upstream.http2 == Http2::Never && !url.is_tls() {
         doubts.push("http2 = \"never\" has no effect over http".to_owned());
+    }
+    if upstream.stream_usage == StreamUsage::Inject && reports_unasked(&upstream.provider) {
+        doubts.push(format!(
+            "stream_usage = \"inject\" has no effect: {} reports usage in every stream unasked",
+            upstream.provider
+        ));
     }
     doubts
 }

@@ -208,6 +208,22 @@ keys! {
          Not in this version, which has no keys of its own yet: `serve` refuses to start with it.";
     HTTP2 = "http2", Text, nothing("auto"),
         "\"auto\": as https negotiates, HTTP/1.1 over http. \"never\". \"always\": over http without asking.";
+    STREAM_USAGE = "stream_usage", Text, value("off"),
+        "Streams of the OpenAI dialect report their usage only if the request has\n\
+         stream_options.include_usage. \"inject\": tokenmeter puts it into requests that say nothing of it\n\
+         and takes what it adds out of the answer, so that clients see no difference. It holds such\n\
+         requests until they are whole, and gives up accept-encoding for them. A provider that refuses\n\
+         gets the request again as it was. \"off\": nothing is changed, and streams that report no usage\n\
+         are recorded so. No effect for providers that report it unasked: openrouter, mistral, deepseek,\n\
+         groq, cerebras, together, zai, perplexity, fireworks, vercel, copilot.";
+    ON_DISCONNECT = "on_disconnect", Text, value("cancel"),
+        "What becomes of a call when its client leaves before the end. \"cancel\": the provider's\n\
+         connection is closed at once, so that it can stop. \"drain\": the answer is read on for its usage,\n\
+         for providers that run on to the end and bill it anyway.";
+    DRAIN_SECONDS = "drain_seconds", Count, value("60"),
+        "How long an answer is read on, from when the client has left.";
+    DRAIN_BYTES = "drain_bytes", Size, value("16MiB"),
+        "How much of an answer is read on.";
     UPSTREAM_CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
         "Instead of the global one.";
     UPSTREAM_CONNECT = "timeouts.connect", Duration, nothing("5s"), "Instead of the global one.";

@@ -28,7 +28,8 @@ mod typed;
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, ExtraRoots, Http2, Limits, TagHeaders, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, StreamUsage, TagHeaders, Upstream,
+    UpstreamTimeouts,
 };
 
 use keys::ENV_CONFIG;

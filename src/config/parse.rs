@@ -11,7 +11,7 @@ use http::HeaderName;
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
-use super::settings::Http2;
+use super::settings::{Http2, StreamUsage};
 use crate::secret::Secret;
 
 /// Longer waits than this are slips of the unit.
@@ -120,6 +120,31 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "false" => Ok(false),
         _ => Err(format!("`{text}` is not true or false")),
     }
+}
+
+pub(super) fn stream_usage(text: &str) -> Result<StreamUsage, String> {
+    match text {
+        "off" => Ok(StreamUsage::Off),
+        "inject" => Ok(StreamUsage::Inject),
+        _ => Err(format!("`{text}` is not \"off\" or \"inject\"")),
+    }
+}
+
+/// True for `drain`.
+pub(super) fn on_disconnect(text: &str) -> Result<bool, String> {
+    match text {
+        "cancel" => Ok(false),
+        "drain" => Ok(true),
+        _ => Err(format!("`{text}` is not \"cancel\" or \"drain\"")),
+    }
+}
+
+pub(super) fn drain_seconds(text: &str) -> Result<Duration, String> {
+    let duration = Duration::from_secs(some(text)?);
+    if duration > LONGEST {
+        return Err(format!("`{text}` is longer than 7 days"));
+    }
+    Ok(duration)
 }
 
 pub(super) fn http2(text: &str) -> Result<Http2, String> {

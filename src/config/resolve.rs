@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Findings, Origin};
 use super::settings::{
-    ClientTimeouts, Config, ExtraRoots, Limits, TagHeaders, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Limits, TagHeaders, Upstream, UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
 use super::{Files, doubts, known, parse};
@@ -261,6 +261,8 @@ fn upstream(
     let provider = reader.read(&keys::PROVIDER, parse::word);
     let api_key = reader.api_key(world.env);
     let http2 = reader.read(&keys::HTTP2, parse::http2).unwrap_or_default();
+    let stream_usage = reader.or_default(&keys::STREAM_USAGE, parse::stream_usage);
+    let drain = drain(&mut reader);
     let typed_url = reader.read(&keys::BASE_URL, str::parse);
     if typed_url.is_none() && !section.settings.contains_key(keys::BASE_URL.name) {
         note_missing_base_url(name, section, findings);
@@ -276,10 +278,20 @@ fn upstream(
         api_key,
         deployments,
         http2,
+        stream_usage,
+        drain,
         extra_roots,
         timeouts,
         configured: section.origin.is_some(),
     })
+}
+
+fn drain(reader: &mut Reader<'_>) -> Option<Drain> {
+    let limits = Drain {
+        time: reader.or_default(&keys::DRAIN_SECONDS, parse::drain_seconds),
+        bytes: reader.or_default(&keys::DRAIN_BYTES, parse::size),
+    };
+    reader.or_default(&keys::ON_DISCONNECT, parse::on_disconnect).then_some(limits)
 }
 
 /// A complaint unless the name has a built-in address.

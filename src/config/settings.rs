@@ -54,6 +54,9 @@ pub struct Upstream {
     /// Deployment name to model.
     pub deployments: BTreeMap<String, String>,
     pub http2: Http2,
+    pub stream_usage: StreamUsage,
+    /// `None`: a call whose client leaves is given up at once.
+    pub drain: Option<Drain>,
     pub extra_roots: Option<Arc<ExtraRoots>>,
     pub timeouts: UpstreamTimeouts,
     /// Whether anything was said about it, as opposed to a built-in one left as it is.
@@ -69,6 +72,22 @@ pub enum Http2 {
     Never,
     /// Offered alone over https; with prior knowledge over http.
     Always,
+}
+
+/// Whether streams are made to report their usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StreamUsage {
+    #[default]
+    Off,
+    /// Where the provider does not report it unasked.
+    Inject,
+}
+
+/// How far an answer is read on after its client has left. Both more than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    pub time: Duration,
+    pub bytes: u64,
 }
 
 /// Certificates to trust besides the usual ones; at least one.

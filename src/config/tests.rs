@@ -137,6 +137,28 @@ fn an_upstream_takes_what_it_does_not_say_from_the_global_keys() {
 }
 
 #[test]
+fn what_is_done_about_stream_usage_and_leaving_clients_is_said_per_upstream() {
+    let text = "[upstreams.xai]\nstream_usage = \"inject\"\non_disconnect = \"drain\"\n\
+                [upstreams.groq]\non_disconnect = \"drain\"\ndrain_seconds = 5\ndrain_bytes = \"1KiB\"\n";
+    let config = load(text).unwrap();
+    let drain = |seconds, bytes| Some(Drain { time: Duration::from_secs(seconds), bytes });
+    let said = |name: &str| (config.upstreams[name].stream_usage, config.upstreams[name].drain);
+    assert_eq!(said("openai"), (StreamUsage::Off, None));
+    assert_eq!(said("xai"), (StreamUsage::Inject, drain(60, 16 << 20)));
+    assert_eq!(said("groq"), (StreamUsage::Off, drain(5, 1024)));
+    let text =
+        "[upstreams.xai]\nstream_usage = \"on\"\non_disconnect = \"no\"\ndrain_seconds = 0\n";
+    assert_eq!(
+        complaints(text),
+        [
+            "tokenmeter.toml:2: upstreams.xai.stream_usage: `on` is not \"off\" or \"inject\"",
+            "tokenmeter.toml:3: upstreams.xai.on_disconnect: `no` is not \"cancel\" or \"drain\"",
+            "tokenmeter.toml:4: upstreams.xai.drain_seconds: must be at least 1",
+        ]
+    );
+}
+
+#[test]
 fn variables_alone_can_add_an_upstream_and_its_key() {
     let env = [
         ("TOKENMETER_UPSTREAMS_HOUSE_BASE_URL", "https://h.example"),
@@ -201,7 +223,8 @@ fn odd_things_are_warnings() {
     let text = "listen = \"0.0.0.0:8000\"\ndefault_upstream = \"azure\"\n\
                 [upstreams.azure]\nbase_url = \"https://r.example\"\n\
                 [upstreams.chat]\nbase_url = \"http://h.example/v1\"\napi_key_env = \"K\"\n\
-                [upstreams.me]\nbase_url = \"http://127.0.0.1:8000\"\nhttp2 = \"never\"\n";
+                [upstreams.me]\nbase_url = \"http://127.0.0.1:8000\"\nhttp2 = \"never\"\n\
+                [upstreams.groq]\nstream_usage = \"inject\"\n";
     let env = [("K", "k"), ("TOKENMETER_ADMIN_TOKEN", "short")];
     let warnings = load_with(&Flags::default(), &env, text).unwrap().warnings;
     let expected = [
@@ -210,6 +233,7 @@ fn odd_things_are_warnings() {
         "tokenmeter.toml:5: upstreams.chat: paths that begin with /chat go to this upstream",
         "tokenmeter.toml:5: upstreams.chat: base_url ends in /v1",
         "tokenmeter.toml:5: upstreams.chat: its key travels to http://h.example/v1 without",
+        "tokenmeter.toml:11: upstreams.groq: stream_usage = \"inject\" has no effect: groq reports",
         "tokenmeter.toml:8: upstreams.me: http://127.0.0.1:8000 is where tokenmeter itself listens",
         "tokenmeter.toml:8: upstreams.me: http2 = \"never\" has no effect over http",
         "default_upstream: paths that begin with /openai go to the upstream `openai`",

@@ -13,6 +13,7 @@ mod calibration;
 mod dialect;
 mod family;
 mod image;
+mod measure;
 mod model;
 pub mod prompt;
 mod text;
@@ -50,6 +51,8 @@ pub enum Unseen {
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,
+    /// Part of the request could not be read.
+    Request,
     /// The client left before the answer: what was generated is not known.
     Answer,
 }
@@ -99,25 +102,24 @@ pub fn knows(model: &str) -> bool {
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
-    let prompt = dialect::read(subject.endpoint, request)?;
+    let prompt = dialect::read(subject, request)?;
     Some(family::input(subject, &prompt))
 }
 
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    dialect::generates(subject.endpoint).then(|| family::output(subject, generated))
+    answer(subject, None, generated)
 }
 
-/// The same where the request is at hand: what it offered and demanded says which tokens the answer
-/// has besides its text, a few that matter where answers are short.
-pub fn answer(subject: &Subject<'_>, request: &Value, generated: &Generated) -> Option<Estimate> {
-    if !dialect::generates(subject.endpoint) {
-        return None;
-    }
-    let prompt = dialect::read(subject.endpoint, request);
-    Some(match prompt {
-        Some(prompt) => family::answer(subject, &prompt, generated),
-        None => family::output(subject, generated),
-    })
+/// The same, where the request is known too: a tool call that the request forces is counted
+/// differently, and thinking that it turns off is not missing.
+pub fn answer(
+    subject: &Subject<'_>,
+    request: Option<&Value>,
+    generated: &Generated,
+) -> Option<Estimate> {
+    let prompt = request.and_then(|request| dialect::read(subject, request));
+    dialect::generates(subject.endpoint)
+        .then(|| family::output(subject, prompt.as_ref(), generated))
 }

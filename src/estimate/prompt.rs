@@ -25,10 +25,23 @@ pub struct Prompt<'a> {
     pub thinking: bool,
     /// The most tokens that the answer may have.
     pub most: Option<u64>,
+    /// How much reasoning: `low`, `high`; `enabled`, `adaptive`, `disabled` where that is all it says.
+    pub effort: Option<&'a str>,
+    /// The model that the request names, where its body does.
+    pub asked: Option<&'a str>,
     /// Prompts that came as tokens: their number.
     pub token_ids: u64,
     /// What the request names and does not hold.
     pub unseen: Vec<Unseen>,
+}
+
+impl Prompt<'_> {
+    /// Notes what the request names and does not hold.
+    pub(super) fn lacks(&mut self, what: Unseen) {
+        if !self.unseen.contains(&what) {
+            self.unseen.push(what);
+        }
+    }
 }
 
 /// How the request's model is asked.
@@ -62,6 +75,10 @@ pub enum Part<'a> {
     Text(Cow<'a, str>),
     /// Reasoning of an earlier turn, handed back.
     Reasoning(&'a str),
+    /// The same, sealed by the provider: its length as base64.
+    Signature {
+        bytes: u64,
+    },
     Image(Image<'a>),
     Audio {
         /// Where the header tells.

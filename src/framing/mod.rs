@@ -1,5 +1,5 @@
-//! Bytes into documents. Owns how JSON values, server-sent events, JSON lines and AWS event streams
-//! are framed and how bodies are encoded; knows no provider and no field's meaning.
+//! Bytes into documents. Owns how JSON values, server-sent events, JSON lines, AWS event streams and
+//! WebSocket messages are framed and how bodies are encoded; knows no provider and no field's meaning.
 //!
 //! Every framer is fed the body piece by piece, however it was cut, and gives the same documents for
 //! every way of cutting. Memory is bounded whatever the body holds: of a document only what a
@@ -7,17 +7,22 @@
 //! read is skipped.
 
 mod aws;
+mod edit;
 mod encoding;
 pub mod json;
+pub mod members;
 mod sse;
+mod websocket;
 
 use std::fmt;
 use std::io::{self, Write};
 
 pub use aws::EventStream;
+pub use edit::{EventFilter, Verdict};
 pub use encoding::{Coding, Decoder};
 pub use json::{Keep, Scanner, Selection};
 pub use sse::Sse;
+pub use websocket::{Extensions, Sender, WebSocket};
 
 /// Where framers put what they find.
 pub trait Sink {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use jiff::{Span, tz::TimeZone};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::schema;
@@ -37,17 +38,6 @@ const EXPIRE: Duration = Duration::from_mins(10);
 
 /// What the ledger says of a call that a stop or a crash cut off.
 const INTERRUPTED: &str = "tokenmeter stopped before the call ended";
-
-/// Why nothing more arrives in the database for now.
-#[derive(Debug)]
-pub(super) enum FeedError {
-    Database(rusqlite::Error),
-    Journal(io::Error),
-    /// The database file was removed or replaced while it was in use.
-    Replaced,
-    /// There is more in the journal than the time given was enough for.
-    Unfinished,
-}
 
 pub(super) struct Feed {
     connection: Connection,
@@ -406,29 +396,6 @@ fn aged(
         }
     }
     aged
-}
-
-impl std::fmt::Display for FeedError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            FeedError::Database(error) => write!(f, "database: {error}"),
-            FeedError::Journal(error) => write!(f, "reading the journal: {error}"),
-            FeedError::Replaced => f.write_str("the database file was removed or replaced"),
-            FeedError::Unfinished => f.write_str("still reading what the journal holds"),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for FeedError {
-    fn from(error: rusqlite::Error) -> FeedError {
-        FeedError::Database(error)
-    }
-}
-
-impl From<io::Error> for FeedError {
-    fn from(error: io::Error) -> FeedError {
-        FeedError::Journal(error)
-    }
 }
 
 /// Opens the database anew, after it was removed or replaced: the journal fills what it still can.

@@ -6,6 +6,7 @@
 //! | `journal` | the writing end of the journal, and the queue for when it cannot be written |
 //! | `tail` | the reading end |
 //! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
+//! | `fault` | what can keep rows from arriving |
 //! | `held` | calls whose figures are about to be amended |
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
@@ -15,6 +16,7 @@
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
 mod charged;
+mod fault;
 mod feed;
 mod filter;
 mod group;
@@ -47,7 +49,8 @@ pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
 
-use feed::{Feed, FeedError};
+use fault::FeedError;
+use feed::Feed;
 use journal::{Journal, Line};
 use writer::Writer;
 

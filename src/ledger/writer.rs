@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::feed::{self, Feed, FeedError};
+use super::fault::FeedError;
+use super::feed::{self, Feed};
 use super::journal::Journal;
 
 /// How long lines gather before they are moved together. The journal already keeps them, and

@@ -100,9 +100,10 @@ fn put(record: &mut Record, cost: Cost) {
     record.price_id = cost.price_id;
 }
 
-/// True unless the call made the answer.
+/// True unless the call made the answer, as those over a WebSocket (101) do.
 fn is_fetched(record: &Record) -> bool {
-    record.method != "POST" || record.path.trim_end_matches('/').ends_with("/cancel")
+    record.method != "POST" && record.status != Some(101)
+        || record.path.trim_end_matches('/').ends_with("/cancel")
 }
 
 /// Ids are the provider's own: another upstream may give the same.

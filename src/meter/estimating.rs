@@ -16,6 +16,9 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What is left of an estimate that was made by bytes alone: it may be off by as much again.
 const ERROR_BY_BYTES: f64 = 1.0;
 
+/// The error to be expected where part of a prompt was not kept.
+const ERROR_OF_THE_REST: f64 = 0.5;
+
 /// Tokens that a byte makes at most, where the tokens of bytes that were not kept are guessed.
 const MAX_TOKENS_PER_BYTE: f64 = 0.4;
 
@@ -97,35 +100,43 @@ pub(super) fn by_bytes(
 }
 
 /// As well as is possible. Takes time: 1 MB of text some 60 ms.
+///
+/// No estimate of the input if the request's body is no JSON, above all because it was cut off.
 pub(super) fn estimates(
     subject: &Subject<'_>,
     missing: Missing,
     prompt: Option<Prompt>,
     generated: &Generated,
 ) -> Estimates {
-    let input = prompt.filter(|_| missing.input).and_then(|prompt| input(subject, prompt));
-    let output = missing.output.then(|| estimate::output(subject, generated)).flatten();
+    let beyond = prompt.as_ref().map_or(0, Prompt::beyond);
+    let body = prompt.map(Prompt::into_bytes).unwrap_or_default();
+    let request = match beyond {
+        0 => estimate::body::parse(&body),
+        _ => estimate::body::parse_beginning(&body),
+    };
+    let input = request.as_ref().filter(|_| missing.input).and_then(|request| {
+        let estimate = estimate::input(subject, request)?;
+        Some(with_the_rest(estimate, body.len(), beyond))
+    });
+    let answer = || estimate::answer(subject, request.as_ref(), generated);
+    let output = missing.output.then(answer).flatten();
     Estimates { input, output }
 }
 
-/// The estimate of a request. `None` if its body is no JSON, above all because it was cut off.
-pub(super) fn input(subject: &Subject<'_>, prompt: Prompt) -> Option<Estimate> {
-    let beyond = prompt.beyond();
-    let body = prompt.into_bytes();
+/// What was not kept is taken to be like what was.
+fn with_the_rest(mut estimate: Estimate, kept: usize, beyond: u64) -> Estimate {
     if beyond == 0 {
-        return estimate::input(subject, &estimate::body::parse(&body)?);
+        return estimate;
     }
-    let mut estimate = estimate::input(subject, &estimate::body::parse_beginning(&body)?)?;
-    // What was not kept is taken to be like what was.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rest = {
-        let per_byte = estimate.tokens as f64 / body.len().max(1) as f64;
+        let per_byte = estimate.tokens as f64 / kept.max(1) as f64;
         (per_byte.min(MAX_TOKENS_PER_BYTE) * beyond as f64) as u64
     };
     estimate.tokens += rest;
-    estimate.error = estimate.error.max(0.5);
+    estimate.error = estimate.error.max(ERROR_OF_THE_REST);
     estimate.unseen.push(Unseen::Length);
-    Some(estimate)
+    estimate
 }
 
 /// Puts estimates where figures are missing, and says in the row what was done.

@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::Observed;
 use super::capture::Prompt;
-use super::{Observed, estimating};
-use crate::estimate::{self, Calibration, Estimate, Side, Subject, Unseen};
+use super::estimating::{self, Estimates, Missing};
+use crate::estimate::{Calibration, Estimate, Side, Subject, Unseen};
 use crate::provider::Generated;
 use crate::record::{Outcome, Record};
 use crate::usage::{Usage, UsageSource};
@@ -106,8 +107,10 @@ impl Learner {
     pub(super) fn check(&self, sample: Sample) -> Vec<Calibration> {
         let Sample { provider, endpoint, model, prompt, generated, usage } = sample;
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
-        let input = estimating::input(&subject, prompt).filter(|input| input.unseen.is_empty());
-        let output = estimate::output(&subject, &generated);
+        let both = Missing { input: true, output: true, answer: false };
+        let Estimates { input, output } =
+            estimating::estimates(&subject, both, Some(prompt), &generated);
+        let input = input.filter(|input| input.unseen.is_empty());
         // Reasoning that is not shown is known here, and not to be learnt as an error.
         let hidden = usage.reasoning.unwrap_or(0);
         let comparable = |output: &Estimate| {

@@ -22,6 +22,9 @@ pub struct PathFacts {
 /// The name for what is not known.
 const OTHER: Endpoint = "other";
 
+/// Sessions over a WebSocket.
+const REALTIME: Endpoint = "realtime";
+
 /// By the last two segments of a path.
 const BY_TWO: [(&str, &str, Endpoint); 27] = [
     ("chat", "completions", "chat.completions"),
@@ -65,13 +68,13 @@ const BY_ONE: [(&str, Endpoint); 13] = [
     ("models", "models"),
     ("batches", "batches"),
     ("files", "files"),
-    ("realtime", "realtime"),
+    ("realtime", REALTIME),
     ("interactions", "gemini.interactions"),
     ("ocr", "ocr"),
 ];
 
 /// By the method behind the colon (Google).
-const BY_METHOD: [(&str, Endpoint); 9] = [
+const BY_METHOD: [(&str, Endpoint); 8] = [
     ("generateContent", "gemini.generateContent"),
     ("streamGenerateContent", "gemini.generateContent"),
     ("countTokens", "gemini.countTokens"),
@@ -80,8 +83,17 @@ const BY_METHOD: [(&str, Endpoint); 9] = [
     ("predict", "vertex.predict"),
     ("rawPredict", "messages"),
     ("streamRawPredict", "messages"),
-    ("BidiGenerateContent", "realtime"),
 ];
+
+/// What Gemini Live's service ends in: `/ws/google.ai.….GenerativeService.BidiGenerateContent`, on
+/// Vertex with a slash, for short-lived tokens with `Constrained`.
+const LIVE: [&str; 2] = ["BidiGenerateContent", "BidiGenerateContentConstrained"];
+
+/// The members of a query that name a Realtime session's model: OpenAI's, older Azure's.
+const MODEL_IN_QUERY: [&str; 2] = ["model", "deployment"];
+
+/// Longest name that is taken from a query.
+const MAX_NAME: usize = 256;
 
 /// By the last segment behind `/model/{id}` (Bedrock).
 const BY_BEDROCK: [(&str, Endpoint); 5] = [
@@ -105,6 +117,15 @@ const BY_COLLECTION: [(&str, Endpoint); 7] = [
 ];
 
 impl PathFacts {
+    /// Reads a path and, where the model stands there (Realtime), the query.
+    pub fn of_target(path: &str, query: Option<&str>) -> PathFacts {
+        let mut facts = PathFacts::of(path);
+        if facts.endpoint == REALTIME && facts.deployment.is_none() {
+            facts.deployment = query.and_then(model_in_query);
+        }
+        facts
+    }
+
     /// Reads a path (without the query).
     pub fn of(path: &str) -> PathFacts {
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -129,7 +150,7 @@ impl PathFacts {
 
 fn google_method(segment: &str) -> Option<(String, Endpoint)> {
     let segment = decoded(segment);
-    let (model, method) = segment.rsplit_once([':', '.'])?;
+    let (model, method) = segment.rsplit_once(':')?;
     let (_, endpoint) = BY_METHOD.iter().find(|(name, _)| *name == method)?;
     Some((model.to_owned(), endpoint))
 }
@@ -155,12 +176,22 @@ fn endpoint_of(segments: &[&str]) -> Endpoint {
     if let Some((_, endpoint)) = BY_ONE.iter().find(|(name, _)| name == last) {
         return endpoint;
     }
+    if last.rsplit('.').next().is_some_and(|method| LIVE.contains(&method)) {
+        return REALTIME;
+    }
     let collection = before.iter().rev().take(2);
     collection
         .filter_map(|segment| BY_COLLECTION.iter().find(|(name, _)| name == segment))
         .map(|(_, endpoint)| *endpoint)
         .next()
         .unwrap_or(OTHER)
+}
+
+/// The first member of a query that names a model. Azure's may be a deployment.
+fn model_in_query(query: &str) -> Option<String> {
+    let mut members = query.split('&').filter_map(|member| member.split_once('='));
+    let (_, name) = members.find(|(name, _)| MODEL_IN_QUERY.contains(name))?;
+    Some(decoded(name)).filter(|name| !name.is_empty() && name.len() <= MAX_NAME)
 }
 
 fn decoded(segment: &str) -> String {
@@ -194,12 +225,28 @@ mod tests {
             ("/v1/files/file-1/content", "files"),
             ("/v1/batch/jobs", "batches"),
             ("/v1/batch/jobs/1", "batches"),
+            ("/v1/realtime", REALTIME),
+            (
+                "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+                REALTIME,
+            ),
+            ("/ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent", REALTIME),
             ("/something/new", OTHER),
             ("/", OTHER),
         ];
         for (path, endpoint) in cases {
             assert_eq!(PathFacts::of(path).endpoint, endpoint, "{path}");
         }
+    }
+
+    #[test]
+    fn a_query_names_the_model_of_a_realtime_session() {
+        let of = |path, query| PathFacts::of_target(path, Some(query)).deployment;
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(of("/v1/realtime", "model=gpt-realtime"), some("gpt-realtime"));
+        assert_eq!(of("/openai/realtime", "api-version=1&deployment=my%20own"), some("my own"));
+        assert_eq!(of("/v1/realtime", "intent=transcription"), None);
+        assert_eq!(of("/v1/chat/completions", "model=x"), None);
     }
 
     #[test]

@@ -26,8 +26,10 @@ pub(super) fn usage(metadata: &Value) -> Usage {
         cache_read_image: of_modality(metadata, "cacheTokensDetails", "IMAGE"),
         output,
         reasoning,
-        audio_output: of_modality(metadata, "candidatesTokensDetails", "AUDIO"),
-        image_output: of_modality(metadata, "candidatesTokensDetails", "IMAGE"),
+        audio_output: of_modality(metadata, "candidatesTokensDetails", "AUDIO")
+            .or_else(|| of_modality(metadata, "responseTokensDetails", "AUDIO")),
+        image_output: of_modality(metadata, "candidatesTokensDetails", "IMAGE")
+            .or_else(|| of_modality(metadata, "responseTokensDetails", "IMAGE")),
         total: plus(input, output),
         ..Usage::default()
     }

@@ -13,8 +13,10 @@ mod generated;
 mod ollama;
 mod openai;
 mod reader;
+pub mod realtime;
 mod request;
 mod selection;
+pub mod stream_usage;
 mod texts;
 mod value;
 

@@ -4,22 +4,27 @@
 //! Invariant: `is_end_stream` and `size_hint` are those of the body within, so that the message is
 //! framed as it came.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use crate::framing::EventFilter;
 use crate::meter::guarded;
 
 use super::client::Client;
+use super::drain::{self, DrainLimits};
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
@@ -29,9 +34,10 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// The request's body on its way up.
 pub(super) struct RequestBody {
-    pub(super) incoming: Incoming,
-    /// What [`RequestBody::fetch_first`] has found.
-    pub(super) first: Option<Result<Frame<Bytes>, RequestBodyError>>,
+    /// `None` once it has been read to its end ahead of time.
+    pub(super) incoming: Option<Incoming>,
+    /// What was read ahead of time and goes up first.
+    pub(super) fetched: VecDeque<Result<Frame<Bytes>, RequestBodyError>>,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
     pub(super) client: Arc<Client>,
@@ -69,7 +75,7 @@ impl RequestBody {
         let mut has_yielded = false;
         poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
             Poll::Ready(first) => {
-                self.first = first;
+                self.fetched.extend(first);
                 Poll::Ready(())
             }
             // hyper reads a body when it is asked for, and then this task has its turn once.
@@ -81,6 +87,59 @@ impl RequestBody {
             Poll::Pending => Poll::Ready(()),
         })
         .await;
+    }
+
+    /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
+    /// read still goes up as it came.
+    pub(super) async fn hold(&mut self, most: usize) -> Result<Option<Bytes>, RequestBodyError> {
+        if self.size_hint().lower() > most as u64 {
+            return Ok(None);
+        }
+        // The client is asked for its body now, not when the provider wants it.
+        self.gate = None;
+        let (mut frames, mut length) = (VecDeque::new(), 0);
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
+            let frame = frame?;
+            length += frame.data_ref().map_or(0, Bytes::len);
+            frames.push_back(Ok(frame));
+            if length > most {
+                self.fetched = frames;
+                return Ok(None);
+            }
+        }
+        self.incoming = None;
+        let mut held = BytesMut::with_capacity(length);
+        let data = frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        data.for_each(|bytes| held.extend_from_slice(bytes));
+        let held = held.freeze();
+        frames.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        if !held.is_empty() {
+            frames.push_front(Ok(Frame::data(held.clone())));
+        }
+        self.fetched = frames;
+        Ok(Some(held))
+    }
+
+    /// A held body once more, without its trailers, which were for the first.
+    pub(super) fn copy(&self, held: &Bytes) -> RequestBody {
+        RequestBody {
+            incoming: None,
+            fetched: VecDeque::from([Ok(Frame::data(held.clone()))]),
+            request: Rc::clone(&self.request),
+            progress: self.progress.clone(),
+            client: Arc::clone(&self.client),
+            left: None,
+            gate: None,
+        }
+    }
+
+    /// A held body with other data.
+    pub(super) fn replaced(mut self, data: Vec<Frame<Bytes>>) -> RequestBody {
+        self.fetched.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
+        for frame in data.into_iter().rev() {
+            self.fetched.push_front(Ok(frame));
+        }
+        self
     }
 
     fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
@@ -111,18 +170,19 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
-        if let Some(first) = body.first.take() {
-            return Poll::Ready(Some(first));
+        if let Some(fetched) = body.fetched.pop_front() {
+            return Poll::Ready(Some(fetched));
         }
+        let Some(incoming) = &mut body.incoming else { return Poll::Ready(None) };
         if let Some(gate) = &mut body.gate {
             std::task::ready!(gate.poll_open(cx));
             body.gate = None;
         }
-        let polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
         body.progress.set_waits_for_client(polled.is_pending());
         let polled = std::task::ready!(polled);
         let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
-        if polled.is_none() || ends_with_trailers || body.incoming.is_end_stream() {
+        if polled.is_none() || ends_with_trailers || incoming.is_end_stream() {
             body.client.has_sent_all();
             body.progress.upload_ended();
         }
@@ -136,19 +196,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.incoming.is_end_stream()
+        self.fetched.is_empty() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.incoming.size_hint();
-        let fetched = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref());
-        if let Some(bytes) = fetched {
-            let bytes = bytes.len() as u64;
-            if let Some(upper) = hint.upper() {
-                hint.set_upper(upper + bytes);
-            }
-            hint.set_lower(hint.lower() + bytes);
+        let mut hint = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
+        let fetched = self.fetched.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let fetched: u64 = fetched.map(|bytes| bytes.len() as u64).sum();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + fetched);
         }
+        hint.set_lower(hint.lower() + fetched);
         hint
     }
 }
@@ -209,6 +267,24 @@ impl fmt::Display for BodyError {
     }
 }
 
+/// How an answer broke off, for its row.
+fn break_of(error: &hyper::Error, has_length: bool) -> &'static str {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return match error.kind() {
+                io::ErrorKind::UnexpectedEof if has_length => "answer_truncated",
+                io::ErrorKind::UnexpectedEof => "chunks_truncated",
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => "answer_invalid",
+                _ => "upstream_reset",
+            };
+        }
+        cause = error.source();
+    }
+    // Of HTTP/2: the stream or its connection was reset.
+    "upstream_reset"
+}
+
 impl std::error::Error for BodyError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -226,6 +302,19 @@ pub struct MeteredBody {
     /// How the answer broke, held back for one poll: when a body fails, hyper drops what it has not
     /// written yet; when it pends, hyper writes. So what came before the break goes down.
     broken: Option<BodyError>,
+    edit: Option<Box<Edit>>,
+    /// The answer is read on when the client leaves.
+    drain: Option<DrainLimits>,
+}
+
+/// What is changed in an answer on its way down.
+struct Edit {
+    filter: EventFilter,
+    /// What comes after the bytes that have waited.
+    next: Option<Result<Frame<Bytes>, BodyError>>,
+    /// Before a break: one poll has pended, as for [`MeteredBody::broken`].
+    is_written: bool,
+    is_over: bool,
 }
 
 impl MeteredBody {
@@ -233,7 +322,20 @@ impl MeteredBody {
         if answer.is_end_stream() {
             exchange.close(End::Complete);
         }
-        MeteredBody { answer, exchange, silence, broken: None }
+        MeteredBody { answer, exchange, silence, broken: None, edit: None, drain: None }
+    }
+
+    /// Takes events out, or parts of them, behind what is metered.
+    pub(super) fn edited(mut self, filter: Option<EventFilter>) -> MeteredBody {
+        let edit = |filter| Edit { filter, next: None, is_written: false, is_over: false };
+        self.edit = filter.map(|filter| Box::new(edit(filter)));
+        self
+    }
+
+    /// Reads on when the client leaves.
+    pub(super) fn drained(mut self, limits: Option<DrainLimits>) -> MeteredBody {
+        self.drain = limits;
+        self
     }
 
     /// Looks at a frame and closes the call if it is the last, or holds the stream's last event.
@@ -242,6 +344,78 @@ impl MeteredBody {
         let finished = frame.data_ref().is_some_and(|bytes| self.exchange.observe(bytes));
         if finished || frame.is_trailers() || self.answer.is_end_stream() {
             self.exchange.close(End::Complete);
+        }
+    }
+
+    /// The next frame as it came, metered.
+    fn poll_metered(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match Pin::new(&mut self.answer).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.frame(&frame);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let how = break_of(&error, self.answer.size_hint().upper().is_some());
+                self.exchange.broke(self.silence.progress.upload_fault(), how);
+                self.broken = Some(BodyError::Upstream(error));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                self.exchange.close(End::Complete);
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                std::task::ready!(self.silence.poll_too_long(cx));
+                let waits = self.silence.progress.waits_for_client();
+                self.exchange.broke(waits.then_some(UploadFault::ClientGone), "idle_timeout");
+                Poll::Ready(Some(Err(BodyError::Idle)))
+            }
+        }
+    }
+
+    /// The next frame with the events taken out that go.
+    fn poll_edited(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let Some(edit) = &mut self.edit else { return self.poll_metered(cx) };
+            if matches!(edit.next, Some(Err(_))) && !std::mem::replace(&mut edit.is_written, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if edit.next.is_some() || edit.is_over {
+                return Poll::Ready(edit.next.take());
+            }
+            let polled = std::task::ready!(self.poll_metered(cx));
+            let Some(edit) = &mut self.edit else { return Poll::Ready(polled) };
+            let passed = match polled {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => edit.filter.push(&bytes),
+                    Err(trailers) => {
+                        edit.next = Some(Ok(trailers));
+                        edit.filter.finish()
+                    }
+                },
+                Some(Err(error)) => {
+                    edit.next = Some(Err(error));
+                    edit.filter.finish()
+                }
+                None => {
+                    edit.is_over = true;
+                    edit.filter.finish()
+                }
+            };
+            if !passed.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(passed.into()))));
+            }
         }
     }
 }
@@ -255,39 +429,31 @@ impl Body for MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = self.get_mut();
-        if let Some(error) = body.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        match Pin::new(&mut body.answer).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                body.frame(&frame);
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                body.exchange.broke(body.silence.progress.upload_fault(), "answer_cut");
-                body.broken = Some(BodyError::Upstream(error));
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                body.exchange.close(End::Complete);
-                Poll::Ready(None)
-            }
-            Poll::Pending => {
-                std::task::ready!(body.silence.poll_too_long(cx));
-                let waits = body.silence.progress.waits_for_client();
-                body.exchange.broke(waits.then_some(UploadFault::ClientGone), "idle_timeout");
-                Poll::Ready(Some(Err(BodyError::Idle)))
-            }
-        }
+        if body.edit.is_some() { body.poll_edited(cx) } else { body.poll_metered(cx) }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.broken.is_none() && self.answer.is_end_stream()
+        let waits =
+            self.edit.as_ref().is_some_and(|edit| edit.next.is_some() || edit.filter.holds());
+        self.broken.is_none() && !waits && self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+        if self.edit.is_some() { SizeHint::default() } else { self.answer.size_hint() }
+    }
+}
+
+impl Drop for MeteredBody {
+    /// The client has left, or has all.
+    fn drop(&mut self) {
+        let Some(limits) = self.drain.take() else { return };
+        if self.broken.is_some() || !self.silence.progress.has_uploaded() {
+            return;
+        }
+        let Some(left) = self.exchange.read_on() else { return };
+        let answer = std::mem::replace(&mut self.answer, AnswerBody::Over);
+        let silence = Silence::new(self.silence.progress.clone(), self.silence.limit);
+        drain::read_on(MeteredBody::new(answer, self.exchange.take(), silence), left, limits);
     }
 }
 

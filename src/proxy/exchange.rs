@@ -14,7 +14,7 @@ use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
 use crate::meter::{Meter, Observed, RequestObserver, guarded};
 use crate::provider::{Generated, RESPONSE, Reader, Reading, RequestFacts, is_read_header};
-use crate::record::{Outcome, Record};
+use crate::record::{Outcome, Record, StreamUsage};
 use crate::respond::ErrorCode;
 
 /// Headers in which providers name the request, most telling first.
@@ -29,6 +29,9 @@ const REQUEST_ID: [HeaderName; 5] = [
 /// Longest header value that is recorded.
 const MAX_RECORDED_VALUE: usize = 128;
 
+/// Calls that may be read on for their usage at a time, after their clients have left.
+const MAX_READ_ON: usize = 1024;
+
 /// The calls that have been opened and not closed.
 #[derive(Clone, Debug, Default)]
 pub struct Calls(Arc<CallsInner>);
@@ -37,6 +40,8 @@ pub struct Calls(Arc<CallsInner>);
 struct CallsInner {
     open: AtomicUsize,
     given_up: AtomicBool,
+    /// Open calls whose clients have left.
+    read_on: AtomicUsize,
 }
 
 impl Calls {
@@ -49,6 +54,10 @@ impl Calls {
     /// interrupted, not given up by its client.
     pub fn give_up(&self) {
         self.0.given_up.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_given_up(&self) -> bool {
+        self.0.given_up.load(Ordering::Acquire)
     }
 }
 
@@ -112,6 +121,11 @@ impl Progress {
         self.0.upload_began.get() && !self.0.upload_ended.get()
     }
 
+    /// The request's body has been read to its end, or there is none.
+    pub(super) fn has_uploaded(&self) -> bool {
+        self.0.upload_ended.get()
+    }
+
     /// The request's body has been read to its end.
     pub(super) fn upload_ended(&self) {
         self.0.upload_ended.set(true);
@@ -136,6 +150,21 @@ pub(super) enum End {
     UpstreamFailed(&'static str),
 }
 
+/// A call that somebody else closes, and its place among the open calls.
+pub(super) struct Opened {
+    pub(super) meter: Arc<Meter>,
+    pub(super) calls: Calls,
+    pub(super) record: Record,
+    pub(super) started: Instant,
+    pub(super) deployed: Option<String>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A call that has been opened. Dropped before it is closed, it closes itself.
 pub(super) struct Exchange(Option<Box<Open>>);
 
@@ -152,6 +181,8 @@ struct Open {
     /// The answer's encoding broke: what has been read stands, and no more is read.
     is_broken: bool,
     headers: HeaderMap,
+    /// When the client left, where the answer is read on without it.
+    left: Option<Instant>,
 }
 
 impl Exchange {
@@ -176,7 +207,42 @@ impl Exchange {
             decoder: None,
             is_broken: false,
             headers: HeaderMap::new(),
+            left: None,
         })))
+    }
+
+    /// Notes what was done to make a stream report its usage.
+    pub(super) fn note_stream_usage(&mut self, done: Option<StreamUsage>) {
+        if let Some(open) = &mut self.0 {
+            open.record.stream_usage = done;
+        }
+    }
+
+    /// The request was made to ask for usage, so that the answer has more than the client asked for.
+    pub(super) fn has_asked(&self) -> bool {
+        let open = self.0.as_ref();
+        open.is_some_and(|open| open.record.stream_usage == Some(StreamUsage::Injected))
+    }
+
+    /// The client has left and the answer is to be read on; says when it left. `None` if there is
+    /// nothing to be read on for, or too much else is.
+    pub(super) fn read_on(&mut self) -> Option<Instant> {
+        let open = self.0.as_mut()?;
+        if open.left.is_none() {
+            let calls = &open.calls.0;
+            let busy = calls.read_on.load(Ordering::Acquire) >= MAX_READ_ON;
+            if busy || calls.given_up.load(Ordering::Acquire) || open.has_failed() {
+                return None;
+            }
+            calls.read_on.fetch_add(1, Ordering::AcqRel);
+            open.left = Some(Instant::now());
+        }
+        open.left
+    }
+
+    /// The call in another hand; what is left here has nothing to close.
+    pub(super) fn take(&mut self) -> Exchange {
+        Exchange(self.0.take())
     }
 
     /// The answer's head has come.
@@ -198,6 +264,12 @@ impl Exchange {
         };
         open.decoder = Decoder::new(coding, Framed::new(framer, Reader::new())).ok();
         open.headers = usage_headers(head.headers());
+    }
+
+    /// Hands the call over to a tunnel, which closes it in its own way.
+    pub(super) fn into_tunnel(mut self) -> Option<Opened> {
+        let Open { meter, calls, record, started, deployed, .. } = *self.0.take()?;
+        Some(Opened { meter, calls, record, started, deployed })
     }
 
     /// Reads a frame of the answer. True when the answer's last event has been seen.
@@ -222,7 +294,7 @@ impl Exchange {
 
     /// There is no answer: the client gets this status from tokenmeter instead.
     pub(super) fn failed(&mut self, status: StatusCode, error: &'static str) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = self.0.as_mut().filter(|open| open.left.is_none()) {
             open.record.status = Some(status.as_u16());
         }
         self.close(End::UpstreamFailed(error));
@@ -265,7 +337,10 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let open = self.0.as_ref();
-        if open.is_some_and(|open| open.calls.0.given_up.load(Ordering::Acquire)) {
+        if open.is_some_and(|open| open.left.is_some()) {
+            // It left long before tokenmeter stopped, or enough was read.
+            self.settle(Outcome::ClientClosed, None);
+        } else if open.is_some_and(|open| open.calls.0.given_up.load(Ordering::Acquire)) {
             self.settle(Outcome::Interrupted, Some("tokenmeter stopped"));
         } else if open.is_some_and(|open| open.has_failed()) {
             // SDKs hang up at an error without reading on: they have all that there was to have.
@@ -287,7 +362,7 @@ impl Open {
     fn settle(mut self, outcome: Outcome, error: Option<&'static str>) {
         let facts = self.request.borrow().facts();
         let record = &mut self.record;
-        record.outcome = outcome;
+        record.outcome = if self.left.is_some() { Outcome::ClientClosed } else { outcome };
         record.error = error.map(str::to_owned);
         record.duration_ms = Some(millis(self.started.elapsed()));
         note_request(record, &facts);
@@ -308,6 +383,9 @@ impl Open {
         let prompt = self.request.borrow_mut().take_prompt();
         let model_behind = self.deployed.as_deref();
         self.meter.close(self.record, Observed { reading, generated, prompt, model_behind });
+        if self.left.is_some() {
+            self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);
+        }
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -332,6 +410,6 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

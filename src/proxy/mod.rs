@@ -5,8 +5,10 @@
 
 mod body;
 mod client;
+mod drain;
 mod exchange;
 mod headers;
+mod inject;
 mod interim;
 mod route;
 mod tags;
@@ -14,7 +16,7 @@ mod tunnel;
 mod upstream;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::ops::RangeInclusive;
 use std::pin::pin;
@@ -33,7 +35,9 @@ use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
 pub use client::{CallBody, Client, ClientIo, Patience};
+pub use drain::DrainLimits;
 pub use exchange::Calls;
+pub use inject::Injection;
 pub use route::{Route, Routes};
 pub use tags::TagHeaders;
 pub(crate) use upstream::LocalExecutor;
@@ -42,7 +46,7 @@ pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 use crate::meter::Meter;
 use crate::pricing::CostSource;
 use crate::provider::PathFacts;
-use crate::record::{CallId, Outcome, Record, Tags};
+use crate::record::{CallId, Outcome, Record, StreamUsage, Tags};
 use crate::respond::{self, ErrorCode};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
@@ -73,6 +77,10 @@ pub struct Upstream {
     pub head_timeout: Duration,
     /// The longest silence within an answer.
     pub idle_timeout: Duration,
+    /// Its streams are made to report their usage.
+    pub injection: Option<Injection>,
+    /// Its answers are read on when the client leaves; `None`: given up at once.
+    pub drain: Option<DrainLimits>,
 }
 
 /// What all workers share.
@@ -134,7 +142,7 @@ impl Worker {
             Ok(path) => path,
             Err((code, message)) => return own_error(code, &message, None),
         };
-        let facts = PathFacts::of(request.uri().path());
+        let facts = PathFacts::of_target(request.uri().path(), request.uri().query());
         let body_reader: SharedRequest = Rc::new(RefCell::new(self.proxy.meter.observe(
             facts.endpoint,
             header_text(request.headers(), &CONTENT_TYPE).unwrap_or_default(),
@@ -147,7 +155,9 @@ impl Worker {
         let id = record.id;
         let max_body = self.proxy.max_request_body;
         let is_head = request.method() == Method::HEAD;
-        let call = Call { upstream, path, client, request: body_reader, max_body, is_head };
+        let injection = upstream.injection.as_ref();
+        let asks = injection.is_some_and(|injection| inject::may_ask(&request, &path, injection));
+        let call = Call { upstream, path, client, request: body_reader, max_body, is_head, asks };
         let protocol = headers::upgrade_of(request.headers());
         let progress = Progress::new();
         let mut request = call.prepare(request, &progress);
@@ -161,9 +171,18 @@ impl Worker {
             Rc::clone(&call.request),
             deployed,
         );
-        let mut response = match protocol {
-            Some(protocol) => tunnel::upgrade(request, call, exchange, protocol, progress).await,
-            None => self.exchange(request, call, exchange, progress).await,
+        let mut response = match (protocol, upstream.drain) {
+            (Some(protocol), _) => {
+                tunnel::upgrade(request, call, exchange, protocol, progress).await
+            }
+            (None, None) => {
+                let answered = call.send(&self.pool, request, &progress).await;
+                call.conclude(answered, exchange, progress)
+            }
+            (None, Some(limits)) => {
+                let pool = Rc::clone(&self.pool);
+                drain::exchange(pool, request, call, exchange, progress, limits).await
+            }
         };
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {
             response.headers_mut().insert(X_TOKENMETER_ID, id);
@@ -196,24 +215,6 @@ impl Worker {
             (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
         })
     }
-
-    /// One request and its answer.
-    async fn exchange(
-        &self,
-        request: Request<RequestBody>,
-        call: Call<'_>,
-        mut exchange: Exchange,
-        progress: Progress,
-    ) -> Response<ProxyBody> {
-        let sent = self.pool.send(&call.upstream.target, request, call.path.clone());
-        match within(sent, &progress, call.upstream).await {
-            Ok(answer) => {
-                exchange.answered(&answer);
-                call.pass_on(answer, exchange, progress)
-            }
-            Err(failure) => call.failed(&failure, exchange, &progress),
-        }
-    }
 }
 
 /// A call on its way.
@@ -224,7 +225,12 @@ struct Call<'a> {
     request: SharedRequest,
     max_body: Option<u64>,
     is_head: bool,
+    /// Its request may be made to ask for its stream's usage.
+    asks: bool,
 }
+
+/// An answer, and what was done to make it report its usage.
+type Answered = Result<(Answer, Option<StreamUsage>), Failure>;
 
 impl Call<'_> {
     /// The request as it goes up: without what belongs to the client's connection, its body looked at
@@ -244,8 +250,8 @@ impl Call<'_> {
             progress.upload_ended();
         }
         let body = RequestBody {
-            incoming,
-            first: None,
+            incoming: Some(incoming),
+            fetched: VecDeque::new(),
             request: Rc::clone(&self.request),
             progress: progress.clone(),
             client: Arc::clone(self.client),
@@ -264,6 +270,38 @@ impl Call<'_> {
             }
         });
         request
+    }
+
+    /// Sends the request and waits for the answer's head.
+    async fn send(
+        &self,
+        pool: &Rc<Pool>,
+        request: Request<RequestBody>,
+        progress: &Progress,
+    ) -> Answered {
+        if let Some(injection) = self.upstream.injection.as_ref().filter(|_| self.asks) {
+            let sent = Box::pin(inject::send(pool, self, injection, request));
+            return within(sent, progress, self.upstream).await;
+        }
+        let sent = pool.send(&self.upstream.target, request, self.path.clone());
+        within(sent, progress, self.upstream).await.map(|answer| (answer, None))
+    }
+
+    /// What goes down, in any case.
+    fn conclude(
+        &self,
+        answered: Answered,
+        mut exchange: Exchange,
+        progress: Progress,
+    ) -> Response<ProxyBody> {
+        match answered {
+            Ok((answer, stream_usage)) => {
+                exchange.note_stream_usage(stream_usage);
+                exchange.answered(&answer);
+                self.pass_on(answer, exchange, progress)
+            }
+            Err(failure) => self.failed(&failure, exchange, &progress),
+        }
     }
 
     /// The answer as it goes down.
@@ -288,8 +326,13 @@ impl Call<'_> {
             // Nobody will read to the end of what ends here.
             exchange.close(End::Complete);
         }
+        let has_asked = exchange.has_asked();
         let silence = Silence::new(progress, self.upstream.idle_timeout);
-        Response::from_parts(head, Either::Right(MeteredBody::new(body, exchange, silence)))
+        let mut body = MeteredBody::new(body, exchange, silence).drained(self.upstream.drain);
+        if has_asked {
+            body = body.edited(inject::filter(&mut head.headers));
+        }
+        Response::from_parts(head, Either::Right(body))
     }
 
     /// There is no answer.
@@ -327,11 +370,11 @@ impl Call<'_> {
 
 /// Waits for an answer's head, as long as bytes move or the timeout has not passed: one for the
 /// provider's answer, another for more of the request while the client owes it.
-async fn within(
-    sent: impl Future<Output = Result<Answer, Failure>>,
+async fn within<T>(
+    sent: impl Future<Output = Result<T, Failure>>,
     progress: &Progress,
     upstream: &Upstream,
-) -> Result<Answer, Failure> {
+) -> Result<T, Failure> {
     let mut sent = pin!(sent);
     let mut silence = Silence::new(progress.clone(), upstream.head_timeout);
     poll_fn(|cx| {

@@ -359,11 +359,11 @@ fn a_provider_that_breaks_off_in_mid_body_has_failed() {
         script.insert(3, Step::Send(b"no size\r\n".to_vec()));
         script
     };
-    for (script, sent) in [
-        (head_of(&short, &JSON.as_bytes()[..30]), 30),
-        (head_of(&short, &JSON.as_bytes()[..JSON.len() - 1]), JSON.len() - 1),
-        (head_of(&chunked, CHAT[0].as_bytes()), CHAT[0].len()),
-        (broken_size, CHAT[0].len()),
+    for (script, sent, error) in [
+        (head_of(&short, &JSON.as_bytes()[..30]), 30, "answer_truncated"),
+        (head_of(&short, &JSON.as_bytes()[..JSON.len() - 1]), JSON.len() - 1, "answer_truncated"),
+        (head_of(&chunked, CHAT[0].as_bytes()), CHAT[0].len(), "chunks_truncated"),
+        (broken_size, CHAT[0].len(), "answer_invalid"),
     ] {
         seen.set(0);
         let scene = Scene::new(script);
@@ -372,20 +372,20 @@ fn a_provider_that_breaks_off_in_mid_body_has_failed() {
         assert_eq!((received.body.len(), received.ending), (sent, Ending::Cut));
         drop(client);
         let record = scene.end();
-        assert_ended(&record, Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
+        assert_ended(&record, Outcome::UpstreamFailed, Some(error), Some(200));
     }
 }
 
 /// hyper drops what it has not written when a body fails; SDKs that got nothing send the call again.
 #[test]
 fn what_came_before_a_break_reaches_the_client() {
-    for answer in [json(), stream(&CHAT)] {
+    for (answer, error) in [(json(), "answer_truncated"), (stream(&CHAT), "chunks_truncated")] {
         let part = &answer.body[..20];
         let together = [answer.head(), answer.piece(part)].concat();
         let scene = Scene::new(vec![Step::Send(together), Step::Close]);
         let mut client = scene.ask(&chat());
         client.receive_until(&Seen::default(), |body| body.len() == part.len()).unwrap();
-        assert_ended(&scene.end(), Outcome::UpstreamFailed, Some("answer_cut"), Some(200));
+        assert_ended(&scene.end(), Outcome::UpstreamFailed, Some(error), Some(200));
     }
 }
 

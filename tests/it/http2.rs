@@ -193,6 +193,14 @@ impl Arrived {
 }
 
 impl Arrived {
+    /// Answers 200 with a stream of events.
+    pub(crate) fn answer_events(self) -> Feed {
+        let (feed, body) = fed();
+        let answer = Response::builder().header("content-type", "text/event-stream").body(body);
+        assert!(self.answer.send(answer.unwrap()).is_ok(), "nobody waits for the answer");
+        feed
+    }
+
     /// Answers 204.
     fn answer_without_body(self) {
         let answer = Response::builder().status(204).body(Fed(None)).unwrap();
@@ -528,8 +536,11 @@ fn a_reset_by_the_provider_is_a_cut_and_its_next_connection_a_new_one() {
     client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
     server.next().answer_without_body();
     assert!(client.head().starts_with("HTTP/1.1 204 "));
-    let outcomes: Vec<_> = proxy.rows().iter().map(|row| row["outcome"].clone()).collect();
+    let rows = proxy.rows();
+    let outcomes: Vec<_> = rows.iter().map(|row| row["outcome"].clone()).collect();
     assert_eq!(outcomes, [json!("upstream_failed"), json!("upstream_failed"), json!("completed")]);
+    let errors: Vec<_> = rows.iter().map(|row| row["error"].clone()).collect();
+    assert_eq!(errors, [json!("upstream_reset"), json!("no_response"), json!(null)]);
 }
 
 #[test]

@@ -121,6 +121,11 @@ impl Proxy {
         self.lines("close")
     }
 
+    /// The opening lines of the journal.
+    pub(crate) fn opened(&self) -> Vec<Value> {
+        self.lines("open")
+    }
+
     fn lines(&self, kind: &str) -> Vec<Value> {
         let Ok(files) = std::fs::read_dir(self.directory.path().join("journal")) else {
             return Vec::new();

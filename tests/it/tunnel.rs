@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::rig::{Conn, Provider, Proxy, Settings, field};
+use super::support::Speaker;
 
 const ASK: &str = "GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: c\r\nConnection: Upgrade\r\n\
                    Upgrade: websocket\r\nSec-WebSocket-Key: dGhl\r\nSec-WebSocket-Version: 13\r\n\
@@ -158,4 +159,204 @@ fn a_stop_lets_an_open_tunnel_finish() {
     drop(client);
     proxy.join();
     assert_eq!(proxy.rows()[0]["outcome"], "completed");
+}
+
+const ASKED: &str = r#">{"type":"response.create"}"#;
+const CREATED: &str = r#"<{"type":"response.created","response":{"id":"resp_1"}}"#;
+const DELTA: &str = r#"<{"type":"response.output_text.delta","response_id":"resp_1","delta":"x"}"#;
+const DONE: &str = r#"<{"type":"response.done","response":{"id":"resp_1","status":"completed",
+    "usage":{"input_tokens":3,"output_tokens":1,"total_tokens":4}}}"#;
+
+/// A tunnel in which these messages have passed: `>` before the client's, `<` before the provider's.
+fn session(proxy: &Proxy, provider: &Provider, messages: &[&str]) -> (Conn, Conn) {
+    let (mut client, mut upstream) = tunnel(proxy, provider, "");
+    for message in messages {
+        let (from, to, speaker) = match message.split_at(1) {
+            (">", _) => (&mut client, &mut upstream, Speaker::client()),
+            _ => (&mut upstream, &mut client, Speaker::server()),
+        };
+        let bytes = speaker.text(&message[1..]);
+        from.send(&bytes);
+        assert_eq!(to.take_bytes(bytes.len()), bytes);
+    }
+    (client, upstream)
+}
+
+/// The rows that are left when the tunnel has ended in this way, after these messages.
+fn left_by(messages: &[&str], end: impl FnOnce(Conn, Conn)) -> Vec<serde_json::Value> {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let (client, upstream) = session(&proxy, &provider, messages);
+    end(client, upstream);
+    let rows = proxy.wait_for_rows(proxy.opened().len());
+    let is_whole = |row: &serde_json::Value| row["status"] == 101 && row["user"] == "u";
+    assert!(rows.iter().all(is_whole), "{rows:?}");
+    rows
+}
+
+fn client_leaves(client: Conn, mut upstream: Conn) {
+    drop(client);
+    upstream.expect_closed();
+}
+
+fn provider_leaves(mut client: Conn, upstream: Conn) {
+    drop(upstream);
+    client.expect_closed();
+}
+
+fn provider_closes(code: u16) -> impl FnOnce(Conn, Conn) {
+    move |mut client, mut upstream| {
+        let bytes = Speaker::server().close(code);
+        upstream.send(&bytes);
+        assert_eq!(client.take_bytes(bytes.len()), bytes);
+        client.send(Speaker::client().close(code));
+        drop(client);
+        upstream.rest();
+    }
+}
+
+fn provider_resets(mut client: Conn, upstream: Conn) {
+    socket2::SockRef::from(upstream.stream()).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(upstream);
+    client.expect_closed();
+}
+
+#[test]
+fn a_tunnel_that_ends_within_a_response_says_which_side_ended_it() {
+    let begun = [ASKED, CREATED, DELTA];
+    let only = |rows: Vec<serde_json::Value>| {
+        let [row] = rows.as_slice() else { panic!("{rows:?}") };
+        (row["outcome"].clone(), row["error"].clone())
+    };
+    for messages in [&begun[..1], &begun] {
+        assert_eq!(only(left_by(messages, client_leaves)), (json!("client_closed"), json!(null)));
+        let failed = |error: &str| (json!("upstream_failed"), json!(error));
+        assert_eq!(only(left_by(messages, provider_leaves)), failed("tunnel_reset"));
+        assert_eq!(only(left_by(messages, provider_resets)), failed("tunnel_reset"));
+        assert_eq!(only(left_by(messages, provider_closes(1000))), failed("tunnel_closed"));
+        assert_eq!(only(left_by(messages, provider_closes(1011))), failed("close_1011"));
+    }
+    let rows = left_by(&begun, client_leaves);
+    assert!(rows[0]["time_to_first_token_ms"].is_u64());
+    assert_eq!(rows[0]["usage_source"], "none");
+}
+
+#[test]
+fn a_session_without_a_response_leaves_the_row_of_its_upgrade() {
+    let refused = r#"<{"type":"error","error":{"code":"invalid_api_key"}}"#;
+    for (messages, end, outcome, error) in [
+        (vec![], Box::new(client_leaves) as Box<dyn FnOnce(Conn, Conn)>, "completed", json!(null)),
+        (vec![], Box::new(provider_leaves), "completed", json!(null)),
+        (vec![], Box::new(provider_resets), "upstream_failed", json!("tunnel_reset")),
+        (vec![], Box::new(provider_closes(1008)), "completed", json!("close_1008")),
+        (vec![refused], Box::new(client_leaves), "completed", json!("invalid_api_key")),
+    ] {
+        let rows = left_by(&messages, end);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&rows[0]["outcome"], &rows[0]["error"]), (&json!(outcome), &error));
+        assert_eq!(rows[0]["endpoint"], "realtime");
+    }
+}
+
+#[test]
+fn a_session_ends_well_after_its_last_response_whoever_ends_it() {
+    let messages = [ASKED, CREATED, DONE];
+    for end in [client_leaves, provider_leaves, provider_resets] {
+        let rows = left_by(&messages, end);
+        assert_eq!(rows.len(), 1);
+        assert_eq!((&rows[0]["outcome"], &rows[0]["error"]), (&json!("completed"), &json!(null)));
+        assert_eq!(rows[0]["total_tokens"], 4);
+        assert_eq!(rows[0]["upstream_request_id"], "resp_1");
+        assert_eq!(rows[0]["model_requested"], "gpt-realtime");
+    }
+}
+
+#[test]
+fn each_response_is_opened_in_the_journal_when_it_begins() {
+    let provider = Provider::new();
+    let mut proxy = Settings::to(provider.url()).with("shutdown_grace = \"100ms\"").start();
+    let (mut client, _upstream) = session(&proxy, &provider, &[ASKED, CREATED, DONE, ASKED]);
+    // The first response is that of the upgrade. The second would be found by a restart.
+    assert_eq!((proxy.opened().len(), proxy.rows().len()), (2, 1));
+    proxy.stop();
+    client.expect_closed();
+    proxy.join();
+    let rows = proxy.rows();
+    assert_eq!(
+        (&rows[0]["outcome"], &rows[1]["outcome"]),
+        (&json!("completed"), &json!("interrupted"))
+    );
+    assert_eq!(rows[1]["id"], proxy.opened()[1]["id"]);
+    assert_ne!(rows[0]["id"], rows[1]["id"]);
+}
+
+#[test]
+fn a_deployment_in_the_query_is_priced_as_the_model_behind_it() {
+    let provider = Provider::new();
+    let keys = "provider = \"azure\"\n[upstreams.up.deployments]\n\"gpt-realtime\" = \"gpt-4o\"";
+    let proxy = Settings::default().upstream("up", provider.url(), keys).start();
+    let (client, upstream) = session(&proxy, &provider, &[ASKED, CREATED, DONE]);
+    client_leaves(client, upstream);
+    let row = &proxy.wait_for_rows(1)[0];
+    assert_eq!((&row["model"], &row["model_requested"]), (&json!(null), &json!("gpt-realtime")));
+    assert!(row["price_id"].as_str().is_some_and(|id| id.contains("gpt-4o")), "{row}");
+}
+
+#[test]
+fn responses_over_a_websocket_are_calls_to_responses() {
+    const PATH: &str = "/v1/responses";
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let mut client = proxy.connect();
+    client.send(ASK.replace("/v1/realtime?model=gpt-realtime", PATH));
+    let mut upstream = provider.accept();
+    upstream.head();
+    upstream.send(AGREE);
+    client.head();
+    for (id, input) in [("resp_1", 5), ("resp_2", 7)] {
+        let asked = json!({"type": "response.create", "model": "gpt-4o", "input": "secret"});
+        let asked = Speaker::client().text(&asked.to_string());
+        client.send(&asked);
+        assert_eq!(upstream.take_bytes(asked.len()), asked);
+        let completed = json!({"type": "response.completed", "response": {"id": id,
+            "model": "gpt-4o-2024-08-06", "status": "completed", "service_tier": "default",
+            "usage": {"input_tokens": input, "output_tokens": 1, "total_tokens": input + 1}}});
+        let completed = Speaker::server().text(&completed.to_string());
+        upstream.send(&completed);
+        client.take_bytes(completed.len());
+    }
+    let rows = proxy.rows();
+    assert_eq!(rows.len(), 2);
+    for (row, (id, input)) in rows.iter().zip([("resp_1", 5), ("resp_2", 7)]) {
+        assert_eq!((&row["endpoint"], &row["path"]), (&json!("responses"), &json!(PATH)));
+        assert_eq!(
+            (&row["input_tokens"], &row["model_requested"]),
+            (&json!(input), &json!("gpt-4o"))
+        );
+        assert_eq!(
+            (&row["model"], &row["service_tier"]),
+            (&json!("gpt-4o-2024-08-06"), &json!("default"))
+        );
+        // Should it be fetched again by its id, this row has charged it.
+        assert_eq!(row["charges"][0]["key"], format!("up/{id}"));
+        assert_eq!(row["charges"][0]["fetched"], false);
+        assert!(!row.to_string().contains("secret"));
+    }
+}
+
+#[test]
+fn messages_that_cannot_be_read_pass_and_leave_what_is_known() {
+    let rows = left_by(&[ASKED, CREATED], |mut client, mut upstream| {
+        upstream.send(b"\xFF\xFFno frame");
+        client.expect("\u{FF}\u{FF}no frame");
+        let done = Speaker::server().text(&DONE[1..]);
+        upstream.send(&done);
+        assert_eq!(client.take_bytes(done.len()), done);
+        client_leaves(client, upstream);
+    });
+    assert_eq!(rows.len(), 1);
+    assert_eq!(
+        (&rows[0]["error"], &rows[0]["usage_source"]),
+        (&json!("unreadable_messages"), &json!("none"))
+    );
 }

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -746,10 +747,32 @@ fn a_cut_answer_is_cut_for_the_client_too() {
         drop(upstream);
         client.expect_closed();
     }
+    for (row, error) in proxy.wait_for_rows(2).iter().zip(["answer_truncated", "chunks_truncated"])
+    {
+        assert_eq!((&row["outcome"], &row["error"]), (&json!("upstream_failed"), &json!(error)));
+    }
+}
+
+#[test]
+fn a_reset_is_told_from_a_close() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    for framing in ["Content-Length: 20\r\n", "Transfer-Encoding: chunked\r\n"] {
+        let mut client = proxy.connect();
+        client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
+        let mut upstream = provider.accept();
+        upstream.head();
+        upstream.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n5\r\n12345\r\n"));
+        client.head();
+        client.expect("5\r\n12345\r\n");
+        socket2::SockRef::from(upstream.stream()).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(upstream);
+        client.expect_closed();
+    }
     for row in proxy.wait_for_rows(2) {
         assert_eq!(
             (&row["outcome"], &row["error"]),
-            (&json!("upstream_failed"), &json!("answer_cut"))
+            (&json!("upstream_failed"), &json!("upstream_reset"))
         );
     }
 }

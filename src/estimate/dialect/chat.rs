@@ -46,7 +46,10 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
 
 fn message<'a>(message: &'a Value, unseen: &mut Vec<Unseen>) -> Message<'a> {
     let role = text(message, "role").unwrap_or_default();
-    let mut parts = content(message.get("content").unwrap_or(&Value::Null), unseen);
+    // Reasoning that an open model showed: DeepSeek's name, and OpenRouter's.
+    let reasoning = ["reasoning_content", "reasoning"].iter().find_map(|name| text(message, name));
+    let mut parts: Vec<_> = reasoning.map(Part::Reasoning).into_iter().collect();
+    parts.extend(content(message.get("content").unwrap_or(&Value::Null), unseen));
     if let Some(refusal) = text(message, "refusal") {
         parts.push(Part::Text(Cow::Borrowed(refusal)));
     }

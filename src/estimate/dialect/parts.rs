@@ -44,6 +44,10 @@ fn read<'a>(part: &'a Value, unseen: &mut Vec<Unseen>) -> Option<Part<'a>> {
         "refusal" => text(part, "refusal").map(|text| Part::Text(Cow::Borrowed(text))),
         "image_url" | "input_image" => Some(picture(part, unseen)),
         "input_audio" => Some(sound(part, unseen)),
+        // Mistral's models that reason.
+        "thinking" => {
+            elements(part, "thinking").iter().find_map(|one| text(one, "text")).map(Part::Reasoning)
+        }
         "file" | "input_file" => file(part.get("file").unwrap_or(part), unseen),
         _ => {
             note(unseen, Unseen::Media);

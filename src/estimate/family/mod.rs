@@ -1,8 +1,12 @@
 //! What a prompt and an answer cost, one file a family of models. Owns the rules and ratios; each
 //! states where it was learnt and how far it is off.
 
+mod claude;
+mod gemini;
 mod open;
 mod openai;
+mod printed;
+mod template;
 
 use super::model::{Family, family};
 use super::prompt::Prompt;
@@ -12,25 +16,31 @@ use crate::provider::Generated;
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     match family(subject.model) {
         Family::OpenAi(encoding) => openai::input(subject, encoding, prompt),
-        Family::Claude | Family::Gemini | Family::Open => open::input(subject, prompt),
+        Family::Claude => claude::input(subject, prompt),
+        Family::Gemini => gemini::input(subject, prompt),
+        Family::Open => open::input(subject, prompt),
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
-    match family(subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, None, generated),
-        Family::Claude | Family::Gemini | Family::Open => open::output(subject, generated),
-    }
-}
-
-/// Like [`output`], of an answer whose request is at hand.
-pub(super) fn answer(
+pub(super) fn output(
     subject: &Subject<'_>,
-    prompt: &Prompt<'_>,
+    prompt: Option<&Prompt<'_>>,
     generated: &Generated,
 ) -> Estimate {
     match family(subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, Some(prompt), generated),
-        _ => output(subject, generated),
+        Family::OpenAi(encoding) => openai::output(subject, encoding, prompt, generated),
+        Family::Claude => claude::output(subject, prompt, generated),
+        Family::Gemini => gemini::output(subject, prompt, generated),
+        Family::Open => open::output(subject, prompt, generated),
     }
+}
+
+/// A sum of fractions as a number of tokens; a sum below nothing is none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the sum is not below 0"
+)]
+fn round(tokens: f64) -> u64 {
+    tokens.max(0.0).round() as u64
 }

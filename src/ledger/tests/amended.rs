@@ -51,17 +51,24 @@ fn an_amendment_takes_the_place_of_what_closed() {
 fn who_asks_in_between_is_answered_with_what_stays() {
     let home = Home::new();
     let ledger = home.open();
-    for _ in 0..5 {
+    let mut in_time = 0;
+    // On a busy machine an amendment may come too late to be waited for.
+    while in_time < 5 {
         let record = call(Timestamp::now().millis());
         ledger.opened(&record);
+        let closed = Instant::now();
         ledger.closed_for_now(&with_tokens(&record, 1));
         let (amender, exact) = (ledger.clone(), with_tokens(&record, 2));
         let amends = thread::spawn(move || {
             thread::sleep(Duration::from_millis(20));
             amender.amended(&exact);
+            closed.elapsed()
         });
-        assert_eq!(tokens(&ledger, &record.id), Some(2));
-        amends.join().unwrap();
+        let answered = tokens(&ledger, &record.id);
+        if amends.join().unwrap() < Duration::from_millis(140) {
+            assert_eq!(answered, Some(2));
+            in_time += 1;
+        }
     }
 }
 

@@ -232,3 +232,45 @@ fn what_was_learned_is_bounded() {
     assert_eq!(kept.len(), 10_000);
     assert!(kept.iter().all(|one| one.model != "first"));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Whatever is fetched together, how often and in which order, and however often the lines are
+    /// read: the ledger holds each key's usage once.
+    #[test]
+    fn every_key_is_charged_exactly_once(
+        fetches in proptest::collection::vec(
+            (proptest::sample::subsequence(vec!["a", "b", "c", "d", "e"], 1..=5), 0..4_u8),
+            1..10,
+        ),
+        anew in any::<bool>(),
+    ) {
+        let home = Home::new();
+        let ledger = home.open();
+        let mut keys = HashSet::new();
+        for (fetch, how) in &fetches {
+            let record = fetched(1, fetch);
+            keys.extend(fetch.iter().copied());
+            match how {
+                0 => ledger.closed(&record),
+                1 => [&record; 2].into_iter().for_each(|record| ledger.closed(record)),
+                2 => { ledger.closed_for_now(&record); ledger.amended(&record); }
+                _ => { ledger.closed(&record); ledger.amended(&record); }
+            }
+            if how % 2 == 0 { ledger.sync(SOON); }
+        }
+        let calls = records(&ledger);
+        prop_assert_eq!(calls.len(), fetches.len());
+        drop(ledger);
+        if anew { remove_database(&home.database()) }
+        let ledger = home.open();
+        let totals = ledger.reader().stats(&StatsQuery::default()).unwrap().totals;
+        prop_assert_eq!(totals.total_tokens, 11 * keys.len() as u64);
+        prop_assert_eq!(totals.cost_usd.nanos(), 1_000_000 * i64::try_from(keys.len()).unwrap());
+        let none_left = |call: &&Record| call.total_tokens.is_none();
+        let without = calls.iter().filter(none_left);
+        prop_assert!(without.clone().all(|call| call.charged_by.is_some()));
+        prop_assert_eq!(without.count() as u64, totals.refetched_requests);
+    }
+}

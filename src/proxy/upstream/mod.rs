@@ -92,7 +92,10 @@ impl Stage {
 }
 
 impl Failure {
-    fn new(stage: Stage, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    pub(super) fn new(
+        stage: Stage,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Failure {
         Failure { stage, cause: Some(cause.into()) }
     }
 
@@ -281,6 +284,8 @@ pub(super) enum AnswerBody {
     H2(h2::CountedBody),
     /// Of a connection with a task of its own.
     Spawned(Incoming),
+    /// Handed on to somebody else.
+    Over,
 }
 
 impl Body for AnswerBody {
@@ -296,6 +301,7 @@ impl Body for AnswerBody {
             AnswerBody::Detached(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::H2(body) => Pin::new(body).poll_frame(cx),
             AnswerBody::Spawned(body) => Pin::new(body).poll_frame(cx),
+            AnswerBody::Over => Poll::Ready(None),
         }
     }
 
@@ -305,6 +311,7 @@ impl Body for AnswerBody {
             AnswerBody::Detached(body) => body.is_end_stream(),
             AnswerBody::H2(body) => body.is_end_stream(),
             AnswerBody::Spawned(body) => body.is_end_stream(),
+            AnswerBody::Over => true,
         }
     }
 
@@ -314,6 +321,7 @@ impl Body for AnswerBody {
             AnswerBody::Detached(body) => body.size_hint(),
             AnswerBody::H2(body) => body.size_hint(),
             AnswerBody::Spawned(body) => body.size_hint(),
+            AnswerBody::Over => SizeHint::with_exact(0),
         }
     }
 }

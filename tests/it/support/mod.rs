@@ -12,6 +12,7 @@ mod http1;
 mod proxy;
 mod random;
 mod upstream;
+mod websocket;
 
 pub(crate) use answer::{Answer, Framing, Pace};
 pub(crate) use client::{Ask, Client, Upload};
@@ -20,6 +21,7 @@ pub(crate) use http1::{Ending, Fields, Message};
 pub(crate) use proxy::{Proxy, Rows, Setup};
 pub(crate) use random::Random;
 pub(crate) use upstream::{Script, Seen, Step, Upstream};
+pub(crate) use websocket::Speaker;
 
 use std::time::Duration;
 

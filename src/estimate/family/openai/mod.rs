@@ -9,6 +9,7 @@ mod output;
 mod tools;
 
 pub(super) use output::output;
+pub(super) use tools::render;
 
 use std::borrow::Cow;
 
@@ -61,7 +62,7 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
 fn error_of(unseen: Unseen) -> f64 {
     match unseen {
         Unseen::Reasoning | Unseen::Media => 0.3,
-        Unseen::History | Unseen::ServerTools => 0.5,
+        Unseen::History | Unseen::ServerTools | Unseen::Request => 0.5,
         Unseen::Length => 0.1,
         Unseen::Answer => 1.0,
     }
@@ -98,7 +99,7 @@ impl Counter<'_> {
                 prompt.messages.iter().any(|m| matches!(m.role, "system" | "developer"));
             let frame = &self.frame;
             tokens += if has_system { frame.tools_with_system } else { frame.tools_alone };
-            tokens += self.encoding.count(&tools::render(&prompt.tools));
+            tokens += self.encoding.count(&render(&prompt.tools));
             let described = prompt.tools[0].description.is_some_and(|text| !text.is_empty());
             // Recorded on two dozen calls, without a reason seen.
             if self.generation == Generation::Gpt5 && !described {
@@ -168,6 +169,8 @@ impl Counter<'_> {
         match part {
             Part::Text(text) => self.encoding.count(text),
             Part::Reasoning(text) => self.encoding.count(text),
+            // Another maker's, of which OpenAI's models see nothing.
+            Part::Signature { .. } => 0,
             Part::Image(image) => {
                 let tokens = image::tokens(self.name, image);
                 self.expect(0.05);

@@ -18,7 +18,7 @@ const MAX_DEPTH: usize = 16;
 const MAX_EXPANDED: usize = 64 * 1024;
 
 /// The text that stands for a request's tools.
-pub(super) fn render(tools: &[Tool<'_>]) -> String {
+pub(in crate::estimate::family) fn render(tools: &[Tool<'_>]) -> String {
     let mut text = String::from("namespace functions {\n\n");
     for tool in tools {
         let none = Value::Null;

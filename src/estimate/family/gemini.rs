@@ -1,0 +1,292 @@
+//! Google's Gemini. Text counts like cl100k but for numbers, of which every digit is a token: 40
+//! recorded prompts of plain text are exact or 1 off, 33 answers have a median error of 2.6 %. Roles and
+//! turns cost nothing; nor does a schema that the answer has to follow.
+
+use super::open::turn;
+use super::round;
+use crate::estimate::measure::Weights;
+use crate::estimate::prompt::{Image, Part, Prompt, Tool};
+use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
+use crate::provider::{Generated, Kind};
+
+/// The vocabulary of Gemini and of Gemma.
+pub(super) const WEIGHTS: Weights =
+    Weights { foreign: 1.0, ..Weights::like(Encoding::Cl100k, 1.0).digits(1.33) };
+
+/// Per character of a thought that a request hands back sealed, with Gemini 3 (70 requests: 0.18 to
+/// 0.21), and with 2.5 (12 requests: 0 to 0.16).
+const SEALED: f64 = 0.2;
+const SEALED_2_5: f64 = 0.1;
+
+/// Around a function call and around its response (2.5 and later; 30 requests: 8 to 10).
+const FUNCTION: f64 = 9.0;
+/// Around a function call in an answer.
+const CALLED: f64 = 7.0;
+
+/// Per token of a function's JSON (60 requests: 0.9 to 1.2).
+const TOOL_JSON: f64 = 1.05;
+/// Once, where functions are offered to Gemini 3; and for one without parameters.
+const OFFERED_3: f64 = 8.0;
+const EMPTY_3: f64 = 8.0;
+
+/// One picture, or one tile of a larger one.
+const PICTURE: f64 = 258.0;
+/// One picture of Gemini 3, by resolution.
+const PICTURE_3: [f64; 3] = [280.0, 560.0, 1095.0];
+
+/// Bytes of a PDF's page in those that were recorded.
+const PAGE_BYTES: u64 = 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Generation {
+    /// 1.0 to 2.0: of a function only its words count.
+    Two,
+    TwoFive,
+    Three,
+}
+
+impl Generation {
+    fn of(model: &str) -> Generation {
+        let name = model.to_ascii_lowercase();
+        let has = |part: &str| name.contains(part);
+        if has("gemini-1") || has("gemini-2.0") || has("gemini-pro") {
+            Generation::Two
+        } else if has("gemini-2") {
+            Generation::TwoFive
+        } else {
+            Generation::Three
+        }
+    }
+}
+
+pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
+    let generation = Generation::of(subject.model);
+    let functions = counting(subject, generation);
+    let (mut tokens, mut image, mut audio) = (0.0, 0.0, 0.0);
+    let mut paged = false;
+    let current = turn(&prompt.messages);
+    for (at, message) in prompt.messages.iter().enumerate() {
+        for part in &message.parts {
+            match part {
+                Part::Text(words) => tokens += WEIGHTS.text(words),
+                // What a model thought is not taken back as text.
+                Part::Reasoning(_) => {}
+                // Thoughts of turns that have ended are forgotten.
+                Part::Signature { bytes } if at >= current => {
+                    let sealed = if generation == Generation::Three { SEALED } else { SEALED_2_5 };
+                    tokens += sealed * *bytes as f64;
+                }
+                Part::Signature { .. } => {}
+                Part::Image(found) => image += picture(found, generation),
+                Part::Audio { seconds, bytes } => {
+                    let rate = if generation == Generation::Three { 25.0 } else { 32.0 };
+                    audio += rate * seconds.unwrap_or(*bytes as f64 / 16_000.0);
+                }
+                Part::Document(document) => match &document.text {
+                    Some(words) => tokens += WEIGHTS.text(words),
+                    None => {
+                        paged = true;
+                        let pages = document.pages.map(u64::from);
+                        let pages = pages.unwrap_or(1 + document.bytes / PAGE_BYTES);
+                        let page = if generation == Generation::Three { 523.0 } else { 258.0 };
+                        image += page * pages as f64;
+                    }
+                },
+            }
+        }
+        for call in &message.tool_calls {
+            tokens += WEIGHTS.text(call.name) + WEIGHTS.text(&call.arguments);
+            tokens += around(functions);
+        }
+        if message.is_tool_result {
+            tokens += around(functions) + message.name.map_or(0.0, |name| WEIGHTS.text(name));
+        }
+    }
+    tokens += prompt.tools.iter().map(|offered| tool(offered, functions)).sum::<f64>();
+    if functions == Generation::Three && !prompt.tools.is_empty() {
+        tokens += OFFERED_3;
+    }
+    let error = match (prompt.tools.is_empty(), paged || audio > 0.0) {
+        (_, true) => 0.3,
+        (true, _) => 0.03,
+        (false, _) => 0.15,
+    };
+    Estimate {
+        tokens: round(tokens + image + audio) + prompt.token_ids,
+        image: round(image),
+        audio: round(audio),
+        error,
+        method: Method::Ratio,
+        unseen: prompt.unseen.clone(),
+    }
+}
+
+pub(super) fn output(
+    subject: &Subject<'_>,
+    prompt: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
+    let generation = Generation::of(subject.model);
+    let off = prompt.is_some_and(|prompt| prompt.effort == Some("disabled"));
+    let mut tokens = 0.0;
+    let mut unseen = Vec::new();
+    // They think unless told not to; the light ones of 2.5 only if told to.
+    if generation > Generation::Two && !subject.model.contains("2.5-flash-lite") && !off {
+        unseen.push(Unseen::Reasoning);
+    }
+    for segment in generated.segments() {
+        let text = segment.text();
+        tokens += segment.beyond as f64 / 4.0;
+        tokens += match segment.kind {
+            Kind::ToolName if generation > Generation::Two => CALLED + WEIGHTS.text(&text),
+            Kind::ToolName => WEIGHTS.text(&text) - 1.0,
+            // What is shown of thoughts is a summary.
+            Kind::ReasoningSummary | Kind::Reasoning => 0.0,
+            _ => WEIGHTS.text(&text),
+        };
+        if segment.beyond > 0 && !unseen.contains(&Unseen::Length) {
+            unseen.push(Unseen::Length);
+        }
+    }
+    Estimate {
+        tokens: round(tokens),
+        image: 0,
+        audio: 0,
+        error: 0.05,
+        method: Method::Ratio,
+        unseen,
+    }
+}
+
+/// How functions are counted. Google's cloud, and routers that use it, count 2.5's by the words only.
+fn counting(subject: &Subject<'_>, generation: Generation) -> Generation {
+    match (subject.provider, generation) {
+        ("vertex" | "vercel-gateway", Generation::TwoFive | Generation::Three)
+        | ("openrouter", Generation::TwoFive) => Generation::Two,
+        _ => generation,
+    }
+}
+
+fn around(generation: Generation) -> f64 {
+    if generation == Generation::Two { 0.0 } else { FUNCTION }
+}
+
+/// A function's declaration: before 2.5 only the words of its schema, since then all of its JSON.
+fn tool(tool: &Tool<'_>, generation: Generation) -> f64 {
+    let words = |text: &str| WEIGHTS.text(text);
+    if generation == Generation::Two {
+        let mut tokens = words(tool.name) + tool.description.map_or(0.0, words);
+        tokens += tool.parameters.map_or(0.0, schema_words);
+        return tokens;
+    }
+    let json = serde_json::json!({
+        "name": tool.name,
+        "description": tool.description.unwrap_or_default(),
+        "parameters": tool.parameters,
+    });
+    if generation == Generation::Three && tool.parameters.is_none_or(is_empty) {
+        return words(tool.name) + tool.description.map_or(0.0, words) + EMPTY_3;
+    }
+    TOOL_JSON * words(&json.to_string())
+}
+
+/// True of a schema without a property.
+fn is_empty(schema: &serde_json::Value) -> bool {
+    let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+    properties.is_none_or(serde_json::Map::is_empty)
+}
+
+/// The words of a schema: its properties' names and all descriptions and choices.
+fn schema_words(schema: &serde_json::Value) -> f64 {
+    let mut tokens = 0.0;
+    let mut open = vec![schema];
+    while let Some(schema) = open.pop() {
+        let Some(members) = schema.as_object() else { continue };
+        for (name, value) in members {
+            match (name.as_str(), value) {
+                ("properties", serde_json::Value::Object(properties)) => {
+                    for (name, property) in properties {
+                        tokens += WEIGHTS.text(name) + 2.0;
+                        open.push(property);
+                    }
+                }
+                ("description" | "title", serde_json::Value::String(text)) => {
+                    tokens += WEIGHTS.text(text);
+                }
+                ("enum", serde_json::Value::Array(choices)) => {
+                    tokens +=
+                        choices.iter().map(|choice| WEIGHTS.text(&choice.to_string())).sum::<f64>();
+                }
+                ("items", items) => open.push(items),
+                _ => {}
+            }
+        }
+    }
+    tokens
+}
+
+/// 2.0 cuts what is larger than 384 pixels into tiles of two thirds of the shorter side, within 256 and
+/// 768, and adds one for the whole; 2.5 and 3 count one picture, whatever its size.
+fn picture(image: &Image<'_>, generation: Generation) -> f64 {
+    let low = image.detail.is_some_and(|detail| detail.to_ascii_lowercase().ends_with("low"));
+    let medium = image.detail.is_some_and(|detail| detail.to_ascii_lowercase().ends_with("medium"));
+    match (generation, image.size) {
+        (Generation::Three, _) => {
+            PICTURE_3[if low {
+                0
+            } else if medium {
+                1
+            } else {
+                2
+            }]
+        }
+        (_, _) if low => 64.0,
+        (Generation::Two, Some((width, height))) if width.max(height) > 384 => {
+            let (width, height) = (f64::from(width), f64::from(height));
+            let tile = (width.min(height) / 1.5).clamp(256.0, 768.0);
+            PICTURE * (1.0 + (width / tile).ceil() * (height / tile).ceil())
+        }
+        _ => PICTURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::estimate::input;
+
+    fn count(model: &str, request: &serde_json::Value) -> u64 {
+        let subject = Subject { provider: "google", endpoint: "gemini.generateContent", model };
+        input(&subject, request).unwrap().tokens
+    }
+
+    #[test]
+    fn plain_text_costs_its_words_alone() {
+        let request = json!({"contents": [{"role": "user", "parts": [{"text": "What is the capital of France?"}]}]});
+        // Recorded: 7.
+        assert_eq!(count("gemini-2.5-flash", &request), 7);
+    }
+
+    #[test]
+    fn pictures_are_tiles_before_2_5_and_one_sum_after() {
+        let image = |width, height| Image { size: Some((width, height)), detail: None };
+        let tiles = |width, height| picture(&image(width, height), Generation::Two) / PICTURE;
+        assert!((tiles(300, 200) - 1.0).abs() < 1e-9);
+        assert!((tiles(540, 360) - 7.0).abs() < 1e-9);
+        assert!((tiles(3008, 2000) - 13.0).abs() < 1e-9);
+        assert!((picture(&image(3008, 2000), Generation::TwoFive) - PICTURE).abs() < 1e-9);
+    }
+
+    #[test]
+    fn deep_schemas_are_walked_without_recursion() {
+        let mut schema = json!({"description": "end"});
+        for _ in 0..10_000 {
+            schema = json!({"items": schema});
+        }
+        assert!(schema_words(&schema) > 0.0);
+        // Dropping it would recurse.
+        std::mem::forget(schema);
+    }
+}

@@ -1,0 +1,328 @@
+//! Sessions over a WebSocket, of which each response is a call of its own: OpenAI's Realtime (Azure's
+//! and xAI's too), Responses over a WebSocket, Gemini Live. Owns where a response begins and ends among
+//! a session's messages, and what they say of it; knows neither frames nor rows.
+//!
+//! Sources: the Realtime, Responses and Live API references, and recorded sessions. A dialect is told
+//! by the shape of its messages: OpenAI's have a `type`, Gemini's do not.
+//!
+//! Invariant: bounded, however long a session is: a few open responses, a few ids.
+
+mod events;
+mod live;
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use super::RequestFacts;
+use super::reader::Reading;
+use super::value::text;
+use crate::framing::Keep::{Members, Presence, Scalar, Whole};
+use crate::framing::{Selection, Sink};
+
+/// Responses that may be open at a time; what a client asks for beyond has no row until it begins.
+const MAX_OPEN: usize = 64;
+
+/// Ids kept of responses that have ended, so that a late event does not begin them again.
+const MAX_ENDED: usize = 16;
+
+/// Of a client's messages.
+pub static FROM_CLIENT: Selection = Selection(&[
+    ("type", Scalar),
+    ("event_id", Scalar),
+    ("stream_id", Scalar),
+    ("model", Scalar),
+    ("user", Scalar),
+    ("safety_identifier", Scalar),
+    ("response", Members(&ASKED)),
+    ("session", Members(&SESSION)),
+    ("setup", Members(&Selection(&[("model", Scalar)]))),
+    ("clientContent", Members(&CLIENT_CONTENT)),
+    ("client_content", Members(&CLIENT_CONTENT)),
+    ("toolResponse", Presence),
+    ("tool_response", Presence),
+]);
+
+static ASKED: Selection =
+    Selection(&[("model", Scalar), ("user", Scalar), ("safety_identifier", Scalar)]);
+
+static CLIENT_CONTENT: Selection =
+    Selection(&[("turnComplete", Scalar), ("turn_complete", Scalar)]);
+
+/// Of a provider's messages.
+pub static FROM_PROVIDER: Selection = Selection(&[
+    ("type", Scalar),
+    ("response_id", Scalar),
+    ("stream_id", Scalar),
+    ("item_id", Scalar),
+    ("response", Members(&RESPONSE)),
+    ("session", Members(&SESSION)),
+    ("usage", Whole),
+    ("error", Members(&ERROR)),
+    ("code", Scalar),
+    // Gemini
+    ("serverContent", Members(&SERVER_CONTENT)),
+    ("toolCall", Presence),
+    ("usageMetadata", Whole),
+    ("modelVersion", Scalar),
+]);
+
+static RESPONSE: Selection = Selection(&[
+    ("id", Scalar),
+    ("model", Scalar),
+    ("status", Scalar),
+    ("status_details", Members(&STATUS_DETAILS)),
+    ("incomplete_details", Members(&Selection(&[("reason", Scalar)]))),
+    ("service_tier", Scalar),
+    ("usage", Whole),
+    ("error", Members(&ERROR)),
+]);
+
+static STATUS_DETAILS: Selection =
+    Selection(&[("type", Scalar), ("reason", Scalar), ("error", Members(&ERROR))]);
+
+/// As elsewhere, never the message: providers quote prompts and keys.
+static ERROR: Selection = Selection(&[("type", Scalar), ("code", Scalar), ("event_id", Scalar)]);
+
+static SESSION: Selection = Selection(&[
+    ("model", Scalar),
+    ("input_audio_transcription", Members(&MODEL)),
+    ("audio", Members(&AUDIO)),
+]);
+
+static AUDIO: Selection =
+    Selection(&[("input", Members(&Selection(&[("transcription", Members(&MODEL))])))]);
+
+static MODEL: Selection = Selection(&[("model", Scalar)]);
+
+static SERVER_CONTENT: Selection = Selection(&[
+    ("modelTurn", Presence),
+    ("outputTranscription", Presence),
+    ("turnComplete", Scalar),
+    ("interrupted", Scalar),
+]);
+
+/// One response of a session, by the order in which they began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Turn(u64);
+
+/// What a message changes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A response has been asked for, or begins unasked.
+    Begins(Turn, Box<RequestFacts>),
+    /// The provider has taken up a response that was asked for.
+    Answers(Turn),
+    /// The first piece of what is generated.
+    Generates(Turn),
+    /// Nothing is owed any more, though something may yet be said of it.
+    Over(Turn, Box<Reading>),
+    Ends(Turn, Box<Reading>),
+    /// Another model has written down what was heard: a call of its own.
+    Transcribed(Box<Reading>),
+    /// The provider refused something that was no response, for this reason.
+    Refused(String),
+}
+
+/// A response that has begun and not ended.
+#[derive(Debug)]
+struct OpenTurn {
+    turn: Turn,
+    /// The provider's id of it, once it has one.
+    id: Option<String>,
+    /// The client's id of the event that asked for it.
+    event: Option<String>,
+    /// Which of several conversations on one socket it belongs to.
+    stream: Option<String>,
+    /// The provider has taken it up.
+    is_answered: bool,
+    is_over: bool,
+    reading: Reading,
+}
+
+/// What has been seen of a session.
+#[derive(Debug, Default)]
+pub struct Session {
+    turns: Vec<OpenTurn>,
+    begun: u64,
+    ended: VecDeque<String>,
+    changes: Vec<Change>,
+    /// The provider has spoken of a session: this is Realtime, not Responses.
+    is_realtime: bool,
+    /// The model that serves the session.
+    model: Option<String>,
+    /// The model that a setup asked for.
+    model_asked: Option<String>,
+    transcription_model: Option<String>,
+    /// The last message of either side, where it changed nothing: most are like the one before.
+    last_of_client: Vec<u8>,
+    last_of_provider: Vec<u8>,
+}
+
+impl Session {
+    pub fn new() -> Session {
+        Session::default()
+    }
+
+    /// Where the client's messages go.
+    pub fn client(&mut self) -> impl Sink {
+        ClientMessages(self)
+    }
+
+    /// Where the provider's messages go.
+    pub fn provider(&mut self) -> impl Sink {
+        ProviderMessages(self)
+    }
+
+    /// What the messages since the last time have changed, in order.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn begin(&mut self, facts: RequestFacts) -> Option<&mut OpenTurn> {
+        if self.turns.len() >= MAX_OPEN {
+            return None;
+        }
+        let turn = Turn(self.begun);
+        self.begun += 1;
+        self.changes.push(Change::Begins(turn, Box::new(facts)));
+        let reading = Reading { model: self.model.clone(), ..Reading::default() };
+        let (id, event, stream, is_answered, is_over) = Default::default();
+        self.turns.push(OpenTurn { turn, id, event, stream, is_answered, is_over, reading });
+        self.turns.last_mut()
+    }
+
+    fn end(&mut self, at: usize) {
+        let open = self.turns.remove(at);
+        if let Some(id) = open.id {
+            self.ended.truncate(MAX_ENDED - 1);
+            self.ended.push_front(id);
+        }
+        self.changes.push(Change::Ends(open.turn, Box::new(open.reading)));
+    }
+
+    /// What was asked for will not come, or is there but for its figures.
+    fn over(&mut self, at: usize) {
+        let open = &mut self.turns[at];
+        open.is_over = true;
+        self.changes.push(Change::Over(open.turn, Box::new(open.reading.clone())));
+    }
+
+    fn end_those_over(&mut self) {
+        while let Some(at) = self.turns.iter().position(|open| open.is_over) {
+            self.end(at);
+        }
+    }
+
+    fn answers(&mut self, at: usize) {
+        let open = &mut self.turns[at];
+        if !std::mem::replace(&mut open.is_answered, true) {
+            self.changes.push(Change::Answers(open.turn));
+        }
+    }
+
+    fn generates(&mut self, at: usize) {
+        let open = &mut self.turns[at];
+        if !std::mem::replace(&mut open.reading.generated, true) {
+            self.changes.push(Change::Generates(open.turn));
+        }
+    }
+}
+
+struct ClientMessages<'a>(&'a mut Session);
+
+impl Sink for ClientMessages<'_> {
+    fn document(&mut self, json: &[u8]) {
+        let session = &mut *self.0;
+        if session.last_of_client == json {
+            return;
+        }
+        let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
+        let before = session.changes.len();
+        match text(&message, "type") {
+            Some(kind) => session.asks(kind, &message),
+            None => session.live_asks(&message),
+        }
+        remember(&mut session.last_of_client, json, session.changes.len() == before);
+    }
+}
+
+struct ProviderMessages<'a>(&'a mut Session);
+
+impl Sink for ProviderMessages<'_> {
+    fn document(&mut self, json: &[u8]) {
+        let session = &mut *self.0;
+        if session.last_of_provider == json {
+            return;
+        }
+        let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
+        let before = session.changes.len();
+        match text(&message, "type") {
+            Some(kind) => session.event(kind, &message),
+            None => session.live_answers(&message),
+        }
+        remember(&mut session.last_of_provider, json, session.changes.len() == before);
+    }
+}
+
+/// A message that changed nothing changes nothing when it comes again.
+fn remember(last: &mut Vec<u8>, json: &[u8], changed_nothing: bool) {
+    last.clear();
+    if changed_nothing {
+        last.extend_from_slice(json);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::Scanner;
+
+    /// Plays messages, `>` before the client's and `<` before the provider's, and tells the changes in
+    /// short.
+    pub(super) fn play(messages: &[&str]) -> Vec<String> {
+        let mut session = Session::new();
+        let mut told = Vec::new();
+        for message in messages {
+            let (side, json) = message.split_at(1);
+            if side == ">" {
+                Scanner::new(&FROM_CLIENT).push(json.as_bytes(), &mut session.client());
+            } else {
+                Scanner::new(&FROM_PROVIDER).push(json.as_bytes(), &mut session.provider());
+            }
+            told.extend(session.take_changes().iter().map(tell));
+        }
+        told
+    }
+
+    fn tell(change: &Change) -> String {
+        let said = |reading: &Reading| {
+            let usage = &reading.usage;
+            let figures = usage.input.zip(usage.output).map(|(i, o)| format!("{i}+{o}"));
+            [&reading.id, &reading.model, &reading.finish_reason, &reading.error, &figures]
+                .into_iter()
+                .flatten()
+                .fold(String::new(), |told, word| format!("{told} {word}"))
+        };
+        match change {
+            Change::Begins(turn, facts) => {
+                let asked = facts.model.iter().chain(&facts.user);
+                format!("{} begins{}", turn.0, asked.fold(String::new(), |a, b| a + " " + b))
+            }
+            Change::Answers(turn) => format!("{} answers", turn.0),
+            Change::Generates(turn) => format!("{} generates", turn.0),
+            Change::Over(turn, reading) => format!("{} over{}", turn.0, said(reading)),
+            Change::Ends(turn, reading) => format!("{} ends{}", turn.0, said(reading)),
+            Change::Transcribed(reading) => {
+                format!("transcribed{} {:?}", said(reading), reading.usage.audio_input_ms)
+            }
+            Change::Refused(word) => format!("refused {word}"),
+        }
+    }
+
+    #[test]
+    fn a_client_that_asks_without_end_is_not_followed() {
+        let asked = vec![r#">{"type":"response.create"}"#; 200];
+        assert_eq!(play(&asked).len(), MAX_OPEN);
+    }
+}
