@@ -199,6 +199,7 @@ fn part(object: &Value) -> Option<Class> {
 pub(crate) fn family(model: &str) -> &'static str {
     let name = model.to_ascii_lowercase();
     let last = name.rsplit('/').next().unwrap_or_default();
+    let last = last.strip_prefix("openai.").unwrap_or(last);
     let families = [
         ("claude", "Claude"),
         ("gemini", "Gemini"),

@@ -25,6 +25,8 @@ pub(super) fn family(model: &str) -> Family {
         return Family::Gemini;
     }
     let bare = name.rsplit('/').next().unwrap_or(&name);
+    // Bedrock's way of naming.
+    let bare = bare.strip_prefix("openai.").unwrap_or(bare);
     if bare == "gpt-4" || is_cl100k(bare) {
         return Family::OpenAi(Encoding::Cl100k);
     }
@@ -33,6 +35,37 @@ pub(super) fn family(model: &str) -> Family {
         return Family::OpenAi(Encoding::O200k);
     }
     Family::Open
+}
+
+/// Makers besides OpenAI whose models Azure hosts.
+const ON_AZURE: [&str; 16] = [
+    "gpt-oss",
+    "llama",
+    "mistral",
+    "ministral",
+    "codestral",
+    "deepseek",
+    "grok",
+    "phi",
+    "cohere",
+    "command",
+    "jamba",
+    "kimi",
+    "qwen",
+    "glm",
+    "mai-",
+    "nemotron",
+];
+
+/// The family of a model at a provider. Azure's customers name their deployments as they like, and most
+/// of them are OpenAI's models.
+pub(super) fn family_at(provider: &str, model: &str) -> Family {
+    let family = family(model);
+    let name = model.to_ascii_lowercase();
+    if family == Family::Open && provider == "azure" && !ON_AZURE.iter().any(|m| name.contains(m)) {
+        return Family::OpenAi(Encoding::O200k);
+    }
+    family
 }
 
 /// Models of OpenAI's before GPT-4o. Those before `davinci-002` have another vocabulary and are counted

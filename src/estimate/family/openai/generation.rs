@@ -4,6 +4,10 @@
 
 use crate::estimate::prompt::Api;
 
+/// The date of GPT-4.1 and its small ones. Who renames a model often keeps the date (seen in recordings),
+/// so it tells more than the name.
+const GPT_4_1: &str = "-2025-04-14";
+
 /// Models that wrap a prompt alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Generation {
@@ -61,7 +65,7 @@ pub(super) fn generation(name: &str) -> Generation {
         || is(&["gpt-3.5", "gpt-35", "gpt-4-0", "gpt-4-32k"]) && !is_turbo(name)
     {
         Generation::Gpt4
-    } else if is(&["o1-mini", "o1-preview", "gpt-5-chat"]) {
+    } else if is(&["o1-mini", "o1-preview", "gpt-5-chat"]) || name.ends_with(GPT_4_1) {
         Generation::Gpt4o
     } else if is(&["o1", "o3", "o4", "codex", "computer-use"]) {
         Generation::O

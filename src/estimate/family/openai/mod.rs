@@ -71,6 +71,7 @@ fn error_of(unseen: Unseen) -> f64 {
 /// A model's name without a maker's or a router's prefix or suffix, in lower case.
 fn bare(model: &str) -> String {
     let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    let name = name.strip_prefix("openai.").unwrap_or(&name).to_owned();
     match name.split_once(':') {
         // What `davinci-002` and `babbage-002` call themselves.
         Some((base, "2023-07-21-v2")) => format!("{base}-002"),
@@ -178,7 +179,8 @@ impl Counter<'_> {
                 tokens
             }
             Part::Audio { seconds, .. } => {
-                let tokens = seconds.map_or(0, |seconds| whole(seconds * AUDIO_PER_SECOND));
+                let tokens =
+                    seconds.map_or(0, |seconds| whole((seconds * AUDIO_PER_SECOND).round()));
                 self.expect(0.1);
                 self.audio += tokens;
                 tokens
