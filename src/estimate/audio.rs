@@ -49,7 +49,7 @@ mod tests {
         wav.extend(32_000_u32.to_le_bytes());
         wav.extend(b"\x02\0\x10\0data\xff\xff\xff\xff");
         wav.extend(vec![0; 64_000]);
-        assert_eq!(seconds_of_base64(&STANDARD.encode(&wav)).map(|s| s.round()), Some(2.0));
+        assert_eq!(seconds_of_base64(&STANDARD.encode(&wav)).map(f64::round), Some(2.0));
         assert_eq!(seconds_of_base64(&STANDARD.encode(&wav[..40])), None);
         assert_eq!(seconds_of_base64("SUQzBAAAAAAA"), None);
     }

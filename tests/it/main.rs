@@ -5,6 +5,7 @@
 
 mod corpus;
 mod endings;
+mod estimates;
 mod house;
 mod http2;
 mod injection;

@@ -8,13 +8,13 @@ mod openai;
 mod printed;
 mod template;
 
-use super::model::{Family, family};
+use super::model::{Family, family_at};
 use super::prompt::Prompt;
 use super::{Estimate, Subject};
 use crate::provider::Generated;
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
-    match family(subject.model) {
+    match family_at(subject.provider, subject.model) {
         Family::OpenAi(encoding) => openai::input(subject, encoding, prompt),
         Family::Claude => claude::input(subject, prompt),
         Family::Gemini => gemini::input(subject, prompt),
@@ -27,7 +27,7 @@ pub(super) fn output(
     prompt: Option<&Prompt<'_>>,
     generated: &Generated,
 ) -> Estimate {
-    match family(subject.model) {
+    match family_at(subject.provider, subject.model) {
         Family::OpenAi(encoding) => openai::output(subject, encoding, prompt, generated),
         Family::Claude => claude::output(subject, prompt, generated),
         Family::Gemini => gemini::output(subject, prompt, generated),

@@ -2,11 +2,14 @@
 //! measured on recorded answers with their reported counts (2023 to 2026), most of them exact to the
 //! token on every answer seen; what was reasoned and not shown is never guessed.
 
-use super::generation::{Generation, api_asked, generation};
+use super::generation::{Generation, api_asked, generation, is_router};
 use super::{bare, counted_in_old_vocabulary, is_old};
 use crate::estimate::prompt::{Api, Prompt, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind, Segment};
+
+/// What routers raise limits to.
+const LEAST_LIMIT: u64 = 16;
 
 /// Tokens around an answer.
 struct Frame {
@@ -58,8 +61,9 @@ pub(in crate::estimate::family) fn output(
         estimate.unseen.push(Unseen::Reasoning);
         estimate.error = estimate.error.max(0.3);
     }
-    if let Some(most) = prompt.and_then(|prompt| prompt.most) {
-        // A limit holds for each choice.
+    // A limit holds for each choice. Routers raise it where a provider asks for more (recorded: 16).
+    let least = if is_router(subject.provider) { LEAST_LIMIT } else { 1 };
+    if let Some(most) = prompt.and_then(|prompt| prompt.most).map(|most| most.max(least)) {
         estimate.tokens = estimate.tokens.min(most.saturating_mul(distinct(generated)));
     }
     if generated.segments().iter().any(|segment| segment.beyond > 0) {
@@ -91,23 +95,41 @@ fn frame(
     let api = api_asked(subject.provider, asked, generation, name);
     // OpenAI's chat completions do not count the token that ends an answer; its Responses API and
     // other hosts do.
-    let end = u64::from(api == Api::Responses || matches!(subject.provider, "azure" | "copilot"));
-    let has_tools = prompt.is_some_and(|prompt| {
-        !prompt.tools.is_empty() || prompt.messages.iter().any(|m| !m.tool_calls.is_empty())
-    });
+    let others = matches!(subject.provider, "azure" | "copilot") || name.starts_with("gpt-4.5");
+    let end = u64::from(api == Api::Responses || others);
+    let has_tools = prompt
+        .is_some_and(|prompt| !prompt.tools.is_empty() && prompt.tool_choice != ToolChoice::None);
     match generation {
         Generation::Gpt5 => {
             let codex = if name.contains("codex") { 2 } else { 0 };
             let text = 3 + end + codex;
             let text = if name.contains("-chat") { 10 } else { text };
-            Frame { text, structured: text + 4, call: 10 + codex, parallel: 14, chosen: None }
+            let is_first = name == "gpt-5" || name.starts_with("gpt-5-");
+            let call = match api {
+                Api::Chat => 15 + end,
+                _ if is_first || codex > 0 => 12,
+                _ => 10,
+            };
+            Frame { text, structured: text + 4, call, parallel: 14, chosen: None }
         }
-        Generation::O => Frame { text: 10, structured: 10, call: 14, parallel: 14, chosen: None },
+        Generation::O if name.starts_with("computer-use") => {
+            Frame { text: 2, structured: 2, call: 8, parallel: 10, chosen: None }
+        }
+        Generation::O => {
+            let text = match api {
+                Api::Responses => 6,
+                _ if name.starts_with("o4") => 12,
+                _ => 10,
+            };
+            Frame { text, structured: text, call: 12, parallel: 14, chosen: None }
+        }
         _ => {
             let text = end + u64::from(has_tools);
             // GPT-4 of June 2023, which knew functions but no tools.
             let call = if name.contains("0613") { 3 } else { 6 + end };
-            Frame { text, structured: text, call, parallel: 10, chosen: Some(end) }
+            // With tools, a schema makes the answer say its channel (one recorded answer).
+            let structured = if has_tools { text + 4 } else { text };
+            Frame { text, structured, call, parallel: 10, chosen: Some(end) }
         }
     }
 }
@@ -129,6 +151,7 @@ fn answer(
     if !texts.is_empty() {
         let structured = prompt.is_some_and(|prompt| prompt.schema.is_some());
         tokens += if structured { frame.structured } else { frame.text };
+        tokens += u64::from(texts.iter().any(|text| text.kind == Kind::Refusal));
     }
     match names.as_slice() {
         [] => tokens + counted(&arguments),
@@ -167,8 +190,13 @@ fn calls_at_once(encoding: Encoding, frame: &Frame, segments: &[&Segment]) -> u6
     }
     text.push_str("}]}");
     let beyond: u64 = segments.iter().map(|segment| segment.beyond).sum();
-    encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel
+    // Blanks between the arguments' words were as freely spent around them.
+    let blanks = if text.contains("\": ") { SPACED } else { 0 };
+    (encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel).saturating_sub(blanks)
 }
+
+/// Tokens that calls at once take less where the model wrote blanks (one recorded answer).
+const SPACED: u64 = 6;
 
 /// Bytes of a token, of text that was not kept.
 const BYTES_PER_TOKEN: u64 = 4;

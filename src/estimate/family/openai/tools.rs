@@ -27,6 +27,7 @@ pub(in crate::estimate::family) fn render(tools: &[Tool<'_>]) -> String {
         if let Some(title) = word(root, "title") {
             let _ = write!(text, "// {title}\n//\n");
         }
+        comment(&mut text, word(root, "description"));
         let mut writer = Writer { text, root, visited: 0 };
         writer.function(tool.name);
         text = writer.text;
