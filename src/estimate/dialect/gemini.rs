@@ -165,7 +165,11 @@ fn part<'a>(part: &'a Value, message: &mut Message<'a>, prompt: &mut Prompt<'a>)
         });
     } else if let Some(blob) = any(part, &["inlineData", "inline_data"]) {
         let mime = any(blob, &["mimeType", "mime_type"]).and_then(Value::as_str);
-        message.parts.push(media(mime.unwrap_or_default(), text(blob, "data").unwrap_or_default()));
+        let mime = mime.unwrap_or_default();
+        if mime.starts_with("video") {
+            return prompt.lacks(Unseen::Media);
+        }
+        message.parts.push(media(mime, text(blob, "data").unwrap_or_default()));
     } else if any(part, &["fileData", "file_data"]).is_some() {
         prompt.lacks(Unseen::Media);
     } else if part.as_object().is_some_and(|members| members.len() > 1) {

@@ -3,9 +3,10 @@
 //! turns cost nothing; nor does a schema that the answer has to follow.
 
 use super::open::turn;
+use super::printed::compact;
 use super::round;
 use crate::estimate::measure::Weights;
-use crate::estimate::prompt::{Image, Part, Prompt, Tool};
+use crate::estimate::prompt::{Api, Image, Part, Prompt, Tool};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
 
@@ -60,7 +61,11 @@ impl Generation {
 }
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
-    let generation = Generation::of(subject.model);
+    let generation = match prompt.api {
+        // Pictures to be embedded cost what they did before 3.
+        Api::Embedding => Generation::TwoFive,
+        _ => Generation::of(subject.model),
+    };
     let functions = counting(subject, generation);
     let (mut tokens, mut image, mut audio) = (0.0, 0.0, 0.0);
     let mut paged = false;
@@ -142,6 +147,7 @@ pub(super) fn output(
             Kind::ToolName => WEIGHTS.text(&text) - 1.0,
             // What is shown of thoughts is a summary.
             Kind::ReasoningSummary | Kind::Reasoning => 0.0,
+            Kind::ToolArguments => WEIGHTS.text(&compact(&text)),
             _ => WEIGHTS.text(&text),
         };
         if segment.beyond > 0 && !unseen.contains(&Unseen::Length) {

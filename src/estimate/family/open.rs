@@ -6,12 +6,15 @@ use serde_json::Value;
 use super::printed::printed_tool;
 use super::round;
 use super::template::{Template, template};
-use crate::estimate::prompt::{Api, Message, Part, Prompt, ToolCall, ToolChoice};
+use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, ToolCall, ToolChoice};
 use crate::estimate::{Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
 
 /// An image, where the family's rule is not known: recorded ones cost 30 to 700.
 const IMAGE: f64 = 400.0;
+
+/// Larger pictures are made smaller before they are read.
+const MAX_SIDE: u32 = 1540;
 
 /// A page of a PDF, and the bytes that a page takes in those that were recorded.
 const PAGE: f64 = 1500.0;
@@ -40,11 +43,14 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
             tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
         }
     }
+    if prompt.json_object && prompt.schema.is_none() {
+        tally.tokens += template.json;
+    }
     let mut unseen = prompt.unseen.clone();
     unseen.sort_unstable();
     unseen.dedup();
     Estimate {
-        tokens: round(tally.tokens) + prompt.token_ids,
+        tokens: round(tally.tokens + tally.image + tally.audio) + prompt.token_ids,
         image: round(tally.image),
         audio: round(tally.audio),
         error: error(prompt, &tally),
@@ -137,7 +143,7 @@ impl Tally {
                     self.tokens += text(words);
                 }
                 Part::Reasoning(_) | Part::Signature { .. } => {}
-                Part::Image(_) => self.image += IMAGE,
+                Part::Image(image) => self.image += picture(template, image),
                 Part::Audio { seconds, bytes } => {
                     // Voxtral: 12.5 tokens a second; uncompressed speech has 32 kB a second.
                     self.audio += 12.5 * seconds.unwrap_or(*bytes as f64 / 32_000.0);
@@ -171,6 +177,18 @@ impl Tally {
             let json = printed_tool(tool);
             self.tokens += template.tool + template.tool_json * template.weights.text(&json);
         }
+    }
+}
+
+/// Squares of so many pixels, and one mark a row.
+fn picture(template: &Template, image: &Image<'_>) -> f64 {
+    match image.size {
+        Some((width, height)) if template.square > 0 => {
+            let columns = width.min(MAX_SIDE).div_ceil(template.square);
+            let rows = height.min(MAX_SIDE).div_ceil(template.square);
+            f64::from(rows) * f64::from(columns + 1)
+        }
+        _ => IMAGE,
     }
 }
 

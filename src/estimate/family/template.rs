@@ -39,6 +39,10 @@ pub(super) struct Template {
     pub(super) typescript: bool,
     /// A schema for the answer is shown to the model, and this goes around it; 0 where it is not.
     pub(super) schema: f64,
+    /// What asking for JSON of any shape adds.
+    pub(super) json: f64,
+    /// The side of the squares that pictures are cut into, in pixels; 0 where that is not known.
+    pub(super) square: u32,
     /// Around a tool call in an answer.
     pub(super) called: f64,
     /// An answer's end and the marks around its parts: of one without reasoning, and of one with.
@@ -62,6 +66,8 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["r1-distill-qwen"], Template { weights: QWEN.weights, ..DISTILL_LLAMA }),
     ("huggingface", &["llama3.1-8b"], Template { schema: 95.0, ..LLAMA31 }),
     ("huggingface", &["turbo"], LLAMA3),
+    // Served for nothing, behind a hidden prompt.
+    ("openrouter", &["llama-3.2-3b-instruct:free", "llama-3.3-70b-instruct:free"], FREE_LLAMA),
     ("openrouter", &["llama-3"], Template { start: 6.0, ..LLAMA3 }),
     ("together", &["llama-3.1"], LLAMA3),
     ("snowflake", &["llama3.1"], LLAMA3),
@@ -73,7 +79,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("venice", &["mistral"], Template { start: 942.0, no_system: 645.0, ..MISTRAL }),
     ("llamacpp", &["mistral-small"], Template { no_system: 550.0, ..MISTRAL }),
     ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
-    ("", &["mistral-small-2506"], Template { schema: 8.0, ..MISTRAL }),
+    ("", &["mistral-small-2506"], Template { json: 12.0, ..MISTRAL }),
     ("", &["mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
@@ -99,6 +105,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ),
     ("cerebras", &["qwen"], Template { tools: 64.0, tools_named: 64.0, tool_json: 1.33, ..QWEN }),
     ("ollama", &["qwen3.5", "qwen3.6"], QWEN35),
+    ("openrouter", &["qwen3-4b:free", "qwen3-coder:free"], Template { start: 698.0, ..QWEN }),
     ("llamacpp", &["qwen3"], Template { answer: 5.0, always: true, ..QWEN }),
     (
         "ollama",
@@ -185,6 +192,8 @@ const PLAIN: Template = Template {
     always: false,
     typescript: false,
     schema: 0.0,
+    json: 0.0,
+    square: 0,
     called: 10.0,
     answer: 1.0,
     reasoned: 1.0,
@@ -208,6 +217,8 @@ const LLAMA3: Template = Template {
 
 /// From 3.1 on the system message tells two dates, whether or not the request has one.
 const LLAMA31: Template = Template { start: 30.0, system: 0.0, ..LLAMA3 };
+
+const FREE_LLAMA: Template = Template { start: 600.0, ..LLAMA3 };
 
 const LLAMA4: Template = Template {
     start: 5.0,
@@ -246,6 +257,7 @@ const MISTRAL: Template = Template {
     drops_reasoning: false,
     text: 2.0,
     reasoned: 3.0,
+    square: 28,
     ..PLAIN
 };
 
@@ -287,6 +299,7 @@ const QWEN: Template = Template {
     called: 10.5,
     reasoned: 5.0,
     text: 1.0,
+    square: 28,
     ..PLAIN
 };
 
