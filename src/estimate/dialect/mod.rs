@@ -16,8 +16,8 @@ mod shape;
 
 use serde_json::Value;
 
-use super::Subject;
 use super::prompt::Prompt;
+use super::{Subject, Unseen};
 
 /// Reads a request's body. `None` where the endpoint takes no prompt that could be counted.
 pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prompt<'a>> {
@@ -42,6 +42,10 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
         "cohere.embed.v1" | "cohere.embed.v2" => cohere::read_embed(request),
         _ => return None,
     };
+    // Mistral's agents have instructions of their own.
+    if request.get("agent_id").is_some() {
+        prompt.lacks(Unseen::History);
+    }
     prompt.asked = parts::text(request, "model");
     reasoning(request, &mut prompt);
     Some(prompt)

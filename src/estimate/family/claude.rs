@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::open::turn;
 use super::{printed, round};
-use crate::estimate::measure::Weights;
+use crate::estimate::measure::{Weights, real};
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, Tool, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
@@ -137,15 +137,15 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
                 Part::Reasoning(words) if at >= current => tokens += text(words),
                 Part::Reasoning(_) | Part::Signature { .. } | Part::Audio { .. } => {}
                 Part::Image(found) => image += picture(found, model.newer),
-                Part::Document(document) => match &document.text {
-                    // A text document is wrapped; 2 requests.
-                    Some(words) => tokens += 40.0 + text(words),
-                    None => {
+                Part::Document(document) => {
+                    if let Some(words) = &document.text {
+                        tokens += 40.0 + text(words);
+                    } else {
                         let count = document.pages.map(u64::from);
                         let count = count.unwrap_or(1 + document.bytes / PAGE_BYTES);
-                        pages += PAGE * count as f64;
+                        pages += PAGE * real(count);
                     }
-                },
+                }
             }
         }
         tokens += calls(&model, message);
@@ -179,7 +179,7 @@ pub(super) fn output(
         && matches!(subject.provider, "databricks" | "snowflake");
     for segment in generated.segments() {
         let text = segment.text();
-        tokens += segment.beyond as f64 / 4.0;
+        tokens += real(segment.beyond) / 4.0;
         tokens += match segment.kind {
             Kind::ToolName => {
                 made += 1;
@@ -308,7 +308,7 @@ const PICTURE: f64 = 3.0;
 /// 1,600 tokens; since 4.7, 2,576 and 4,800 (Anthropic's vision guide; four pictures recorded, 1 %).
 fn picture(image: &Image<'_>, newer: bool) -> f64 {
     let (side, most) = if newer { (2576.0, 4800.0) } else { (1568.0, 1600.0) };
-    let Some((width, height)) = image.size else { return most / 2.0 };
+    let Some((width, height)) = image.size else { return 0.0 };
     let (width, height) = (f64::from(width), f64::from(height));
     let scale = (side / width.max(height).max(1.0)).min(1.0);
     PICTURE + (width * height * scale * scale / 750.0).ceil().clamp(1.0, most)

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::printed::printed_tool;
 use super::round;
 use super::template::{Template, template};
+use crate::estimate::measure::real;
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, ToolCall, ToolChoice};
 use crate::estimate::{Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
@@ -38,13 +39,8 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         tally.message(&template, prompt.api, message, at >= turn);
     }
     tally.tools(&template, prompt);
-    if let Some(schema) = &prompt.schema {
-        if template.schema > 0.0 {
-            tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
-        }
-    }
-    if prompt.json_object && prompt.schema.is_none() {
-        tally.tokens += template.json;
+    if let Some(schema) = prompt.schema.as_ref().filter(|_| template.schema > 0.0) {
+        tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
     }
     let mut unseen = prompt.unseen.clone();
     unseen.sort_unstable();
@@ -85,7 +81,7 @@ pub(super) fn output(
             }
             Kind::Content | Kind::Refusal => template.weights.text(&text),
         };
-        tokens += segment.beyond as f64 / 4.0;
+        tokens += real(segment.beyond) / 4.0;
     }
     if !generated.segments().is_empty() {
         tokens += if shown { template.reasoned } else { template.answer };
@@ -146,16 +142,17 @@ impl Tally {
                 Part::Image(image) => self.image += picture(template, image),
                 Part::Audio { seconds, bytes } => {
                     // Voxtral: 12.5 tokens a second; uncompressed speech has 32 kB a second.
-                    self.audio += 12.5 * seconds.unwrap_or(*bytes as f64 / 32_000.0);
+                    self.audio += 12.5 * seconds.unwrap_or(real(*bytes) / 32_000.0);
                 }
-                Part::Document(document) => match &document.text {
-                    Some(words) => self.tokens += text(words),
-                    None => {
+                Part::Document(document) => {
+                    if let Some(words) = &document.text {
+                        self.tokens += text(words);
+                    } else {
                         let pages = document.pages.map(u64::from);
                         let pages = pages.unwrap_or(1 + document.bytes / PAGE_BYTES);
-                        self.image += PAGE * pages as f64;
+                        self.image += PAGE * real(pages);
                     }
-                },
+                }
             }
         }
         self.tokens += message.tool_calls.iter().map(|made| call(template, made)).sum::<f64>();
@@ -188,7 +185,8 @@ fn picture(template: &Template, image: &Image<'_>) -> f64 {
             let rows = height.min(MAX_SIDE).div_ceil(template.square);
             f64::from(rows) * f64::from(columns + 1)
         }
-        _ => IMAGE,
+        Some(_) => IMAGE,
+        None => 0.0,
     }
 }
 
@@ -202,7 +200,7 @@ fn call(template: &Template, call: &ToolCall<'_>) -> f64 {
 /// The number of arguments of a call.
 pub(super) fn arguments(json: &str) -> f64 {
     let Ok(Value::Object(members)) = serde_json::from_str(json) else { return 0.0 };
-    members.len() as f64
+    real(members.len() as u64)
 }
 
 fn is_system(message: &Message<'_>) -> bool {

@@ -39,8 +39,6 @@ pub(super) struct Template {
     pub(super) typescript: bool,
     /// A schema for the answer is shown to the model, and this goes around it; 0 where it is not.
     pub(super) schema: f64,
-    /// What asking for JSON of any shape adds.
-    pub(super) json: f64,
     /// The side of the squares that pictures are cut into, in pixels; 0 where that is not known.
     pub(super) square: u32,
     /// Around a tool call in an answer.
@@ -79,8 +77,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("venice", &["mistral"], Template { start: 942.0, no_system: 645.0, ..MISTRAL }),
     ("llamacpp", &["mistral-small"], Template { no_system: 550.0, ..MISTRAL }),
     ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
-    ("", &["mistral-small-2506"], Template { json: 12.0, ..MISTRAL }),
-    ("", &["mistral-small-3"], MISTRAL),
+    ("", &["mistral-small-2506", "mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
     ("", &["mixtral", "mistral-7b", "mistral-tiny"], MISTRAL1),
@@ -192,7 +189,6 @@ const PLAIN: Template = Template {
     always: false,
     typescript: false,
     schema: 0.0,
-    json: 0.0,
     square: 0,
     called: 10.0,
     answer: 1.0,
