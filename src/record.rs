@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -23,6 +23,14 @@ pub struct CallId(Uuid);
 impl CallId {
     pub fn new() -> CallId {
         CallId(Uuid::now_v7())
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> CallId {
+        CallId(Uuid::from_bytes(bytes))
+    }
+
+    pub fn into_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
     }
 }
 
@@ -105,7 +113,13 @@ pub struct EstimateNote {
 pub struct EstimatedSide {
     pub method: Method,
     /// The error to be expected, as a share: 0.05 is 5 %.
+    #[serde(deserialize_with = "share")]
     pub error: f64,
+}
+
+/// What is not a number has no JSON but null. It must not make a whole record unreadable.
+fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(1.0))
 }
 
 /// What tokenmeter did to make a stream report its usage.
@@ -118,11 +132,23 @@ pub enum StreamUsage {
     Refused,
 }
 
+impl StreamUsage {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StreamUsage::Injected => "injected",
+            StreamUsage::Refused => "refused",
+        }
+    }
+}
+
 /// Usage that providers hand out under an id of theirs, as often as they are asked for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Charge {
     /// The provider's id of the answer: `resp_…`, `run_…`, a batch line's.
     pub key: String,
+    /// The call did not make the answer, but fetched it: what was charged before is not charged again.
+    #[serde(default)]
+    pub fetched: bool,
     /// What is charged under it: that which the row loses if the key was charged before.
     #[serde(default)]
     pub usage: Usage,
@@ -239,6 +265,20 @@ pub struct Record {
 }
 
 impl Record {
+    /// Which of input tokens, output tokens and cost are an estimate, wholly or in part.
+    pub fn estimated_figures(&self) -> [bool; 3] {
+        if self.usage_source != UsageSource::Estimated {
+            return [false; 3];
+        }
+        let [input, output] = match &self.estimate {
+            Some(note) if note.input.is_some() || note.output.is_some() => {
+                [note.input.is_some(), note.output.is_some()]
+            }
+            _ => [true; 2],
+        };
+        [input, output, self.cost_source != CostSource::Provider]
+    }
+
     /// Writes the token classes that have a column.
     pub fn set_usage(&mut self, usage: &Usage, source: UsageSource) {
         self.input_tokens = usage.input;

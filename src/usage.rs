@@ -10,35 +10,51 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// All prompt tokens; the next eight are parts of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<u64>,
     /// Tokens written to the prompt cache, whatever their lifetime.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write: Option<u64>,
     /// The part of `cache_write` that was written for one hour (Anthropic).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_write_1h: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_input: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub video_input: Option<u64>,
     /// The part of `cache_read` that was audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_read_audio: Option<u64>,
     /// The part of `cache_read` that was images.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_read_image: Option<u64>,
 
     /// All completion tokens; the next three are parts of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<u64>,
     /// A part of `output`, though some providers count it with another tokenizer, so that it can
     /// exceed `output`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_output: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub image_output: Option<u64>,
 
     /// `input` + `output`, or the provider's only figure where it reports nothing else (rerank,
     /// Voyage's embeddings).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
 
     /// Web searches run by the provider's own tools.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub web_searches: Option<u64>,
     /// Length of the audio heard, in milliseconds, where it is charged by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_input_ms: Option<u64>,
 }
 

@@ -144,7 +144,7 @@ fn outcome(recording: &corpus::Recording) -> Option<Outcome> {
         side(count.0, estimate)
     });
     let output = truth.output.filter(|count| count.0 > 0).map(|count| {
-        let estimate = estimate::answer(&subject, Some(&request), reader.generated());
+        let estimate = estimate::answer(&subject, &request, reader.generated());
         side(count.0, estimate)
     });
     Some(Outcome {

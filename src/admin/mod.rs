@@ -121,6 +121,7 @@ impl Admin {
             Route::Call(id) => Question::call(id, &pairs)?,
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
+            Route::Estimates => Question::estimates(&pairs)?,
             Route::Page | Route::ToPage => return Err(Refusal::NoSuchPage),
         };
         let asked = question.clone();

@@ -5,6 +5,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use rust_decimal::Decimal;
+
 use crate::ledger::{Filter, Group, GroupKey, QueryError, Reader, StatsQuery, Totals};
 use crate::record::Record;
 use crate::units::Timestamp;
@@ -133,10 +135,19 @@ fn figures_of(totals: &Totals) -> Vec<String> {
         totals.input_tokens.to_string(),
         totals.output_tokens.to_string(),
         totals.cost_usd.to_string(),
-        totals.estimated_requests.to_string(),
+        estimated(totals),
         totals.unreported_requests.to_string(),
         totals.unpriced_requests.to_string(),
     ]
+}
+
+/// How many calls are estimated and, where there are any, how far off their tokens may be.
+fn estimated(totals: &Totals) -> String {
+    let percent = |share: Decimal| (share * Decimal::ONE_HUNDRED).normalize();
+    match totals.estimate_error {
+        Some(error) => format!("{} (± {} %)", totals.estimated_requests, percent(error)),
+        None => totals.estimated_requests.to_string(),
+    }
 }
 
 fn breakdown(caption: &str, key: &'static str, groups: &[Group]) -> String {
@@ -156,17 +167,24 @@ fn call(record: &Record) -> Vec<String> {
         Some(status) => format!("{status} {}", record.outcome.as_str()),
         None => record.outcome.as_str().to_owned(),
     };
+    let [input, output, cost] = record.estimated_figures();
     vec![
         record.created_at.to_string(),
         known(record.user.as_ref()),
         known(record.operation.as_ref()),
         known(record.model.as_ref().or(record.model_requested.as_ref())),
-        known(record.input_tokens),
-        known(record.output_tokens),
-        known(record.cost_usd),
+        about(input, record.input_tokens),
+        about(output, record.output_tokens),
+        about(cost, record.cost_usd),
         outcome.replace('_', " "),
         known(record.duration_ms),
     ]
+}
+
+/// An estimated figure has a `~` before it.
+fn about(is_estimated: bool, value: Option<impl Display>) -> String {
+    let mark = if is_estimated && value.is_some() { "~" } else { "" };
+    format!("{mark}{}", known(value))
 }
 
 fn known(value: Option<impl Display>) -> String {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::params::{BadParameter, Pairs, Params, Window};
+use crate::estimate::Calibration;
 use crate::ledger::{COLUMNS, Cursor, Filter, GroupKey, QueryError, Reader, StatsQuery, Totals};
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -52,6 +53,8 @@ pub enum Question {
         filter: Filter,
         zone: TimeZone,
     },
+    /// What reported usage has taught about the estimates of each model.
+    Estimates,
 }
 
 impl Question {
@@ -97,6 +100,11 @@ impl Question {
         Ok(Question::Session(name))
     }
 
+    pub fn estimates(pairs: &Pairs) -> Result<Question, BadParameter> {
+        Params::new(pairs)?.finish()?;
+        Ok(Question::Estimates)
+    }
+
     /// Asks the ledger; nothing where what the question names does not exist. Blocks.
     pub fn answer(&self, reader: &Reader) -> Result<Option<Value>, QueryError> {
         match self {
@@ -119,8 +127,21 @@ impl Question {
             Question::User { name, window, filter, zone } => {
                 user(name, *window, filter, zone, reader)
             }
+            Question::Estimates => {
+                let learned = reader.calibrations()?.into_iter();
+                Ok(Some(json!({"estimates": learned.map(estimates_of).collect::<Vec<_>>()})))
+            }
         }
     }
+}
+
+/// How good the estimates of a model are. How they are corrected is of no use to anybody else.
+fn estimates_of(learned: Calibration) -> Value {
+    let Calibration { provider, model, side, samples, bias, error, corrections: _ } = learned;
+    json!({
+        "provider": provider, "model": model, "side": side, "samples": samples,
+        "bias": rounded(bias), "error": rounded(error),
+    })
 }
 
 /// What is common to the questions for totals.
@@ -191,6 +212,11 @@ fn user(
     let mut answer = put_first([("user", json(name)), ("window", json(window))], report);
     answer["last_activity"] = json(newest.created_at);
     Ok(Some(answer))
+}
+
+/// A share with as many digits as anyone can use.
+fn rounded(share: f64) -> f64 {
+    (share * 1e4).round() / 1e4
 }
 
 /// A call with every column of the ledger; null is unknown.

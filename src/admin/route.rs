@@ -17,6 +17,7 @@ pub(super) enum Route {
     Session(String),
     Users,
     User(String),
+    Estimates,
 }
 
 impl Route {
@@ -28,6 +29,7 @@ impl Route {
             "/stats" => Route::Stats,
             "/usage" => Route::Usage,
             "/users" => Route::Users,
+            "/estimates" => Route::Estimates,
             other => Route::named(other)?,
         };
         Some(page)
@@ -76,6 +78,7 @@ mod tests {
             "/admin/sessions",
             "/admin/sessions/",
             "/admin/users/",
+            "/admin/estimates/gpt-4o",
             "/Admin/stats",
             "/admin/usage/",
             "/admin/usage/7",

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
@@ -146,6 +147,7 @@ const SPELLINGS: &[&str] = &[
     "/admin/prices",
     "/admin/prices/reload",
     "/admin/budgets",
+    "/admin/estimates",
     "/admin/openapi.json",
     "/admin/nothing",
     "/metrics",
@@ -436,6 +438,7 @@ fn a_wrong_parameter_is_named_with_what_would_be_right() {
         ("/admin/users?group_by=model", "group_by", "possible are"),
         ("/admin/users/ann?user=bob", "user", "possible are"),
         ("/admin/sessions/s%2F1?days=7", "days", "takes none"),
+        ("/admin/estimates?model=gpt-4o", "model", "takes none"),
     ];
     for (uri, param, hint) in cases {
         let reply = home.get(uri);
@@ -475,11 +478,62 @@ fn the_page_escapes_what_others_wrote_and_runs_nothing() {
     assert!(policy.contains(nonce) && !empty.text.contains(nonce));
 }
 
+fn learned(bias: f64) -> Calibration {
+    let (provider, model) = ("openai".to_owned(), "gpt-4o".to_owned());
+    Calibration {
+        provider,
+        model,
+        side: Side::Output,
+        samples: 40,
+        bias,
+        error: 0.02,
+        corrections: Corrections::default(),
+    }
+}
+
+#[test]
+fn estimates_say_what_they_are() {
+    let home = Home::new();
+    assert_eq!(home.ok("/admin/estimates"), json!({"estimates": []}));
+    home.ledger.learned(&learned(0.030_000_000_01));
+    let expected = json!({
+        "provider": "openai", "model": "gpt-4o", "side": "output", "samples": 40, "bias": 0.03,
+        "error": 0.02,
+    });
+    assert_eq!(home.ok("/admin/estimates")["estimates"], json!([expected]));
+    let note = json!({
+        "output": {"method": "bpe", "error": 0.02}, "unseen": ["reasoning"], "error_tokens": 20,
+    });
+    let estimated = json!({
+        "usage_source": "estimated", "estimate": note, "stream_usage": "refused",
+        "input_tokens": 12, "output_tokens": 988, "total_tokens": 1000,
+    });
+    let id = home.call(0, estimated);
+    let refetched = home.call(0, json!({"charged_by": id}));
+    let row = home.ok(&format!("/admin/usage/{id}"));
+    assert_eq!((&row["estimate"], &row["stream_usage"]), (&note, &json!("refused")));
+    assert_eq!(home.ok(&format!("/admin/usage/{refetched}"))["charged_by"], json!(id));
+    let totals = &home.ok("/admin/stats")["totals"];
+    assert_eq!(totals["estimated_tokens"], 1000);
+    assert_eq!(totals["estimate_error_tokens"], 20);
+    assert_eq!(totals["estimate_error"].to_string(), "0.02");
+    assert_eq!(
+        (&totals["unreported_requests"], &totals["refetched_requests"]),
+        (&json!(0), &json!(1))
+    );
+    let page = home.get("/admin/").text;
+    assert!(
+        page.contains(">~988<") && page.contains(">12<") && page.contains("1 (± 2 %)"),
+        "{page}"
+    );
+}
+
 #[test]
 fn what_can_be_asked_is_written_down() {
     let docs = include_str!("../../docs/ADMIN_API.md");
     let home = Home::new();
     home.metered(0, "ann", "gpt-4o", 10, "1");
+    home.ledger.learned(&learned(0.03));
     let names =
         |answer: &Value| -> Vec<String> { answer.as_object().unwrap().keys().cloned().collect() };
     let mut expected = Vec::new();
@@ -489,9 +543,13 @@ fn what_can_be_asked_is_written_down() {
         "/admin/users/ann",
         "/admin/usage",
         "/admin/sessions/s%2F1",
+        "/admin/estimates",
     ] {
         let answer = home.ok(uri);
         expected.extend(names(&answer));
+        if let Some(learned) = answer.pointer("/estimates/0") {
+            expected.extend(names(learned));
+        }
         if let Some(totals) = answer.get("totals") {
             expected.extend(names(totals));
         }

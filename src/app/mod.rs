@@ -175,7 +175,7 @@ impl App {
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
         drop(self.listener);
-        let reloading = reload_prices(self.prices, self.meter);
+        let reloading = reload_prices(self.prices, Arc::clone(&self.meter));
         tokio::select! {
             () = stop() => {}
             () = reloading => {}
@@ -198,6 +198,7 @@ impl App {
                 tracing::error!("a worker thread panicked");
             }
         }
+        self.meter.finish();
         if !self.ledger.shutdown(LEDGER_GRACE) {
             tracing::warn!("the database is behind; the journal has the rest for the next start");
         }

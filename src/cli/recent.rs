@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::filters::{FilterArgs, WindowArgs};
-use super::sheet::{Format, Sheet};
+use super::sheet::{Format, Sheet, about};
 use super::source::{Report, Source};
 use super::{Failure, Query, SourceArgs, push};
 use crate::admin::question::ROWS;
@@ -107,12 +107,27 @@ fn newest(records: &[Value], zone: &TimeZone) -> Sheet {
         let mut cells = vec![local_time(&record["created_at"], zone)];
         cells.extend(["user", "operation"].map(|column| record[column].clone()));
         cells.push(model.cloned().unwrap_or_default());
-        let figures =
-            ["input_tokens", "output_tokens", "cost_usd", "status", "outcome", "duration_ms"];
-        cells.extend(figures.map(|column| record[column].clone()));
+        let [input, output, cost] = estimated(record);
+        let figures = [("input_tokens", input), ("output_tokens", output), ("cost_usd", cost)];
+        cells.extend(figures.map(|(column, is_estimated)| {
+            if is_estimated { about(&record[column]) } else { record[column].clone() }
+        }));
+        cells.extend(["status", "outcome", "duration_ms"].map(|column| record[column].clone()));
         sheet.push(cells);
     }
     sheet
+}
+
+/// Which of input, output and cost are an estimate, as [`Record::estimated_figures`] tells it.
+///
+/// [`Record::estimated_figures`]: crate::record::Record::estimated_figures
+fn estimated(record: &Value) -> [bool; 3] {
+    if record["usage_source"] != "estimated" {
+        return [false; 3];
+    }
+    let [input, output] = ["input", "output"].map(|side| record["estimate"][side].is_object());
+    let neither = !(input || output);
+    [input || neither, output || neither, record["cost_source"] != "provider"]
 }
 
 fn local_time(created_at: &Value, zone: &TimeZone) -> Value {
@@ -138,5 +153,25 @@ mod tests {
         assert!(table.contains("time (Europe/Berlin)"), "{table}");
         assert!(table.contains("2026-11-22 00:30:00"), "{table}");
         assert!(table.contains("gpt-4o") && table.contains("12,345"), "{table}");
+    }
+
+    #[test]
+    fn estimated_figures_are_marked_and_no_others() {
+        let figures = json!({"input_tokens": 12345, "output_tokens": 67, "cost_usd": 0.5});
+        let row = |more: Value| {
+            let mut row = figures.clone();
+            row.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            newest(&[row], &TimeZone::UTC).table()
+        };
+        let reported = row(json!({"usage_source": "reported", "cost_source": "priced"}));
+        assert!(!reported.contains('~'), "{reported}");
+        let output = row(json!({
+            "usage_source": "estimated", "cost_source": "priced",
+            "estimate": {"output": {"method": "bpe", "error": 0.02}, "error_tokens": 2},
+        }));
+        assert!(output.contains(" 12,345 ") && output.contains("~67"), "{output}");
+        assert!(output.contains("~0.5"), "{output}");
+        let all = row(json!({"usage_source": "estimated", "cost_source": "provider"}));
+        assert!(all.contains("~12,345") && all.contains(" 0.5"), "{all}");
     }
 }

@@ -50,7 +50,7 @@ impl Sheet {
             table.add_row(row.iter().map(for_people).collect::<Vec<_>>());
         }
         for (index, column) in table.column_iter_mut().enumerate() {
-            if self.rows.iter().any(|row| row[index].is_number()) {
+            if self.rows.iter().any(|row| is_figure(&row[index])) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
@@ -66,6 +66,19 @@ impl Sheet {
         }
         out
     }
+}
+
+/// A number as a cell that says that it is an estimate. Only for tables.
+pub(super) fn about(cell: &Value) -> Value {
+    if cell.is_number() { Value::String(format!("~{}", for_people(cell))) } else { cell.clone() }
+}
+
+/// A number, or one made by [`about`].
+fn is_figure(cell: &Value) -> bool {
+    let is_about = |text: &str| {
+        text.strip_prefix('~').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    cell.is_number() || cell.as_str().is_some_and(is_about)
 }
 
 fn line(cells: impl Iterator<Item = String>) -> String {

@@ -130,11 +130,12 @@ fn totals(answer: &Value) -> String {
     let (window, totals) = (&answer["window"], &answer["totals"]);
     let figure = |name: &str| for_people(&totals[name]);
     let count = |name: &str| totals[name].as_u64().unwrap_or_default();
-    let unsure = count("estimated_requests") + count("unreported_requests");
+    let unsure = ["estimated_requests", "unreported_requests", "refetched_requests"].map(count);
+    let unsure: u64 = unsure.iter().sum();
     let reported = Value::from(count("requests").saturating_sub(unsure));
     let since = window["since"].as_str().unwrap_or("the first call");
     let until = window["until"].as_str().unwrap_or("now");
-    let facts = [
+    let mut facts = vec![
         ("window", format!("{since} to {until}")),
         ("calls", format!("{} ({} with errors)", figure("requests"), figure("errors"))),
         (
@@ -154,10 +155,11 @@ fn totals(answer: &Value) -> String {
         (
             "usage",
             format!(
-                "{} calls reported, {} estimated, {} without",
+                "{} calls reported, {} estimated, {} without, {} fetched again",
                 for_people(&reported),
                 figure("estimated_requests"),
-                figure("unreported_requests")
+                figure("unreported_requests"),
+                figure("refetched_requests")
             ),
         ),
         (
@@ -169,11 +171,26 @@ fn totals(answer: &Value) -> String {
             ),
         ),
     ];
+    if count("estimated_requests") > 0 {
+        facts.push(("estimated", estimated(totals)));
+    }
     let mut out = String::new();
     for (name, value) in facts {
         writeln!(out, "{name:<14} {value}").expect("a String takes all");
     }
     out
+}
+
+/// How much of the whole is an estimate, and how good a one.
+fn estimated(totals: &Value) -> String {
+    let figure = |name: &str| for_people(&totals[name]);
+    let share = totals["estimate_error"].as_f64();
+    let error = share.map_or_else(String::new, |share| {
+        let digits = usize::from(share < 0.1);
+        format!(" ± {:.digits$} %", share * 100.0)
+    });
+    let (calls, of) = (figure("estimated_requests"), figure("requests"));
+    format!("{calls} of {of} calls, {} tokens{error}", figure("estimated_tokens"))
 }
 
 fn keys(args: &StatsArgs) -> impl Iterator<Item = &str> {
@@ -214,7 +231,20 @@ mod tests {
         let text = totals(&answer());
         assert!(text.contains("the first call to 2026-11-21"), "{text}");
         assert!(text.contains("1,498 calls reported, - estimated, 2 without"), "{text}");
+        assert!(!text.contains('±'), "{text}");
         assert!(text.contains("0.000028500"), "{text}");
+    }
+
+    #[test]
+    fn estimates_say_how_good_they_are() {
+        let mut answer = answer();
+        answer["totals"] = json!({
+            "requests": 40, "estimated_requests": 12, "estimated_tokens": 81_234,
+            "estimate_error": 0.0412, "unreported_requests": 1, "refetched_requests": 3,
+        });
+        let text = totals(&answer);
+        assert!(text.contains("24 calls reported, 12 estimated, 1 without, 3 fetched"), "{text}");
+        assert!(text.contains("12 of 40 calls, 81,234 tokens ± 4.1 %"), "{text}");
     }
 
     #[test]

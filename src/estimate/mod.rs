@@ -8,6 +8,7 @@
 //! Invariant: time and memory are linear in the size of what is counted, whatever it holds.
 
 mod audio;
+pub mod body;
 mod calibration;
 mod dialect;
 mod family;
@@ -22,7 +23,7 @@ use serde_json::Value;
 
 use crate::provider::Generated;
 
-pub use calibration::{Calibration, Side};
+pub use calibration::{Calibration, Corrections, Side};
 pub use text::Encoding;
 
 /// Whose call it is that is estimated.
@@ -50,8 +51,8 @@ pub enum Unseen {
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,
-    /// The request could not be read.
-    Request,
+    /// The client left before the answer: what was generated is not known.
+    Answer,
 }
 
 /// How the tokens were counted.
@@ -81,6 +82,21 @@ pub struct Estimate {
     pub unseen: Vec<Unseen>,
 }
 
+/// True if calls of this endpoint can be estimated.
+pub fn covers(endpoint: &str) -> bool {
+    dialect::covers(endpoint)
+}
+
+/// True if answers of this endpoint hold generated text.
+pub fn generates(endpoint: &str) -> bool {
+    dialect::generates(endpoint)
+}
+
+/// True if the model's name tells how it counts.
+pub fn knows(model: &str) -> bool {
+    model::family(model) != model::Family::Open || family::is_listed(model)
+}
+
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
@@ -91,17 +107,15 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    answer(subject, None, generated)
+    dialect::generates(subject.endpoint).then(|| family::output(subject, None, generated))
 }
 
-/// The same, where the request is known too: a tool call that the request forces is counted
-/// differently, and thinking that it turns off is not missing.
-pub fn answer(
-    subject: &Subject<'_>,
-    request: Option<&Value>,
-    generated: &Generated,
-) -> Option<Estimate> {
-    let prompt = request.and_then(|request| dialect::read(subject, request));
-    dialect::generates(subject.endpoint)
-        .then(|| family::output(subject, prompt.as_ref(), generated))
+/// The same where the request is at hand: what it offered and demanded says which tokens the answer
+/// has besides its text, a few that matter where answers are short.
+pub fn answer(subject: &Subject<'_>, request: &Value, generated: &Generated) -> Option<Estimate> {
+    if !dialect::generates(subject.endpoint) {
+        return None;
+    }
+    let prompt = dialect::read(subject, request);
+    Some(family::output(subject, prompt.as_ref(), generated))
 }

@@ -25,8 +25,7 @@ pub(super) fn family(model: &str) -> Family {
         return Family::Gemini;
     }
     let bare = name.rsplit('/').next().unwrap_or(&name);
-    let cl100k = ["gpt-4-", "gpt-3.5", "gpt-35", "text-embedding", "davinci-002", "babbage-002"];
-    if bare == "gpt-4" || cl100k.iter().any(|start| bare.starts_with(start)) {
+    if bare == "gpt-4" || is_cl100k(bare) {
         return Family::OpenAi(Encoding::Cl100k);
     }
     let o200k = ["gpt-", "chatgpt-", "o1", "o3", "o4", "codex", "computer-use"];
@@ -34,4 +33,25 @@ pub(super) fn family(model: &str) -> Family {
         return Family::OpenAi(Encoding::O200k);
     }
     Family::Open
+}
+
+/// Models of OpenAI's before GPT-4o. Those before `davinci-002` have another vocabulary and are counted
+/// by a ratio to this one.
+fn is_cl100k(bare: &str) -> bool {
+    let starts = [
+        "gpt-4-",
+        "gpt-3.5",
+        "gpt-35",
+        "text-embedding-3",
+        "text-embedding-ada",
+        "text-davinci",
+        "text-curie",
+        "text-babbage",
+        "text-ada",
+        "code-davinci",
+        "davinci",
+        "babbage",
+        "curie",
+    ];
+    bare == "ada" || bare.starts_with("ada:") || starts.iter().any(|start| bare.starts_with(start))
 }

@@ -27,6 +27,8 @@ pub struct Prompt<'a> {
     pub effort: Option<&'a str>,
     /// The model that the request names, where its body does.
     pub asked: Option<&'a str>,
+    /// The most tokens that the answer may have.
+    pub most: Option<u64>,
     /// Prompts that came as tokens: their number.
     pub token_ids: u64,
     /// What the request names and does not hold.

@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use jiff::{Span, tz::TimeZone};
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::held::Held;
 use super::journal::{self, Journal, Line};
-use super::tail::{self, Stretch, Tail, same_file};
-use super::{schema, store};
+use super::schema;
+use super::store::{self, Change};
+use super::tail::{self, Entry, Stretch, Tail, same_file};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
 
@@ -56,7 +58,9 @@ pub(super) struct Feed {
     journal_days: u32,
     tails: Vec<Tail>,
     /// What was read and is not in the database yet. It stays here until it is.
-    pending: Option<Stretch>,
+    pending: Option<Batch>,
+    /// Calls whose figures are about to be amended. They count as open.
+    held: Held,
     /// Calls that have opened: the opening line of each.
     open: HashMap<CallId, Box<str>>,
     /// Calls whose opening is in the table `open_calls`.
@@ -69,6 +73,14 @@ pub(super) struct Feed {
     looked_around: Instant,
     expired: Option<Instant>,
     unreadable: u64,
+}
+
+/// What goes into the database in one transaction.
+#[derive(Debug, Default)]
+struct Batch {
+    changes: Vec<Change>,
+    /// How long it is in the journal.
+    bytes: u64,
 }
 
 impl Feed {
@@ -91,6 +103,7 @@ impl Feed {
             journal_days,
             tails: Vec::new(),
             pending: None,
+            held: Held::default(),
             open: HashMap::new(),
             leftovers: None,
             deadline: None,
@@ -128,18 +141,29 @@ impl Feed {
         }
         self.look_around()?;
         self.read_all()?;
-        if self.has_aged() {
-            self.pending = Some(Stretch::default());
+        let overdue: Vec<_> = self.held.overdue().map(Change::Insert).collect();
+        if !overdue.is_empty() || self.has_aged() {
+            self.pending = Some(Batch { changes: overdue, bytes: 0 });
             self.commit_pending()?;
         }
         self.expire()
+    }
+
+    /// Calls that are kept back for their amendments.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// Waits for no amendment any more.
+    pub(super) fn hurry(&mut self) {
+        self.held.hurry();
     }
 
     /// Bytes of the journal that are not in the database yet.
     pub(super) fn lag(&self) -> u64 {
         let behind = |tail: &Tail| tail.len().unwrap_or_default().saturating_sub(tail.read);
         let unread: u64 = self.tails.iter().map(behind).sum();
-        unread + self.pending.as_ref().map_or(0, |stretch| stretch.bytes)
+        unread + self.pending.as_ref().map_or(0, |batch| batch.bytes)
     }
 
     /// Lines that said nothing, since the start.
@@ -173,36 +197,59 @@ impl Feed {
         Ok(())
     }
 
-    fn take(&mut self, at: usize, mut stretch: Stretch) {
-        let now = Instant::now();
-        for opening in stretch.opens.drain(..) {
-            self.tails[at].opens.push_back((opening.at, opening.id, now));
-            self.open.insert(opening.id, opening.line);
-        }
-        for record in &stretch.closes {
-            self.open.remove(&record.id);
-        }
+    fn take(&mut self, at: usize, stretch: Stretch) {
         if stretch.unreadable > 0 {
             self.unreadable += stretch.unreadable;
             let file = self.tails[at].path.display();
             tracing::warn!(%file, lines = stretch.unreadable, "skipped unreadable journal lines");
         }
+        let now = Instant::now();
+        let entries = stretch.entries.into_iter();
+        let changes: Vec<Change> = entries.filter_map(|one| self.change(at, one, now)).collect();
         // Openings alone need no transaction: the journal keeps them as well as the database would.
-        if !stretch.closes.is_empty() {
-            self.pending = Some(stretch);
+        if !changes.is_empty() {
+            self.pending = Some(Batch { changes, bytes: stretch.bytes });
+        }
+    }
+
+    /// What an entry asks to be done in the database now.
+    fn change(&mut self, file: usize, entry: Entry, now: Instant) -> Option<Change> {
+        match entry {
+            Entry::Open { id, at, line } => {
+                self.tails[file].opens.push_back((at, id, now));
+                self.open.insert(id, line);
+                None
+            }
+            // What a former process left provisional stands, until its amendment is read.
+            Entry::Provisional { at, record } if self.leftovers.is_none() => {
+                self.open.remove(&record.id);
+                self.tails[file].opens.push_back((at, record.id, now));
+                self.held.keep(record, now);
+                None
+            }
+            Entry::Close(record) | Entry::Provisional { record, .. } => {
+                self.open.remove(&record.id);
+                Some(Change::Insert(record))
+            }
+            Entry::Amend(record) => {
+                self.open.remove(&record.id);
+                self.held.amended(&record.id);
+                Some(Change::Replace(record))
+            }
+            Entry::Learned(calibration) => Some(Change::Learn(calibration)),
         }
     }
 
     fn commit_pending(&mut self) -> Result<(), FeedError> {
-        let Some(stretch) = &self.pending else { return Ok(()) };
+        let Some(batch) = &self.pending else { return Ok(()) };
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
-            let stored_open = &self.stored_open;
-            store::insert_closes(&transaction, &stretch.closes, stored_open)?;
+            store::apply(&transaction, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
-            let open = &self.open;
-            store::store_progress(&transaction, &self.tails, |id| open.contains_key(id))?;
+            let (open, held) = (&self.open, &self.held);
+            let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
+            store::store_progress(&transaction, &self.tails, is_open)?;
             transaction.commit()
         });
         if let Err(error) = committed {
@@ -210,15 +257,16 @@ impl Feed {
             self.open.extend(aged);
             return Err(error.into());
         }
-        for record in &stretch.closes {
-            self.stored_open.remove(&record.id);
+        for id in batch.changes.iter().filter_map(Change::call) {
+            self.stored_open.remove(id);
         }
         self.stored_open.extend(aged.into_iter().map(|(id, _)| id));
         self.pending = None;
-        let open = &self.open;
+        let (open, held) = (&self.open, &self.held);
+        let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
         for tail in &mut self.tails {
-            tail.forget(|id| open.contains_key(id));
-            tail.stored = tail.safe(|id| open.contains_key(id));
+            tail.forget(is_open);
+            tail.stored = tail.safe(is_open);
         }
         Ok(())
     }
@@ -447,6 +495,37 @@ mod tests {
             assert_eq!((count(&second, "token_usage"), count(&second, "open_calls")), (3, 0));
             let sql = "SELECT count(*) FROM token_usage WHERE outcome = 'interrupted'";
             assert_eq!(second.connection.query_row(sql, [], |row| row.get(0)), Ok(1));
+        }
+    }
+
+    #[test]
+    fn what_is_kept_back_for_its_amendment_survives_a_crash() {
+        for in_memory in [Duration::ZERO, Duration::MAX] {
+            let home = tempfile::tempdir().unwrap();
+            let (mut first, journal) = feed(&home, true);
+            first.pass().unwrap();
+            first.open_in_memory = in_memory;
+            first.held.wait_for_ever();
+            let (record, running) = (call(1), call(2));
+            journal.append(&Line::Open(&record));
+            first.pass().unwrap();
+            journal.append(&Line::provisional(&record));
+            journal.append(&Line::Open(&running));
+            journal.append(&Line::Close(&call(3)));
+            first.pass().unwrap();
+            assert_eq!(count(&first, "token_usage"), 1);
+            assert!(first.tails[0].stored < first.tails[0].read);
+            drop((first, journal));
+            let (mut second, journal) = feed(&home, true);
+            second.pass().unwrap();
+            assert_eq!(count(&second, "token_usage"), 3);
+            let outcome = || {
+                let sql = "SELECT outcome FROM token_usage WHERE id = ?";
+                let id = record.id.to_string();
+                second.connection.query_row(sql, [id], |row| row.get::<_, String>(0)).unwrap()
+            };
+            assert_eq!(outcome(), "completed");
+            drop(journal);
         }
     }
 

@@ -1,5 +1,6 @@
-//! The journal's writing end: one line when a call opens, one when it closes. Owns the files'
-//! names, the form of a line, and the queue of lines that could not be written; never reads a line.
+//! The journal's writing end: one line when a call opens, one when it closes, now and then one more.
+//! Owns the files' names, the form of a line, and the queue of lines that could not be written; never
+//! reads a line.
 //!
 //! Invariant: appending never fails and never waits for anything but one `write(2)`. A line is in
 //! the file, or in the queue, or counted as dropped and shouted about.
@@ -15,6 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::estimate::Calibration;
 use crate::record::Record;
 use crate::units::Timestamp;
 
@@ -22,7 +24,7 @@ use crate::units::Timestamp;
 const WAITING_BYTES: usize = 64 << 20;
 
 /// Past this much, opens are dropped: an open only matters if a crash follows, and a crash would
-/// take the queue with it.
+/// take the queue with it. And what was learned can be learned again.
 const WAITING_BYTES_WITH_OPENS: usize = WAITING_BYTES / 4;
 
 /// How many waiting lines a caller writes besides its own when a fault ends; the writer thread does
@@ -34,12 +36,35 @@ const RETRIED_AT_ONCE: usize = 256;
 
 const DAY_MS: i64 = 86_400_000;
 
+/// No line is longer. A call that fetched the results of a batch has a charge for each of its
+/// requests: 100,000 of them are some 15 MB, written while no other call can append.
+pub(super) const LINE_BYTES: usize = 64 << 20;
+
 /// A line as it is written.
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Line<'a> {
     Open(&'a Record),
     Close(&'a Record),
+    /// What takes the place of a record that closed before.
+    Amend(&'a Record),
+    Learned(&'a Calibration),
+    /// Closed, with an [`Line::Amend`] about to follow.
+    #[serde(untagged)]
+    Provisional(Provisional<'a>),
+}
+
+/// A close line with a second member.
+#[derive(Serialize)]
+pub(super) struct Provisional<'a> {
+    close: &'a Record,
+    provisional: bool,
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn provisional(record: &'a Record) -> Line<'a> {
+        Line::Provisional(Provisional { close: record, provisional: true })
+    }
 }
 
 /// What there is to say about lines that are not in the file.
@@ -102,7 +127,7 @@ impl Journal {
 
     /// Takes a line. Serialises outside the lock.
     pub(super) fn append(&self, line: &Line<'_>) {
-        let bytes = match encode(line) {
+        let bytes = match encode_within(line, LINE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.lock().dropped += 1;
@@ -111,7 +136,8 @@ impl Journal {
             }
         };
         let mut out = self.lock();
-        let files = out.append(&self.directory, bytes, matches!(line, Line::Open(_)));
+        let may_go = matches!(line, Line::Open(_) | Line::Learned(_));
+        let files = out.append(&self.directory, bytes, may_go);
         drop(out);
         self.files.fetch_add(files, Ordering::Relaxed);
         self.taken.fetch_add(1, Ordering::SeqCst);
@@ -162,23 +188,23 @@ impl Journal {
 
 impl Out {
     /// Answers how many times another file was opened.
-    fn append(&mut self, directory: &Path, line: Vec<u8>, opens: bool) -> u64 {
+    fn append(&mut self, directory: &Path, line: Vec<u8>, may_go: bool) -> u64 {
         if !self.waiting.is_empty() {
-            self.wait(line, opens);
+            self.wait(line, may_go);
             return self.retry(directory, RETRIED_BY_A_CALL);
         }
         match self.write(directory, &line) {
             Ok(files) => files,
             Err(error) => {
                 self.fail(&error);
-                self.wait(line, opens);
+                self.wait(line, may_go);
                 0
             }
         }
     }
 
-    fn wait(&mut self, line: Vec<u8>, opens: bool) {
-        let limit = if opens { WAITING_BYTES_WITH_OPENS } else { WAITING_BYTES };
+    fn wait(&mut self, line: Vec<u8>, may_go: bool) {
+        let limit = if may_go { WAITING_BYTES_WITH_OPENS } else { WAITING_BYTES };
         if self.waiting_bytes + line.len() <= limit {
             self.waiting_bytes += line.len();
             self.waiting.push_back(line);
@@ -302,6 +328,28 @@ fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
+/// A line that would be too long to be read goes without its charges: a row that counts again what it
+/// fetched again is better than none.
+fn encode_within(line: &Line<'_>, limit: usize) -> serde_json::Result<Vec<u8>> {
+    let bytes = encode(line)?;
+    let record = match line {
+        Line::Close(record) | Line::Amend(record) => *record,
+        Line::Provisional(line) => line.close,
+        Line::Open(_) | Line::Learned(_) => return Ok(bytes),
+    };
+    let charges = record.charges.len();
+    if bytes.len() <= limit || charges == 0 {
+        return Ok(bytes);
+    }
+    tracing::warn!(id = %record.id, charges, "charges are too many to be kept");
+    let bare = Record { charges: Vec::new(), ..record.clone() };
+    encode(&match line {
+        Line::Amend(_) => Line::Amend(&bare),
+        Line::Provisional(_) => Line::provisional(&bare),
+        _ => Line::Close(&bare),
+    })
+}
+
 fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(1024);
     serde_json::to_writer(&mut bytes, line)?;
@@ -334,6 +382,22 @@ mod tests {
         let text = String::from_utf8(encode(&Line::Close(&record)).unwrap()).unwrap();
         assert_eq!(text.lines().count(), 1);
         assert!(text.ends_with("}\n") && text.contains(r"two\nlines"));
+    }
+
+    #[test]
+    fn a_row_matters_more_than_what_it_is_charged_for() {
+        let mut record = call(0);
+        let (usage, cost_usd) = (crate::usage::Usage::default(), None);
+        record.charges.push(crate::record::Charge {
+            key: "k".repeat(99),
+            fetched: true,
+            usage,
+            cost_usd,
+        });
+        let whole = encode_within(&Line::Amend(&record), LINE_BYTES).unwrap();
+        assert_eq!(encode_within(&Line::Amend(&record), whole.len()).unwrap(), whole);
+        let bare = encode_within(&Line::Amend(&record), whole.len() - 1).unwrap();
+        assert!(bare.starts_with(br#"{"amend":{"id":"#) && bare.len() < whole.len() - 99);
     }
 
     #[test]

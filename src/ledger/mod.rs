@@ -6,15 +6,19 @@
 //! | `journal` | the writing end of the journal, and the queue for when it cannot be written |
 //! | `tail` | the reading end |
 //! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
+//! | `held` | calls whose figures are about to be amended |
+//! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `schema`, `row` | the tables; a record as a row |
 //! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
 //!
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
+mod charged;
 mod feed;
 mod filter;
 mod group;
+mod held;
 mod journal;
 mod query;
 mod row;
@@ -47,6 +51,7 @@ use feed::{Feed, FeedError};
 use journal::{Journal, Line};
 use writer::Writer;
 
+use crate::estimate::Calibration;
 use crate::record::Record;
 
 /// How long dropping the last handle waits for the last rows.
@@ -134,6 +139,38 @@ impl Ledger {
     pub fn closed(&self, record: &Record) {
         self.0.journal.append(&Line::Close(record));
         self.0.writer.ring();
+    }
+
+    /// The same for a record that [`Ledger::amended`] is about to replace. Its row is kept back for
+    /// that, for a quarter of a second; should nothing come, or a crash, the row is as it is here.
+    pub fn closed_for_now(&self, record: &Record) {
+        self.0.journal.append(&Line::provisional(record));
+        self.0.writer.ring();
+    }
+
+    /// Puts a record in the place of the one with its id, charges and all; a record that was never
+    /// closed is added. As safe from a crash as [`Ledger::closed`].
+    pub fn amended(&self, record: &Record) {
+        self.0.journal.append(&Line::Amend(record));
+        self.0.writer.ring();
+    }
+
+    /// Keeps what reported usage has taught about a model's estimates, in the place of what was known
+    /// of them. Of the 10,000 learned last none is forgotten.
+    pub fn learned(&self, calibration: &Calibration) {
+        // What is not a number teaches nothing, and has no JSON.
+        if calibration.bias.is_finite() && calibration.error.is_finite() {
+            self.0.journal.append(&Line::Learned(calibration));
+            self.0.writer.ring();
+        }
+    }
+
+    /// What has been learned, for the start: nothing where it cannot be read. Blocks.
+    pub fn calibrations(&self) -> Vec<Calibration> {
+        self.reader().calibrations().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was learned about estimates cannot be read");
+            Vec::new()
+        })
     }
 
     /// Waits until everything noted so far is in the database. Blocks: not for runtime threads.

@@ -19,7 +19,8 @@ use super::group::{Fold, GroupKey, Groups, KeyValue, named};
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
 use super::totals::{FIGURES, Group, Tally, Totals};
-use super::{OpenError, row, schema};
+use super::{OpenError, row, schema, store};
+use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
 
@@ -224,6 +225,11 @@ impl Reader {
             let mut statement = connection.prepare_cached(&sql)?;
             Ok(statement.query_row([id.to_string()], row::read).optional()?)
         })
+    }
+
+    /// What reported usage has taught about estimates, by provider, model and side.
+    pub fn calibrations(&self) -> Result<Vec<Calibration>, QueryError> {
+        self.ask(|connection| Ok(store::calibrations(connection)?))
     }
 
     /// One session; nothing if no call belongs to it.

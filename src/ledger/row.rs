@@ -5,17 +5,18 @@
 
 use rusqlite::types::{FromSql, ToSql};
 use rusqlite::{Row, Statement};
+use serde::Serialize;
 use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde_json::value::RawValue;
 
-use crate::record::Record;
+use crate::record::{Record, StreamUsage};
 use crate::units::{Timestamp, Usd};
 
-/// Every column, in the order in which `bind` writes and `read` reads them. `usage_json` is
-/// last because it is the longest and the least often read: a scan that does not want it never
-/// reaches it.
-pub const COLUMNS: [&str; 42] = [
+/// Every column, in the order in which `bind` writes and `read` reads them. `usage_json` stands
+/// behind the figures because it is the longest and the least often read. What stands behind it is
+/// null in most rows, and a null is known without going there.
+pub const COLUMNS: [&str; 45] = [
     "id",
     "created_at",
     "upstream",
@@ -58,6 +59,9 @@ pub const COLUMNS: [&str; 42] = [
     "time_to_first_byte_ms",
     "time_to_first_token_ms",
     "usage_json",
+    "estimate",
+    "stream_usage",
+    "charged_by",
 ];
 
 /// The statement that adds a row, unless its id is there already. `ON CONFLICT (id)` and not `OR
@@ -68,10 +72,22 @@ pub(super) fn insert_sql() -> String {
     format!("INSERT INTO token_usage ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING")
 }
 
-/// Binds a record to the statement of [`insert_sql`].
+/// The statement that adds a row, or puts another in the place of the one with its id.
+pub(super) fn replace_sql() -> String {
+    let places = vec!["?"; COLUMNS.len()].join(", ");
+    let names = COLUMNS.join(", ");
+    let set = COLUMNS.iter().filter(|name| **name != "id");
+    let set: Vec<String> = set.map(|name| format!("{name} = excluded.{name}")).collect();
+    let set = set.join(", ");
+    format!(
+        "INSERT INTO token_usage ({names}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {set}"
+    )
+}
+
+/// Binds a record to the statement of [`insert_sql`] or [`replace_sql`].
 pub(super) fn bind(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Result<()> {
-    let metadata = record.metadata.as_ref().map(serde_json::to_string).transpose();
-    let metadata = metadata.map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))?;
+    let metadata = record.metadata.as_ref().map(json).transpose()?;
+    let estimate = record.estimate.as_ref().map(json).transpose()?;
     let mut to = Binder { statement, column: 0 };
     to.put(record.id.to_string())?;
     to.put(record.created_at.millis())?;
@@ -100,7 +116,14 @@ pub(super) fn bind(statement: &mut Statement<'_>, record: &Record) -> rusqlite::
     to.count(record.duration_ms)?;
     to.count(record.time_to_first_byte_ms)?;
     to.count(record.time_to_first_token_ms)?;
-    to.put(record.usage_json.as_deref().map(RawValue::get))
+    to.put(record.usage_json.as_deref().map(RawValue::get))?;
+    to.put(&estimate)?;
+    to.put(record.stream_usage.map(StreamUsage::as_str))?;
+    to.put(record.charged_by.map(|id| id.to_string()))
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
 
 fn bind_figures(to: &mut Binder<'_, '_>, record: &Record) -> rusqlite::Result<()> {
@@ -167,11 +190,11 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         duration_ms: from.count()?,
         time_to_first_byte_ms: from.count()?,
         time_to_first_token_ms: from.count()?,
-        estimate: None,
-        stream_usage: None,
-        charged_by: None,
-        charges: Vec::new(),
         usage_json: from.maybe_parsed(|text| RawValue::from_string(text.to_owned()))?,
+        estimate: from.maybe_parsed(|text| serde_json::from_str(text))?,
+        stream_usage: from.maybe_parsed(word)?,
+        charged_by: from.maybe_parsed(str::parse)?,
+        charges: Vec::new(),
     })
 }
 
@@ -233,7 +256,7 @@ impl Reading<'_, '_> {
 }
 
 /// Reads an enum from the word that serde writes for it.
-fn word<T: DeserializeOwned>(text: &str) -> Result<T, WordError> {
+pub(super) fn word<T: DeserializeOwned>(text: &str) -> Result<T, WordError> {
     let deserializer: StrDeserializer<'_, WordError> = text.into_deserializer();
     T::deserialize(deserializer)
 }
@@ -251,8 +274,9 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::estimate::{Method, Unseen};
     use crate::pricing::CostSource;
-    use crate::record::{CallId, Outcome};
+    use crate::record::{CallId, EstimateNote, EstimatedSide, Outcome};
     use crate::usage::UsageSource;
 
     /// A plain finished call, for tests to vary.
@@ -291,6 +315,23 @@ pub(super) mod tests {
         proptest::option::of(map.prop_map(|pairs| pairs.into_iter().collect()))
     }
 
+    fn estimate() -> impl Strategy<Value = Option<EstimateNote>> {
+        let side = proptest::option::of((0..3_usize, 0..40_u8).prop_map(|(method, error)| {
+            let method = [Method::Bpe, Method::Ratio, Method::Bytes][method];
+            EstimatedSide { method, error: f64::from(error) / 8.0 }
+        }));
+        let unseen = proptest::collection::vec(Just(Unseen::History), 0..2);
+        let note = (side.clone(), side, unseen, any::<u64>()).prop_map(
+            |(input, output, unseen, error_tokens)| EstimateNote {
+                input,
+                output,
+                unseen,
+                error_tokens,
+            },
+        );
+        proptest::option::of(note)
+    }
+
     prop_compose! {
         /// Any record at all.
         pub(in crate::ledger) fn any_record()(
@@ -302,6 +343,7 @@ pub(super) mod tests {
             created_at in 0..4_000_000_000_000_i64,
             usage_json in proptest::option::of(Just(r#"{"a": 1.50,"b" :[2]}"#)),
             words in (0..3_usize, 0..5_usize, 0..5_usize),
+            estimated in (estimate(), 0..3_usize, any::<bool>()),
         ) -> Record {
             let [upstream, path, model_requested, model, user, session, operation, key_id, price_id,
                 finish_reason, error, upstream_request_id, service_tier, provider] = texts;
@@ -324,9 +366,10 @@ pub(super) mod tests {
                     CostSource::Free, CostSource::None][words.1],
                 outcome: [Outcome::Completed, Outcome::ClientClosed, Outcome::UpstreamFailed,
                     Outcome::Interrupted, Outcome::Refused][words.2],
-                estimate: None,
-                stream_usage: None,
-                charged_by: None,
+                estimate: estimated.0,
+                stream_usage:
+                    [None, Some(StreamUsage::Injected), Some(StreamUsage::Refused)][estimated.1],
+                charged_by: estimated.2.then(CallId::new),
                 charges: Vec::new(),
                 usage_json: usage_json.map(|t| RawValue::from_string(t.to_owned()).unwrap()),
                 ..call(created_at)

@@ -25,7 +25,7 @@ const READER_BUSY: Duration = Duration::from_secs(2);
 
 /// Each step takes the schema one version up; `PRAGMA user_version` counts them. A step that has
 /// landed is never edited.
-const MIGRATIONS: [&str; 1] = [
+const MIGRATIONS: [&str; 2] = [
     // Rows keep SQLite's own row number: with text ids as the clustering key every secondary index
     // would repeat 36 bytes per row, and inner pages would hold whole rows. Windows go by
     // `created_at` rather than by id, because an id's clock never runs backwards and a computer's
@@ -85,7 +85,37 @@ const MIGRATIONS: [&str; 1] = [
         file TEXT NOT NULL PRIMARY KEY,
         offset INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    // One byte each in a row that has none of them.
+    "ALTER TABLE token_usage ADD COLUMN estimate TEXT;
+    ALTER TABLE token_usage ADD COLUMN stream_usage TEXT;
+    ALTER TABLE token_usage ADD COLUMN charged_by TEXT;
+    CREATE TABLE charged (
+        key BLOB NOT NULL PRIMARY KEY,
+        call_id BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE estimate_calibration (
+        provider TEXT NOT NULL,
+        model TEXT NOT NULL,
+        side TEXT NOT NULL,
+        samples INTEGER NOT NULL,
+        bias REAL NOT NULL,
+        error REAL NOT NULL,
+        corrections TEXT NOT NULL,
+        learned_at INTEGER NOT NULL,
+        PRIMARY KEY (provider, model, side)
+    ) STRICT, WITHOUT ROWID;",
 ];
+
+/// Makes a ledger of version 1 read like one of today, for reports that come before the first start
+/// of the new program. The views are the connection's own; the file stays as it is.
+const READ_VERSION_1: &str = "
+    CREATE TEMP VIEW token_usage AS
+        SELECT rowid AS rowid, *, NULL AS estimate, NULL AS stream_usage, NULL AS charged_by
+        FROM main.token_usage;
+    CREATE TEMP VIEW estimate_calibration AS
+        SELECT '' AS provider, '' AS model, '' AS side, 0 AS samples, 0.0 AS bias, 0.0 AS error,
+            '{}' AS corrections
+        WHERE 0;";
 
 /// The newest schema version that this program knows.
 #[allow(clippy::cast_possible_wrap, clippy::cast_possible_truncation)] // a handful of steps
@@ -107,6 +137,9 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_BUSY)?;
+    if version(&connection)? == 1 {
+        connection.execute_batch(READ_VERSION_1)?;
+    }
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
@@ -234,6 +267,37 @@ mod tests {
         let statement = connection.prepare("SELECT * FROM token_usage").unwrap();
         assert!(statement.column_names().eq(COLUMNS));
         assert_eq!(version(&connection).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn a_ledger_of_the_version_before_is_read_as_it_is_and_then_taken_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        let mark = format!("PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;");
+        old.execute_batch(&format!("{mark} {}", MIGRATIONS[0])).unwrap();
+        let id = crate::record::CallId::new();
+        let insert = "INSERT INTO token_usage (id, created_at, upstream, provider, endpoint, method, \
+            path, usage_source, cost_source, streaming, outcome) \
+            VALUES (?, 7, 'u', 'p', 'e', 'POST', '/', 'none', 'none', 0, 'completed')";
+        old.execute(insert, [id.to_string()]).unwrap();
+        drop(old);
+        let ask = || {
+            let reader = crate::ledger::Reader::open(&path).unwrap();
+            assert!(reader.calibrations().unwrap().is_empty());
+            let cursor = crate::ledger::Cursor {
+                created_at: crate::units::Timestamp::from_millis(8),
+                id: crate::record::CallId::new(),
+            };
+            let page = reader.usage(&crate::ledger::Filter::default(), 9, Some(&cursor)).unwrap();
+            assert_eq!(page.records.len(), 1);
+            let query = crate::ledger::StatsQuery::default();
+            assert_eq!(reader.stats(&query).unwrap().totals.requests, 1);
+            reader.one(&id).unwrap().unwrap().created_at.millis()
+        };
+        assert_eq!(ask(), 7);
+        drop(open_writer(&path).unwrap());
+        assert_eq!(ask(), 7);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum SortKey {
     TotalTokens,
     CostUsd,
     EstimatedRequests,
+    EstimatedTokens,
+    EstimateError,
     UnpricedRequests,
     CacheHitRate,
     AvgDurationMs,
@@ -30,7 +32,7 @@ pub enum SortKey {
     AvgTimeToFirstTokenMs,
 }
 
-const SORT_KEYS: [(SortKey, &str); 16] = [
+const SORT_KEYS: [(SortKey, &str); 18] = [
     (SortKey::Key, "key"),
     (SortKey::Requests, "requests"),
     (SortKey::Errors, "errors"),
@@ -41,6 +43,8 @@ const SORT_KEYS: [(SortKey, &str); 16] = [
     (SortKey::TotalTokens, "total_tokens"),
     (SortKey::CostUsd, "cost_usd"),
     (SortKey::EstimatedRequests, "estimated_requests"),
+    (SortKey::EstimatedTokens, "estimated_tokens"),
+    (SortKey::EstimateError, "estimate_error"),
     (SortKey::UnpricedRequests, "unpriced_requests"),
     (SortKey::CacheHitRate, "cache_hit_rate"),
     (SortKey::AvgDurationMs, "avg_duration_ms"),
@@ -90,6 +94,8 @@ impl SortKey {
             SortKey::TotalTokens => count(totals.total_tokens),
             SortKey::CostUsd => Some(totals.cost_usd.decimal()),
             SortKey::EstimatedRequests => count(totals.estimated_requests),
+            SortKey::EstimatedTokens => count(totals.estimated_tokens),
+            SortKey::EstimateError => totals.estimate_error,
             SortKey::UnpricedRequests => count(totals.unpriced_requests),
             SortKey::CacheHitRate => totals.cache_hit_rate,
             SortKey::AvgDurationMs => totals.avg_duration_ms,

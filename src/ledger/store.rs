@@ -4,25 +4,113 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::row;
 use super::tail::{self, Tail};
+use super::{charged, row};
+use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
+use crate::units::Timestamp;
 
-pub(super) fn insert_closes(
+/// Calibrations that are kept: more than there are models in the price table.
+const CALIBRATIONS: i64 = 10_000;
+
+/// What a batch does to the database, in the order of the journal.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Adds a row, unless it is there.
+    Insert(Box<Record>),
+    /// Adds a row, or takes the place of the one that is there.
+    Replace(Box<Record>),
+    Learn(Calibration),
+}
+
+impl Change {
+    /// Whose row it is.
+    pub(super) fn call(&self) -> Option<&CallId> {
+        match self {
+            Change::Insert(record) | Change::Replace(record) => Some(&record.id),
+            Change::Learn(_) => None,
+        }
+    }
+}
+
+pub(super) fn apply(
     transaction: &Transaction<'_>,
-    closes: &[Record],
+    changes: &[Change],
     stored_open: &HashSet<CallId>,
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(&row::insert_sql())?;
+    let mut replace = transaction.prepare_cached(&row::replace_sql())?;
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    for record in closes {
-        row::bind(&mut insert, record)?;
-        insert.raw_execute()?;
+    let mut learned = false;
+    for change in changes {
+        let (statement, record) = match change {
+            Change::Insert(record) => (&mut insert, record),
+            Change::Replace(record) => (&mut replace, record),
+            Change::Learn(calibration) => {
+                learn(transaction, calibration)?;
+                learned = true;
+                continue;
+            }
+        };
+        let charged = charged::once(transaction, record)?;
+        row::bind(statement, charged.as_ref().unwrap_or(record))?;
+        statement.raw_execute()?;
         if stored_open.contains(&record.id) {
             delete.execute([record.id.to_string()])?;
         }
     }
+    if learned { forget_oldest(transaction) } else { Ok(()) }
+}
+
+fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {
+    let mut store = transaction.prepare_cached(
+        "INSERT INTO estimate_calibration
+            (provider, model, side, samples, bias, error, corrections, learned_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (provider, model, side) DO UPDATE SET samples = excluded.samples,
+            bias = excluded.bias, error = excluded.error, corrections = excluded.corrections,
+            learned_at = excluded.learned_at",
+    )?;
+    let Calibration { provider, model, side, samples, bias, error, corrections } = learned;
+    let samples = i64::try_from(*samples).unwrap_or(i64::MAX);
+    let corrections = serde_json::to_string(corrections)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+    let (side, now) = (side.as_str(), Timestamp::now().millis());
+    let values = params![provider, model, side, samples, bias, error, corrections, now];
+    store.execute(values).map(drop)
+}
+
+/// Keeps the [`CALIBRATIONS`] that were learned last.
+fn forget_oldest(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+    let sql = "SELECT count(*) FROM estimate_calibration";
+    let kept: i64 = transaction.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    if kept > CALIBRATIONS {
+        let mut forget = transaction.prepare_cached(
+            "DELETE FROM estimate_calibration WHERE (provider, model, side) IN (
+                SELECT provider, model, side FROM estimate_calibration
+                ORDER BY learned_at DESC, samples DESC LIMIT -1 OFFSET ?)",
+        )?;
+        forget.execute([CALIBRATIONS])?;
+    }
     Ok(())
+}
+
+/// What reported usage has taught, by provider, model and side.
+pub(super) fn calibrations(connection: &Connection) -> rusqlite::Result<Vec<Calibration>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT provider, model, side, samples, bias, error, corrections FROM estimate_calibration
+         ORDER BY provider, model, side",
+    )?;
+    let rows = statement.query_map([], |row| {
+        // A word that is none of ours is not worth failing for.
+        let Ok(side) = row::word(row.get_ref(2)?.as_str()?) else { return Ok(None) };
+        let samples = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
+        let (provider, model) = (row.get(0)?, row.get(1)?);
+        let (bias, error) = (row.get(4)?, row.get(5)?);
+        let corrections = serde_json::from_str(row.get_ref(6)?.as_str()?).unwrap_or_default();
+        Ok(Some(Calibration { provider, model, side, samples, bias, error, corrections }))
+    })?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 pub(super) fn insert_opens(

@@ -13,13 +13,15 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::journal;
+use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 
 /// How much is read at a time, and so what one transaction holds: about two thousand calls.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// No line of ours is longer; what is, is skipped like any other rubbish.
-const LINE_BYTES: u64 = 16 << 20;
+/// What is longer than a line of ours is skipped like any other rubbish.
+const LINE_BYTES: u64 = journal::LINE_BYTES as u64;
 
 /// Stands for progress that the database has not been told, or told of another file.
 const NOT_STORED: u64 = u64::MAX;
@@ -27,20 +29,31 @@ const NOT_STORED: u64 = u64::MAX;
 /// What a stretch of a journal file says.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
-    pub(super) closes: Vec<Record>,
-    pub(super) opens: Vec<Opening>,
+    /// In the order of the file.
+    pub(super) entries: Vec<Entry>,
     /// Lines that say nothing: torn by a full disk or a crash, or not ours.
     pub(super) unreadable: u64,
     /// How long it is in the file.
     pub(super) bytes: u64,
 }
 
-/// A call that opened, and the whole line that says so.
+/// What a line says.
 #[derive(Debug)]
-pub(super) struct Opening {
-    pub(super) id: CallId,
-    pub(super) at: u64,
-    pub(super) line: Box<str>,
+pub(super) enum Entry {
+    /// A call opened: where the line stands, and the whole of it.
+    Open {
+        id: CallId,
+        at: u64,
+        line: Box<str>,
+    },
+    Close(Box<Record>),
+    /// Closed with figures that an `Amend` is about to replace: where the line stands.
+    Provisional {
+        at: u64,
+        record: Box<Record>,
+    },
+    Amend(Box<Record>),
+    Learned(Calibration),
 }
 
 /// One file of the journal.
@@ -57,11 +70,15 @@ pub(super) struct Tail {
     pub(super) opens: VecDeque<(u64, CallId, Instant)>,
 }
 
+/// Members that are not known are no reason to lose the ones that are.
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Line {
-    Open(Head),
-    Close(Box<Record>),
+struct Line {
+    open: Option<Head>,
+    close: Option<Box<Record>>,
+    #[serde(default)]
+    provisional: bool,
+    amend: Option<Box<Record>>,
+    learned: Option<Calibration>,
 }
 
 #[derive(Deserialize)]
@@ -125,7 +142,13 @@ impl Tail {
         loop {
             let bytes = self.bytes(want.min(end.saturating_sub(self.read)))?;
             let length = bytes.len() as u64;
-            if let Some(last) = memchr::memrchr(b'\n', &bytes) {
+            // Behind a line that took more than a chunk to find its end, the next read goes on.
+            let newline = if want > CHUNK_BYTES {
+                memchr::memchr(b'\n', &bytes)
+            } else {
+                memchr::memrchr(b'\n', &bytes)
+            };
+            if let Some(last) = newline {
                 let mut stretch = parse(&bytes[..=last], self.read);
                 stretch.bytes = last as u64 + 1;
                 self.read += stretch.bytes;
@@ -211,19 +234,27 @@ fn parse(bytes: &[u8], start: u64) -> Stretch {
             stretch.unreadable += 1;
             continue;
         };
-        if let Some(id) = opened_id(text) {
-            stretch.opens.push(Opening { id, at, line: text.into() });
-            continue;
-        }
-        match serde_json::from_str(text) {
-            Ok(Line::Close(record)) => stretch.closes.push(*record),
-            Ok(Line::Open(head)) => {
-                stretch.opens.push(Opening { id: head.id, at, line: text.into() });
-            }
-            Err(_) => stretch.unreadable += 1,
+        match entry(text, at) {
+            Some(entry) => stretch.entries.push(entry),
+            None => stretch.unreadable += 1,
         }
     }
     stretch
+}
+
+fn entry(text: &str, at: u64) -> Option<Entry> {
+    if let Some(id) = opened_id(text) {
+        return Some(Entry::Open { id, at, line: text.into() });
+    }
+    let line: Line = serde_json::from_str(text).ok()?;
+    match line {
+        Line { close: Some(record), provisional: false, .. } => Some(Entry::Close(record)),
+        Line { close: Some(record), .. } => Some(Entry::Provisional { at, record }),
+        Line { amend: Some(record), .. } => Some(Entry::Amend(record)),
+        Line { learned: Some(calibration), .. } => Some(Entry::Learned(calibration)),
+        Line { open: Some(Head { id }), .. } => Some(Entry::Open { id, at, line: text.into() }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +285,11 @@ mod tests {
         let chunk = usize::try_from(CHUNK_BYTES).unwrap();
         let (_file, mut long) = tail(&format!("{}\n", "x".repeat(2 * chunk)), 0);
         assert_eq!(long.next(u64::MAX).unwrap().unwrap().unreadable, 1);
-        let (_file, mut endless) = tail(&"x".repeat(17 * chunk), 0);
+        let short = format!("{}\n", "x".repeat(9));
+        let (_file, mut followed) = tail(&format!("{}\n{short}{short}", "x".repeat(chunk)), 0);
+        assert_eq!(followed.next(u64::MAX).unwrap().unwrap().bytes, CHUNK_BYTES + 1);
+        assert_eq!(followed.next(u64::MAX).unwrap().unwrap().bytes, 20);
+        let (_file, mut endless) = tail(&"x".repeat(65 * chunk), 0);
         while endless.next(u64::MAX).unwrap().is_some() {}
         assert_eq!(endless.read, LINE_BYTES);
     }

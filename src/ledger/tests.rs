@@ -1,5 +1,8 @@
 //! The ledger as a whole: faults, crashes and questions, through its public face.
 
+mod amended;
+mod charged;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -458,7 +461,9 @@ fn totals_say_how_much_of_them_is_known() {
          \"cache_write_tokens\":0,\"audio_input_tokens\":0,\"image_input_tokens\":0,\
          \"output_tokens\":60,\"reasoning_tokens\":0,\"audio_output_tokens\":0,\
          \"image_output_tokens\":0,\"total_tokens\":660,\"cost_usd\":0.500000005,\
-         \"estimated_requests\":1,\"unreported_requests\":2,\"unpriced_requests\":1,\
+         \"estimated_requests\":1,\"estimated_tokens\":110,\"estimate_error_tokens\":0,\
+         \"estimate_error\":0,\"unreported_requests\":2,\"refetched_requests\":0,\
+         \"unpriced_requests\":1,\
          \"default_priced_requests\":0,\"cache_hit_rate\":0.25,\"avg_duration_ms\":250,\
          \"p50_duration_ms\":200,\"p95_duration_ms\":500,\"avg_time_to_first_token_ms\":null},\
          \"groups\":[],\"next_offset\":null}"
@@ -604,14 +609,18 @@ fn the_documentation_names_every_column() {
     }
 }
 
+fn for_now(record: &Record) -> Record {
+    Record { error: Some("for now".to_owned()), ..record.clone() }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// However a journal is cut by a crash, each call whose close line is whole is there once as it
-    /// was, and each other one whose open line is whole is there once as interrupted.
+    /// However a journal is cut by a crash, each call whose close or amend line is whole is there once
+    /// as it was, each one that had closed for now as it was then, and each other one whose open line is whole is there once as interrupted.
     #[test]
     fn every_call_is_there_exactly_once(
-        calls in proptest::collection::vec((any_record(), 0..4_u8), 1..12),
+        calls in proptest::collection::vec((any_record(), 0..8_u8), 1..12),
         cut in 0.0..1.0_f64,
     ) {
         let home = Home::new();
@@ -620,7 +629,15 @@ proptest! {
             if lines & 1 == 0 { journal.append(&Line::Open(record)) }
         }
         for (record, lines) in &calls {
-            if lines & 2 == 0 { journal.append(&Line::Close(record)) }
+            if lines & 2 == 0 {
+                match lines & 4 {
+                    0 => journal.append(&Line::Close(record)),
+                    _ => journal.append(&Line::provisional(&for_now(record))),
+                }
+            }
+        }
+        for (record, lines) in &calls {
+            if lines & 4 != 0 { journal.append(&Line::Amend(record)) }
         }
         drop(journal);
         let text = home.journal_text();
@@ -637,9 +654,15 @@ proptest! {
         for (record, _) in &calls {
             let json = serde_json::to_string(record).unwrap();
             let row = rows.iter().find(|row| row.id == record.id);
-            if kept.contains(&format!("{{\"close\":{json}}}")) {
+            let has = |line: &str| kept.contains(&format!("{{\"{line}\":{json}}}"));
+            if has("close") || has("amend") {
                 prop_assert_eq!(serde_json::to_string(row.unwrap()).unwrap(), json);
-            } else if kept.contains(&format!("{{\"open\":{json}}}")) {
+            } else if kept.contains(&format!(
+                "{{\"close\":{},\"provisional\":true}}",
+                serde_json::to_string(&for_now(record)).unwrap()
+            )) {
+                prop_assert_eq!(row.unwrap().error.as_deref(), Some("for now"));
+            } else if has("open") {
                 prop_assert_eq!(row.unwrap().outcome, Outcome::Interrupted);
             } else {
                 prop_assert!(row.is_none());
@@ -669,31 +692,36 @@ fn child_that_records() {
     (0..4).map(record_calls).collect::<Vec<_>>().into_iter().for_each(|t| t.join().unwrap());
 }
 
-#[test]
-fn kill_9_takes_nothing_that_was_noted() {
+/// Kills a child process that has said so many lines; answers all that it has said.
+fn killed_after(home: &Home, child: &str, lines: usize) -> Vec<String> {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([&format!("ledger::tests::{child}"), "--exact", "--ignored", "--nocapture"])
+        .env("LEDGER_TEST_DATABASE", home.database())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut all: Vec<String> = said.by_ref().take(lines).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    all.extend(said);
+    all
+}
+
+#[test]
+fn kill_9_takes_nothing_that_was_noted() {
     let home = Home::new();
     let (mut opened, mut closed) = (HashSet::new(), HashSet::new());
     for round in 1..=5 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["ledger::tests::child_that_records", "--exact", "--ignored", "--nocapture"])
-            .env("LEDGER_TEST_DATABASE", home.database())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut note =
-            |line: String| match line.split_once(' ').map(|(w, id)| (w, id.parse::<CallId>())) {
+        for line in killed_after(&home, "child_that_records", round * 700) {
+            match line.split_once(' ').map(|(word, id)| (word, id.parse::<CallId>())) {
                 Some(("opened", Ok(id))) => opened.extend([id]),
                 Some(("closed", Ok(id))) => closed.extend([id]),
                 _ => {}
-            };
-        let mut lines = lines.map_while(Result::ok);
-        lines.by_ref().take(round * 700).for_each(&mut note);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        lines.for_each(&mut note);
+            }
+        }
     }
     let rows = records(&home.open());
     let there = ids(&rows);

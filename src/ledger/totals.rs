@@ -5,8 +5,9 @@
 //! much estimated, how much is unpriced.
 
 use rusqlite::Row;
+use rusqlite::types::ValueRef;
 use rust_decimal::{Decimal, RoundingStrategy};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::units::{Timestamp, Usd};
@@ -38,8 +39,17 @@ pub struct Totals {
     pub cost_usd: Usd,
     /// Calls whose tokens tokenmeter estimated.
     pub estimated_requests: u64,
+    /// The part of `total_tokens` that those calls are.
+    pub estimated_tokens: u64,
+    /// The error to be expected of `estimated_tokens`, either way: that of each call, added up.
+    pub estimate_error_tokens: u64,
+    /// The same as a share of `estimated_tokens`; null where nothing is estimated.
+    #[serde(with = "rust_decimal::serde::arbitrary_precision_option")]
+    pub estimate_error: Option<Decimal>,
     /// Calls whose tokens nobody knows.
     pub unreported_requests: u64,
+    /// Calls that only fetched again what another call is charged for.
+    pub refetched_requests: u64,
     /// Calls that may well have cost something that `cost_usd` does not hold.
     pub unpriced_requests: u64,
     /// Calls priced by the default entry, for lack of a better one.
@@ -68,10 +78,11 @@ pub struct Group {
 pub(super) const FIGURES: &str = "created_at, input_tokens, cache_read_tokens, cache_write_tokens, \
     audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens, \
     image_output_tokens, total_tokens, cost_usd, duration_ms, time_to_first_token_ms, \
-    usage_source, cost_source, outcome, status, method, error IS NOT NULL";
+    usage_source, cost_source, outcome, status, method, error IS NOT NULL, estimate, \
+    charged_by IS NOT NULL";
 
 /// How many columns that is.
-pub(super) const FIGURE_COLUMNS: usize = 20;
+pub(super) const FIGURE_COLUMNS: usize = 22;
 
 const TOKEN_COLUMNS: usize = 10;
 
@@ -84,7 +95,9 @@ pub(super) struct Figures {
     duration: Option<u64>,
     first_token: Option<u64>,
     estimated: bool,
+    estimate_error: u64,
     unreported: bool,
+    refetched: bool,
     unpriced: bool,
     default_priced: bool,
     failed: bool,
@@ -98,7 +111,10 @@ pub(super) struct Tally {
     tokens: [u64; TOKEN_COLUMNS],
     nanos: i128,
     estimated: u64,
+    estimated_tokens: u64,
+    estimate_error: u64,
     unreported: u64,
+    refetched: u64,
     unpriced: u64,
     default_priced: u64,
     durations: Mean,
@@ -122,21 +138,37 @@ impl Figures {
         let (usage, cost, outcome, method) = (word(14)?, word(15)?, word(16)?, word(18)?);
         let status: Option<i64> = row.get(17)?;
         let refused_by_provider = status.is_some_and(|status| status >= 400);
+        let refetched: bool = row.get(21)?;
+        let estimated = usage == "estimated" && !refetched;
         Ok(Figures {
             created_at: row.get(0)?,
             tokens,
             nanos: row.get(11)?,
             duration: count(12)?,
             first_token: count(13)?,
-            estimated: usage == "estimated",
-            unreported: usage == "none",
+            estimated,
+            estimate_error: if estimated { expected_error(row.get_ref(20)?) } else { 0 },
+            unreported: usage == "none" && !refetched,
+            refetched,
             unpriced: cost == "none"
+                && !refetched
                 && !(usage == "none"
                     && (refused_by_provider || outcome == "refused" || only_asks(method, status))),
             default_priced: cost == "default",
             failed: refused_by_provider || outcome != "completed" || row.get(19)?,
         })
     }
+}
+
+/// The one figure of an estimate's note that can be added up. Read here and not by SQL, so that the
+/// many rows without a note cost nothing.
+fn expected_error(estimate: ValueRef<'_>) -> u64 {
+    #[derive(Deserialize)]
+    struct Note {
+        error_tokens: u64,
+    }
+    let ValueRef::Text(text) = estimate else { return 0 };
+    serde_json::from_slice::<Note>(text).map_or(0, |note| note.error_tokens)
 }
 
 /// Listing models or fetching a file costs nothing; a WebSocket also starts with `GET`, and does.
@@ -152,8 +184,14 @@ impl Tally {
             *sum = sum.saturating_add(tokens.unwrap_or_default());
         }
         self.nanos = self.nanos.saturating_add(call.nanos.unwrap_or_default().into());
-        self.estimated += u64::from(call.estimated);
+        if call.estimated {
+            self.estimated += 1;
+            let [.., total] = call.tokens;
+            self.estimated_tokens = self.estimated_tokens.saturating_add(total.unwrap_or_default());
+            self.estimate_error = self.estimate_error.saturating_add(call.estimate_error);
+        }
         self.unreported += u64::from(call.unreported);
+        self.refetched += u64::from(call.refetched);
         self.unpriced += u64::from(call.unpriced);
         self.default_priced += u64::from(call.default_priced);
         self.durations.add(call.duration);
@@ -191,7 +229,11 @@ impl Tally {
             total_tokens: total,
             cost_usd: dollars(self.nanos),
             estimated_requests: self.estimated,
+            estimated_tokens: self.estimated_tokens,
+            estimate_error_tokens: self.estimate_error,
+            estimate_error: ratio(self.estimate_error.into(), self.estimated_tokens, 4),
             unreported_requests: self.unreported,
+            refetched_requests: self.refetched,
             unpriced_requests: self.unpriced,
             default_priced_requests: self.default_priced,
             cache_hit_rate: ratio(cache_read.into(), input, 4),

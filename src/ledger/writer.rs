@@ -16,6 +16,9 @@ use super::journal::Journal;
 /// one transaction per row is ten times dearer than one per hundred.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The same while somebody waits for calls whose amendments have not come yet.
+const AWAITED_INTERVAL: Duration = Duration::from_millis(5);
+
 /// The longest rest without work: how often changes by others are noticed.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -50,8 +53,11 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Tickets drawn by [`Writer::sync`], and the last of them that has been served.
+    /// Tickets drawn by [`Writer::sync`]; the last for which the journal has been read, and when;
+    /// the last that has been served, when all that was read is in the database.
     wanted: u64,
+    read: u64,
+    read_at: Option<Instant>,
     served: u64,
     stop: bool,
     report: Report,
@@ -133,7 +139,13 @@ impl Shared {
     fn succeed(&self, ticket: u64, feed: &Feed) {
         let mut state = self.lock();
         if self.journal.trouble().waiting == 0 {
-            state.served = ticket;
+            // One after the other: those who come later must not make the first wait.
+            if state.read == state.served && ticket > state.read {
+                (state.read, state.read_at) = (ticket, Some(Instant::now()));
+            }
+            if feed.held().oldest().is_none_or(|since| Some(since) > state.read_at) {
+                state.served = state.read;
+            }
         }
         if state.report.problem.take().is_some() {
             tracing::info!("the database is written again");
@@ -164,6 +176,9 @@ fn work(mut feed: Feed, shared: &Shared) {
             (state.wanted, state.stop)
         };
         let taken = shared.journal.taken();
+        if stopping {
+            feed.hurry();
+        }
         match feed.pass() {
             Ok(()) => {
                 shared.succeed(ticket, &feed);
@@ -194,25 +209,33 @@ fn work(mut feed: Feed, shared: &Shared) {
         if stopping {
             break;
         }
-        idle(shared, taken);
-        rest(BATCH_INTERVAL, || is_urgent(shared));
+        idle(shared, taken, feed.held().due());
+        let pace = if is_awaited(shared) { AWAITED_INTERVAL } else { BATCH_INTERVAL };
+        rest(pace, || is_urgent(shared));
     }
     feed.close();
 }
 
-/// Rests until a line is appended, unless one has been since `taken` were counted.
-fn idle(shared: &Shared, taken: u64) {
+/// Rests until a line is appended, unless one has been since `taken` were counted, or until something
+/// is `due`.
+fn idle(shared: &Shared, taken: u64, due: Option<Duration>) {
     shared.idle.store(true, Ordering::SeqCst);
     // In this order: either this sees the new line, or the one who appends it sees `idle`.
     if shared.journal.taken() == taken && !is_urgent(shared) {
-        thread::park_timeout(IDLE_INTERVAL);
+        thread::park_timeout(due.unwrap_or(IDLE_INTERVAL).min(IDLE_INTERVAL));
     }
     shared.idle.store(false, Ordering::SeqCst);
 }
 
 fn is_urgent(shared: &Shared) -> bool {
     let state = shared.lock();
-    state.stop || state.wanted > state.served
+    state.stop || (state.wanted > state.served && state.read == state.served)
+}
+
+/// Whether somebody waits for what has been read and is kept back.
+fn is_awaited(shared: &Shared) -> bool {
+    let state = shared.lock();
+    state.read > state.served
 }
 
 fn rest(length: Duration, is_over: impl Fn() -> bool) {

@@ -93,7 +93,9 @@ const BY_BEDROCK: [(&str, Endpoint); 5] = [
 ];
 
 /// Collections whose members are the collection's endpoint too: `/models/gpt-5`, `/files/file-1`.
-const BY_COLLECTION: [(&str, Endpoint); 5] = [
+const BY_COLLECTION: [(&str, Endpoint); 7] = [
+    ("completions", "chat.completions.retrieve"),
+    ("interactions", "gemini.interactions.retrieve"),
     ("responses", "responses.retrieve"),
     ("models", "models"),
     ("batches", "batches"),
@@ -179,6 +181,8 @@ mod tests {
             ("/v1/responses", "responses"),
             ("/v1/responses/resp_1", "responses.retrieve"),
             ("/v1/responses/resp_1/cancel", "responses.retrieve"),
+            ("/v1/chat/completions/chatcmpl-1", "chat.completions.retrieve"),
+            ("/v1beta/interactions/v1_x", "gemini.interactions.retrieve"),
             ("/v1/messages", "messages"),
             ("/v1/messages/count_tokens", "messages.countTokens"),
             ("/v1/threads/t/messages", "assistants"),

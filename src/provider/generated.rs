@@ -74,6 +74,11 @@ impl Generated {
         &self.segments
     }
 
+    /// Bytes of text, kept or not.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.raw.len() as u64 + segment.beyond).sum()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }

@@ -20,6 +20,6 @@ mod value;
 
 pub use endpoint::{Endpoint, PathFacts};
 pub use generated::{Generated, Kind, Segment};
-pub use reader::{Reader, Reading, is_read_header};
+pub use reader::{BatchLine, Reader, Reading, is_read_header};
 pub use request::{RequestFacts, RequestReader};
 pub use selection::{REQUEST, RESPONSE};

@@ -20,6 +20,9 @@ const LITELLM_COST: &str = "x-litellm-response-cost";
 /// Models whose side passes are added up over a batch's results.
 const MAX_SIDE_MODELS: usize = 32;
 
+/// Lines of a batch's results that are told apart: Anthropic's largest batches.
+pub(super) const MAX_LINES: usize = 100_000;
+
 /// True for headers that [`Reader::read_headers`] may ask for.
 pub fn is_read_header(name: &str) -> bool {
     name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name)
@@ -44,14 +47,28 @@ pub struct Reading {
     pub error: Option<String>,
     /// What was paid for besides the tier: Anthropic's `fast`.
     pub speed: Option<String>,
-    /// The figures are those of a batch's results.
+    /// The figures are those of a batch's results: the sum of its lines.
     pub batch: bool,
+    /// The lines of a batch's results, up to 100,000.
+    pub lines: Vec<BatchLine>,
+    /// The id of the object that stated the usage: the provider may hand it out again under this id.
+    pub usage_id: Option<String>,
     /// `usage` adds up several turns of which each was priced by itself.
     pub several_turns: bool,
     /// The last event of the stream has been seen: clients hang up here.
     pub finished: bool,
     /// Something that the model generated has been seen in a stream.
     pub generated: bool,
+}
+
+/// A line of a batch's results: one call, answered later.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchLine {
+    /// The provider's id of the answer or of the line, else the client's own of the request.
+    pub id: String,
+    pub model: Option<String>,
+    pub usage: Usage,
+    pub side: Vec<(String, Usage)>,
 }
 
 /// Reads the documents of one answer.
@@ -104,6 +121,11 @@ impl Reader {
     /// The text of the answer, as far as it could be seen.
     pub fn generated(&self) -> &Generated {
         self.texts.generated()
+    }
+
+    /// Hands the text of the answer over.
+    pub fn take_generated(&mut self) -> Generated {
+        self.texts.take_generated()
     }
 
     /// Nothing more comes: what stands in a document that broke off counts too.
@@ -214,6 +236,7 @@ impl Reader {
 
     fn report(&mut self, usage: Usage, raw: Value) {
         self.reading.usage = usage;
+        self.reading.usage_id.clone_from(&self.reading.id);
         if let Some(tier) = text(&raw, "service_tier") {
             self.reading.service_tier = Some(tier.to_owned());
         }
@@ -357,10 +380,21 @@ impl Reader {
         let one = one.reading;
         if one.usage_json.is_some() {
             self.reading.usage.add(&one.usage);
+            self.add_line(line, &one);
             one.side.iter().for_each(|(model, usage)| self.add_side(model, usage));
             self.reading.usage_json = one.usage_json;
             self.reading.model = one.model.or(self.reading.model.take());
             self.reading.batch = true;
+        }
+    }
+
+    fn add_line(&mut self, line: &Value, one: &Reading) {
+        let lines = &mut self.reading.lines;
+        let line_id = || ["id", "custom_id"].iter().find_map(|name| text(line, name));
+        let id = one.usage_id.as_deref().or_else(line_id);
+        if let Some(id) = id.filter(|_| lines.len() < MAX_LINES) {
+            let (id, model) = (id.to_owned(), one.model.clone());
+            lines.push(BatchLine { id, model, usage: one.usage.clone(), side: one.side.clone() });
         }
     }
 

@@ -59,6 +59,10 @@ impl Texts {
         &self.generated
     }
 
+    pub(super) fn take_generated(&mut self) -> Generated {
+        std::mem::take(&mut self.generated)
+    }
+
     /// Takes a piece of a text of the document that is being read.
     pub(super) fn push(&mut self, text: &Text<'_>) {
         let key = (text.slot, text.outer, text.inner, text.is_json);
@@ -183,7 +187,6 @@ fn choice(document: &Value, outer: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::framing::{Framer, Scanner, Sse};
     use crate::provider::{RESPONSE, Reader};
 

@@ -18,7 +18,6 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::meter::guarded;
-use crate::provider::RequestReader;
 
 use super::client::Client;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
@@ -97,7 +96,7 @@ impl RequestBody {
         self.progress.upload_began();
         let read = guarded(|| self.request.borrow_mut().push(bytes));
         if read.is_none() {
-            *self.request.borrow_mut() = RequestReader::Opaque;
+            self.request.borrow_mut().give_up();
         }
         Ok(())
     }

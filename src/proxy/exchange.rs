@@ -12,8 +12,8 @@ use http::{Response, StatusCode};
 
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer};
-use crate::meter::{Meter, guarded};
-use crate::provider::{RESPONSE, Reader, Reading, RequestFacts, RequestReader, is_read_header};
+use crate::meter::{Meter, Observed, RequestObserver, guarded};
+use crate::provider::{Generated, RESPONSE, Reader, Reading, RequestFacts, is_read_header};
 use crate::record::{Outcome, Record};
 use crate::respond::ErrorCode;
 
@@ -127,7 +127,7 @@ impl Progress {
 }
 
 /// What the request's body says, read while it streams by.
-pub(super) type SharedRequest = Rc<RefCell<RequestReader>>;
+pub(super) type SharedRequest = Rc<RefCell<RequestObserver>>;
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,10 +291,13 @@ impl Open {
         record.error = error.map(str::to_owned);
         record.duration_ms = Some(millis(self.started.elapsed()));
         note_request(record, &facts);
+        let mut generated = Generated::default();
         if let Some(decoder) = &mut self.decoder {
             record.streaming = decoder.is_stream();
             if let Some(reader) = decoder.sink_mut() {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
+                reader.ended();
+                generated = reader.take_generated();
             }
         }
         let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
@@ -302,7 +305,9 @@ impl Open {
         let reading = reading.unwrap_or(&nothing);
         // A batch's results have a line for each of its calls, but they are a file.
         record.streaming &= !reading.batch;
-        self.meter.close(record, reading, self.deployed.as_deref());
+        let prompt = self.request.borrow_mut().take_prompt();
+        let model_behind = self.deployed.as_deref();
+        self.meter.close(self.record, Observed { reading, generated, prompt, model_behind });
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -41,7 +41,7 @@ pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 
 use crate::meter::Meter;
 use crate::pricing::CostSource;
-use crate::provider::{PathFacts, RequestReader};
+use crate::provider::PathFacts;
 use crate::record::{CallId, Outcome, Record, Tags};
 use crate::respond::{self, ErrorCode};
 use crate::units::Timestamp;
@@ -134,11 +134,12 @@ impl Worker {
             Ok(path) => path,
             Err((code, message)) => return own_error(code, &message, None),
         };
-        let body_reader: SharedRequest = Rc::new(RefCell::new(RequestReader::new(
+        let facts = PathFacts::of(request.uri().path());
+        let body_reader: SharedRequest = Rc::new(RefCell::new(self.proxy.meter.observe(
+            facts.endpoint,
             header_text(request.headers(), &CONTENT_TYPE).unwrap_or_default(),
             header_text(request.headers(), &CONTENT_ENCODING).unwrap_or_default(),
         )));
-        let facts = PathFacts::of(request.uri().path());
         let model = facts.model.or_else(|| facts.deployment.clone());
         let deployed =
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));

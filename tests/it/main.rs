@@ -5,6 +5,7 @@
 
 mod corpus;
 mod endings;
+mod estimates;
 mod house;
 mod http2;
 mod laws;
@@ -15,4 +16,5 @@ mod rig;
 mod support;
 mod tls;
 mod tunnel;
+mod unreported;
 mod wire;

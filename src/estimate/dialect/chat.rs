@@ -12,6 +12,10 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
     let mut unseen = Vec::new();
     let messages =
         elements(request, "messages").iter().map(|one| message(one, &mut unseen)).collect();
+    // Prompts that are kept at a gateway.
+    if request.get("messages").is_none() {
+        note(&mut unseen, Unseen::History);
+    }
     let mut tools = Vec::new();
     for offered in elements(request, "tools") {
         match tool(offered.get("function").unwrap_or(offered)) {
@@ -48,6 +52,10 @@ fn message<'a>(message: &'a Value, unseen: &mut Vec<Unseen>) -> Message<'a> {
     parts.extend(content(message.get("content").unwrap_or(&Value::Null), unseen));
     if let Some(refusal) = text(message, "refusal") {
         parts.push(Part::Text(Cow::Borrowed(refusal)));
+    }
+    // What routers pass on of reasoning models.
+    if message.get("reasoning_details").is_some_and(Value::is_array) {
+        note(unseen, Unseen::Reasoning);
     }
     if message.get("audio").is_some_and(Value::is_object) {
         note(unseen, Unseen::Media);

@@ -26,9 +26,9 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
         "completions" => completions::read(request),
         "embeddings" => embeddings::read(request),
         "responses" => responses::read(request),
-        "messages" | "messages.countTokens" => messages::read(request),
+        "messages" => messages::read(request),
         "anthropic.complete" => messages::read_completion(request),
-        "gemini.generateContent" | "gemini.countTokens" => gemini::read(request),
+        "gemini.generateContent" => gemini::read(request),
         "gemini.embedContent" => gemini::read_embedding(request),
         "gemini.interactions" => gemini::read_interaction(request),
         "ollama.chat" => ollama::read_chat(request),
@@ -48,7 +48,35 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
     }
     prompt.asked = parts::text(request, "model");
     reasoning(request, &mut prompt);
+    let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+    prompt.most = limits.iter().find_map(|name| request.get(name)?.as_u64());
     Some(prompt)
+}
+
+/// True if the endpoint's requests are read.
+pub(super) fn covers(endpoint: &str) -> bool {
+    matches!(
+        endpoint,
+        "chat.completions"
+            | "completions"
+            | "responses"
+            | "messages"
+            | "embeddings"
+            | "gemini.generateContent"
+            | "gemini.interactions"
+            | "gemini.embedContent"
+            | "ollama.chat"
+            | "ollama.generate"
+            | "ollama.embed"
+            | "bedrock.converse"
+            | "bedrock.invoke"
+            | "cohere.chat.v1"
+            | "cohere.chat.v2"
+            | "cohere.generate.v1"
+            | "cohere.embed.v1"
+            | "cohere.embed.v2"
+            | "anthropic.complete"
+    )
 }
 
 /// True if the endpoint's answers hold generated text.

@@ -12,7 +12,8 @@ use crate::estimate::prompt::{Api, Message, Part, Prompt, ToolCall};
 pub(super) fn read(request: &Value) -> Prompt<'_> {
     let mut unseen = Vec::new();
     let mut messages = Vec::new();
-    if let Some(instructions) = request.get("instructions").filter(|text| !text.is_null()) {
+    let instructions = request.get("instructions");
+    if let Some(instructions) = instructions.filter(|text| !text.is_null() && *text != "") {
         let parts = content(instructions, &mut unseen);
         messages.push(Message { role: "system", parts, ..Message::default() });
     }
@@ -91,6 +92,11 @@ fn read_item<'a>(item: &'a Value, messages: &mut Vec<Message<'a>>, unseen: &mut 
 fn push_call<'a>(item: &'a Value, arguments: &str, messages: &mut Vec<Message<'a>>) {
     let Some(name) = text(item, "name") else { return };
     let arguments = Cow::Borrowed(text(item, arguments).unwrap_or_default());
+    // Calls that were made at once follow each other.
+    if let Some(last) = messages.last_mut().filter(|last| !last.tool_calls.is_empty()) {
+        last.tool_calls.push(ToolCall { name, arguments });
+        return;
+    }
     let tool_calls = vec![ToolCall { name, arguments }];
     messages.push(Message { role: "assistant", tool_calls, ..Message::default() });
 }

@@ -55,11 +55,7 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(
-    subject: &Subject<'_>,
-    _: Option<&Prompt<'_>>,
-    generated: &Generated,
-) -> Estimate {
+pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     let template = template(subject.provider, subject.model);
     let mut tokens = 0.0;
     let mut unseen = Vec::new();

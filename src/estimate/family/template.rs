@@ -171,6 +171,12 @@ pub(super) fn template(provider: &str, model: &str) -> Template {
         .map_or(PLAIN, |(_, _, template)| *template)
 }
 
+/// True if a row holds for the model, at whatever provider.
+pub(super) fn is_listed(model: &str) -> bool {
+    let name = model.to_ascii_lowercase();
+    TEMPLATES.iter().any(|(_, parts, _)| parts.iter().any(|part| name.contains(part)))
+}
+
 /// What most chat templates cost: a mark and the role before each message, a mark after it.
 const PLAIN: Template = Template {
     weights: Weights::like(Encoding::O200k, 1.03),

@@ -71,7 +71,17 @@ pub(crate) struct Rows {
 
 impl Proxy {
     pub(crate) fn start(setup: Setup) -> Proxy {
-        let directory = tempfile::tempdir().unwrap();
+        Proxy::start_in(tempfile::tempdir().unwrap(), setup)
+    }
+
+    /// Stops, and starts again on the same database.
+    pub(crate) fn restart(self, setup: Setup) -> Proxy {
+        self.stop.send_replace(1);
+        self.serving.join().unwrap().unwrap();
+        Proxy::start_in(self.directory, setup)
+    }
+
+    fn start_in(directory: TempDir, setup: Setup) -> Proxy {
         let database = directory.path().join("tokenmeter.db");
         let (stop, asked) = watch::channel(0);
         let (listening, address) = channel();

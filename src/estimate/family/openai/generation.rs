@@ -39,8 +39,11 @@ pub(super) struct Frame {
     pub(super) chosen: Option<u64>,
     /// A call and its result, which is a message by `functions.NAME`.
     pub(super) call: u64,
-    /// Calls in one message, in chat completions: one wrapper, less of a frame for each.
+    /// Several calls at once: a wrapper, and what less there is for each call. Without it each call
+    /// stands by itself.
     pub(super) parallel: Option<(u64, u64)>,
+    /// The results of several calls name their functions.
+    pub(super) named_results: bool,
     /// Around a schema that the answer has to follow.
     pub(super) schema: u64,
 }
@@ -83,11 +86,15 @@ fn is_gpt5_or_later(name: &str) -> bool {
 /// Routers send chat completions for models that have it to the Responses API, and Responses requests
 /// for the others to chat completions: what is around tools tells (recorded at OpenRouter and Vercel).
 pub(super) fn api_asked(provider: &str, api: Api, generation: Generation, name: &str) -> Api {
-    if !matches!(provider, "openrouter" | "vercel-gateway") {
+    if !is_router(provider) {
         return api;
     }
     let modern = matches!(generation, Generation::O | Generation::Gpt5) || name.contains("gpt-4.1");
     if modern { Api::Responses } else { Api::Chat }
+}
+
+pub(super) fn is_router(provider: &str) -> bool {
+    matches!(provider, "openrouter" | "vercel-gateway")
 }
 
 pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
@@ -100,7 +107,8 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
         chosen: Some(6),
         call: 8,
         parallel: Some((24, 4)),
-        schema: 8,
+        named_results: false,
+        schema: 9,
     };
     let (tools_with_system, tools_alone) = (3, 3);
     let responses = Frame { tools_with_system, tools_alone, call: 6, parallel: None, ..chat };
@@ -122,9 +130,10 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
             let (tools_with_system, tools_alone) = (tools, tools);
             let late = ["gpt-5.4", "gpt-5.6"].iter().any(|start| name.starts_with(start));
             let call = if is_chat { 14 } else { 12 + u64::from(late) * 3 };
-            let parallel = is_chat.then_some((27, 3));
+            let parallel = is_chat.then_some((27, 3)).or(late.then_some((20, 0)));
             let (primer, channel, schema) = (2, 2, 10);
-            let around = Frame { primer, channel, schema, call, parallel, ..gpt4o };
+            let named_results = late && !is_chat;
+            let around = Frame { primer, channel, schema, call, parallel, named_results, ..gpt4o };
             Frame { tools_with_system, tools_alone, chosen: None, ..around }
         }
     }

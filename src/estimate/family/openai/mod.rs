@@ -5,8 +5,10 @@
 
 mod generation;
 mod image;
+mod output;
 mod tools;
 
+pub(super) use output::output;
 pub(super) use tools::render;
 
 use std::borrow::Cow;
@@ -16,13 +18,12 @@ use serde_json::Value;
 use self::generation::{Frame, Generation, api_asked, frame, generation};
 use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, ToolCall, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
-use crate::provider::{Generated, Kind};
 
 /// Tokens that a second of sound costs.
 const AUDIO_PER_SECOND: f64 = 10.0;
 
 /// Tokens of the models before `davinci-002` for each of `cl100k`: a smaller vocabulary.
-const OLD_VOCABULARY: f64 = 1.1;
+const OLD_VOCABULARY: f64 = 1.15;
 
 /// Counts by one vocabulary, for one request.
 struct Counter<'a> {
@@ -57,34 +58,32 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
     Estimate { tokens, image, audio, error, method, unseen }
 }
 
-pub(super) fn output(subject: &Subject<'_>, encoding: Encoding, generated: &Generated) -> Estimate {
-    let _ = (subject, Kind::Content, Unseen::Reasoning);
-    let tokens = generated.segments().iter().map(|segment| encoding.count(&segment.text())).sum();
-    let unseen = Vec::new();
-    Estimate { tokens, image: 0, audio: 0, error: 0.01, method: Method::Bpe, unseen }
-}
-
 /// The error to be expected where something was not seen.
 fn error_of(unseen: Unseen) -> f64 {
     match unseen {
         Unseen::Reasoning | Unseen::Media => 0.3,
         Unseen::History | Unseen::ServerTools => 0.5,
         Unseen::Length => 0.1,
-        Unseen::Request => 1.0,
+        Unseen::Answer => 1.0,
     }
 }
 
 /// A model's name without a maker's or a router's prefix or suffix, in lower case.
 fn bare(model: &str) -> String {
-    let name = model.rsplit('/').next().unwrap_or(model);
-    name.split(':').next().unwrap_or(name).to_ascii_lowercase()
+    let name = model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase();
+    match name.split_once(':') {
+        // What `davinci-002` and `babbage-002` call themselves.
+        Some((base, "2023-07-21-v2")) => format!("{base}-002"),
+        Some((base, _)) => base.to_owned(),
+        None => name,
+    }
 }
 
 /// Models whose vocabulary is not embedded: those before `davinci-002` and `babbage-002`.
 fn is_old(name: &str) -> bool {
-    let olds = ["ada", "babbage", "curie", "davinci", "text-ada", "text-babbage", "text-curie"];
-    let olds = olds.iter().any(|old| name.starts_with(old)) && !name.ends_with("-002");
-    olds || name.starts_with("text-davinci") || name.starts_with("code-")
+    let olds = ["ada", "babbage", "curie", "davinci"];
+    let starts = ["text-ada", "text-babbage", "text-curie", "text-davinci", "code-davinci"];
+    olds.contains(&name) || starts.iter().any(|start| name.starts_with(start))
 }
 
 impl Counter<'_> {
@@ -142,9 +141,12 @@ impl Counter<'_> {
                     call.name
                 )
             };
-            let calls: Vec<String> = calls.iter().map(one).collect();
-            let text = format!(r#"{{"tool_uses":[{}]}}"#, calls.join(","));
-            return (self.encoding.count(&text) + around).saturating_sub(less * calls.len() as u64);
+            let texts: Vec<String> = calls.iter().map(one).collect();
+            let text = format!(r#"{{"tool_uses":[{}]}}"#, texts.join(","));
+            let names = calls.iter().filter(|_| self.frame.named_results);
+            let names: u64 = names.map(|call| self.function(call.name)).sum();
+            return (self.encoding.count(&text) + names + around)
+                .saturating_sub(less * calls.len() as u64);
         }
         let one = |call: &ToolCall<'_>| {
             let arguments = self.encoding.count(&compact(&call.arguments));
@@ -202,9 +204,13 @@ impl Counter<'_> {
             return tokens;
         }
         self.expect(0.1);
-        #[allow(clippy::cast_precision_loss)]
-        whole(tokens as f64 * OLD_VOCABULARY)
+        counted_in_old_vocabulary(tokens)
     }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn counted_in_old_vocabulary(tokens: u64) -> u64 {
+    whole((tokens as f64 * OLD_VOCABULARY).round())
 }
 
 /// JSON without blanks between its words; what is no JSON stays.

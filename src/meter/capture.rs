@@ -1,0 +1,159 @@
+//! A request as it passes: what its body says, and the body itself for as long as an estimate may be
+//! made from it. Owns the bound on how much is kept.
+//!
+//! Invariant: what is kept is held in memory only, and only until the call is settled.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+
+use crate::provider::{RequestFacts, RequestReader};
+
+/// Bytes kept of one request: more than the largest context windows hold as text.
+const MAX_KEPT: usize = 16 * 1024 * 1024;
+
+/// Bytes kept of all requests together. What comes when it is used up is only measured.
+const MAX_KEPT_IN_ALL: usize = 256 * 1024 * 1024;
+
+/// Frames below this size are copied: to keep one would keep the whole buffer that it came in.
+const COPIED: usize = 8 * 1024;
+
+/// How much the calls in flight hold together.
+#[derive(Debug, Default)]
+pub(super) struct Budget(AtomicUsize);
+
+/// A request's body, as far as it was kept. Gives back its share of the budget when dropped.
+#[derive(Debug)]
+pub struct Prompt {
+    pieces: Vec<Bytes>,
+    /// Copies of small frames that come one after another.
+    copied: Vec<u8>,
+    kept: usize,
+    /// Bytes that were not kept.
+    beyond: u64,
+    budget: Arc<Budget>,
+}
+
+impl Prompt {
+    pub(super) fn new(budget: &Arc<Budget>) -> Prompt {
+        let budget = Arc::clone(budget);
+        Prompt { pieces: Vec::new(), copied: Vec::new(), kept: 0, beyond: 0, budget }
+    }
+
+    pub(super) fn push(&mut self, bytes: &Bytes) {
+        let fits = self.beyond == 0 && self.kept + bytes.len() <= MAX_KEPT;
+        let used = self.budget.0.load(Ordering::Relaxed);
+        if !fits || used + bytes.len() > MAX_KEPT_IN_ALL {
+            self.beyond += bytes.len() as u64;
+            return;
+        }
+        self.budget.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        self.kept += bytes.len();
+        if bytes.len() < COPIED {
+            self.copied.extend_from_slice(bytes);
+        } else {
+            self.end_copied();
+            self.pieces.push(bytes.clone());
+        }
+    }
+
+    /// Bytes of the body, kept or not.
+    pub(super) fn len(&self) -> u64 {
+        self.kept as u64 + self.beyond
+    }
+
+    pub(super) fn beyond(&self) -> u64 {
+        self.beyond
+    }
+
+    /// The bytes that were kept, in one piece.
+    pub(super) fn into_bytes(mut self) -> Bytes {
+        self.end_copied();
+        match self.pieces.as_slice() {
+            [one] => one.clone(),
+            pieces => pieces.concat().into(),
+        }
+    }
+
+    fn end_copied(&mut self) {
+        if !self.copied.is_empty() {
+            self.pieces.push(std::mem::take(&mut self.copied).into());
+        }
+    }
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        self.budget.0.fetch_sub(self.kept, Ordering::Relaxed);
+    }
+}
+
+/// Looks at a request's body as it streams by.
+#[derive(Debug)]
+pub struct RequestObserver {
+    reader: RequestReader,
+    prompt: Option<Prompt>,
+}
+
+impl RequestObserver {
+    pub(super) fn new(reader: RequestReader, prompt: Option<Prompt>) -> RequestObserver {
+        RequestObserver { reader, prompt }
+    }
+
+    pub fn push(&mut self, bytes: &Bytes) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.push(bytes);
+        }
+        self.reader.push(bytes);
+    }
+
+    /// Looks no further.
+    pub fn give_up(&mut self) {
+        *self = RequestObserver { reader: RequestReader::Opaque, prompt: None };
+    }
+
+    pub fn facts(&self) -> RequestFacts {
+        self.reader.facts()
+    }
+
+    /// Hands the body over, once.
+    pub fn take_prompt(&mut self) -> Option<Prompt> {
+        self.prompt.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_for_each_and_for_all_and_given_back() {
+        let budget = Arc::new(Budget::default());
+        let frame = Bytes::from(vec![b'x'; 1024 * 1024]);
+        let mut prompts: Vec<Prompt> = (0..20).map(|_| Prompt::new(&budget)).collect();
+        for prompt in &mut prompts {
+            (0..20).for_each(|_| prompt.push(&frame));
+            assert_eq!(prompt.len(), 20 * 1024 * 1024);
+            assert!(prompt.kept <= MAX_KEPT);
+        }
+        assert_eq!(budget.0.load(Ordering::Relaxed), MAX_KEPT_IN_ALL);
+        assert_eq!(prompts.pop().map(|prompt| prompt.kept), Some(0));
+        drop(prompts);
+        assert_eq!(budget.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn small_and_large_frames_come_back_in_order() {
+        let budget = Arc::new(Budget::default());
+        let mut prompt = Prompt::new(&budget);
+        let sizes = [3, 10, COPIED, 1, COPIED + 7, 2];
+        let mut sent = Vec::new();
+        for (index, size) in (0_u8..).zip(sizes) {
+            let frame = vec![index; size];
+            prompt.push(&Bytes::from(frame.clone()));
+            sent.extend(frame);
+        }
+        assert_eq!(prompt.into_bytes(), sent);
+    }
+}

@@ -1,0 +1,173 @@
+//! Which figures of a call have to be estimated, and their estimate. Owns the decision; the counting
+//! is that of the room `estimate`.
+//!
+//! Nothing is estimated of a call that failed, of one whose figures come later (background, batches)
+//! and of one whose request did not go up whole.
+
+use super::capture::Prompt;
+use crate::estimate::{self, Estimate, Method, Side, Subject, Unseen};
+use crate::provider::{Generated, Reading};
+use crate::record::{EstimateNote, EstimatedSide, Outcome, Record};
+use crate::usage::Usage;
+
+/// Bytes of JSON that make about one token, where nothing better is known.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// What is left of an estimate that was made by bytes alone: it may be off by as much again.
+const ERROR_BY_BYTES: f64 = 1.0;
+
+/// Tokens that a byte makes at most, where the tokens of bytes that were not kept are guessed.
+const MAX_TOKENS_PER_BYTE: f64 = 0.4;
+
+/// The answer is not there yet: its figures come with a later call.
+const PENDING: [&str; 2] = ["queued", "in_progress"];
+
+/// Answers without a body (RFC 9110, 15.3.5 and 15.3.6): nothing was generated.
+const EMPTY: [u16; 2] = [204, 205];
+
+/// The figures that nobody reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    pub(super) input: bool,
+    pub(super) output: bool,
+    /// The answer never came: what was generated is not known.
+    pub(super) answer: bool,
+}
+
+/// What is missing and can be estimated; `None` if nothing is.
+pub(super) fn missing(
+    record: &Record,
+    reading: &Reading,
+    generated: &Generated,
+    has_prompt: bool,
+) -> Option<Missing> {
+    if record.method != "POST" || reading.batch || !estimate::covers(&record.endpoint) {
+        return None;
+    }
+    let pending = reading.finish_reason.as_deref().is_some_and(|word| PENDING.contains(&word));
+    let failed = reading.error.is_some() && generated.is_empty() && reading.usage_json.is_none();
+    if pending || failed || reading.finish_reason.as_deref() == Some("load") {
+        return None;
+    }
+    let answer = match record.status {
+        Some(status) => {
+            if !(200..300).contains(&status) || EMPTY.contains(&status) {
+                return None;
+            }
+            false
+        }
+        // The client left while the provider was at work, which most bill all the same.
+        None if record.outcome == Outcome::ClientClosed => true,
+        None => return None,
+    };
+    let usage = &reading.usage;
+    let known = reading.usage_json.is_some() && usage.total.is_some();
+    let input = !known && usage.input.is_none() && has_prompt;
+    let output = !known && usage.output.is_none() && !answer;
+    let missing =
+        Missing { input, output: output && estimate::generates(&record.endpoint), answer };
+    (missing.input || missing.output).then_some(missing)
+}
+
+/// The estimates of a call's two sides.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Estimates {
+    pub(super) input: Option<Estimate>,
+    pub(super) output: Option<Estimate>,
+}
+
+/// By the number of bytes: at once, and only to stand in for a better one.
+pub(super) fn by_bytes(
+    missing: Missing,
+    prompt: Option<&Prompt>,
+    generated: &Generated,
+) -> Estimates {
+    let by_bytes = |bytes: u64| Estimate {
+        tokens: bytes.div_ceil(BYTES_PER_TOKEN),
+        image: 0,
+        audio: 0,
+        error: ERROR_BY_BYTES,
+        method: Method::Bytes,
+        unseen: Vec::new(),
+    };
+    Estimates {
+        input: missing.input.then(|| prompt.map(|prompt| by_bytes(prompt.len()))).flatten(),
+        output: missing.output.then(|| by_bytes(generated.bytes())),
+    }
+}
+
+/// As well as is possible. Takes time: 1 MB of text some 60 ms.
+pub(super) fn estimates(
+    subject: &Subject<'_>,
+    missing: Missing,
+    prompt: Option<Prompt>,
+    generated: &Generated,
+) -> Estimates {
+    let input = prompt.filter(|_| missing.input).and_then(|prompt| input(subject, prompt));
+    let output = missing.output.then(|| estimate::output(subject, generated)).flatten();
+    Estimates { input, output }
+}
+
+/// The estimate of a request. `None` if its body is no JSON, above all because it was cut off.
+pub(super) fn input(subject: &Subject<'_>, prompt: Prompt) -> Option<Estimate> {
+    let beyond = prompt.beyond();
+    let body = prompt.into_bytes();
+    if beyond == 0 {
+        return estimate::input(subject, &estimate::body::parse(&body)?);
+    }
+    let mut estimate = estimate::input(subject, &estimate::body::parse_beginning(&body)?)?;
+    // What was not kept is taken to be like what was.
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let rest = {
+        let per_byte = estimate.tokens as f64 / body.len().max(1) as f64;
+        (per_byte.min(MAX_TOKENS_PER_BYTE) * beyond as f64) as u64
+    };
+    estimate.tokens += rest;
+    estimate.error = estimate.error.max(0.5);
+    estimate.unseen.push(Unseen::Length);
+    Some(estimate)
+}
+
+/// Puts estimates where figures are missing, and says in the row what was done.
+pub(super) fn apply(
+    usage: &mut Usage,
+    missing: Missing,
+    estimates: &Estimates,
+) -> Option<EstimateNote> {
+    let mut note = EstimateNote::default();
+    let mut off = 0.0;
+    for side in [Side::Input, Side::Output] {
+        let (estimate, figure, noted) = match side {
+            Side::Input => (&estimates.input, &mut usage.input, &mut note.input),
+            Side::Output => (&estimates.output, &mut usage.output, &mut note.output),
+        };
+        let Some(estimate) = estimate else { continue };
+        *figure = Some(estimate.tokens);
+        *noted = Some(EstimatedSide { method: estimate.method, error: rounded(estimate.error) });
+        note.unseen.extend(&estimate.unseen);
+        #[expect(clippy::cast_precision_loss)]
+        let tokens = estimate.tokens as f64;
+        off += tokens * estimate.error;
+    }
+    if note.input.is_none() && note.output.is_none() {
+        return None;
+    }
+    if missing.answer {
+        note.unseen.push(Unseen::Answer);
+    } else {
+        // What generates nothing (embeddings) has no output to be added.
+        let output = if missing.output { usage.output } else { Some(usage.output.unwrap_or(0)) };
+        usage.total = usage.input.zip(output).map(|(input, output)| input + output);
+    }
+    note.unseen.sort_unstable();
+    note.unseen.dedup();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let error_tokens = off.round() as u64;
+    note.error_tokens = error_tokens;
+    Some(note)
+}
+
+/// Three digits after the point are more than an error is known to.
+fn rounded(error: f64) -> f64 {
+    (error * 1000.0).round() / 1000.0
+}

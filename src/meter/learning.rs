@@ -1,0 +1,167 @@
+//! The estimator checked against reported usage. Owns which calls are compared and what was learnt
+//! of each model since the ledger began.
+//!
+//! Invariant: a small sample. The first calls of a model, then few; never one whose body is large.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::capture::Prompt;
+use super::{Observed, estimating};
+use crate::estimate::{self, Calibration, Estimate, Side, Subject, Unseen};
+use crate::provider::Generated;
+use crate::record::{Outcome, Record};
+use crate::usage::{Usage, UsageSource};
+
+/// Calls of a model that are all compared.
+const FIRST: u64 = 16;
+
+/// Afterwards one in so many.
+const THEN: u64 = 64;
+
+/// Bytes of a request's body that are still compared.
+const MAX_BODY: u64 = 512 * 1024;
+
+/// Models of which something is remembered. A client can make up names.
+const MAX_MODELS: usize = 2_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Learner(Mutex<HashMap<Key, Lesson>>);
+
+/// Provider and model.
+type Key = (String, String);
+
+#[derive(Debug, Default)]
+struct Lesson {
+    calls: u64,
+    input: Option<Calibration>,
+    output: Option<Calibration>,
+}
+
+impl Lesson {
+    fn side(&mut self, side: Side) -> &mut Option<Calibration> {
+        match side {
+            Side::Input => &mut self.input,
+            Side::Output => &mut self.output,
+        }
+    }
+}
+
+/// A call to be compared.
+pub(super) struct Sample {
+    provider: String,
+    endpoint: String,
+    model: String,
+    prompt: Prompt,
+    generated: Generated,
+    usage: Usage,
+}
+
+impl Learner {
+    pub(super) fn new(known: Vec<Calibration>) -> Learner {
+        let learner = Learner::default();
+        for calibration in known {
+            let key = (calibration.provider.clone(), calibration.model.clone());
+            let mut lessons = learner.lessons();
+            let lesson = lessons.entry(key).or_default();
+            lesson.calls = lesson.calls.max(calibration.samples);
+            let side = calibration.side;
+            *lesson.side(side) = Some(calibration);
+        }
+        learner
+    }
+
+    /// The call as a sample, if it is one to learn from and its turn has come.
+    pub(super) fn sample(&self, record: &Record, observed: Observed<'_>) -> Option<Sample> {
+        let is_whole = record.usage_source == UsageSource::Reported
+            && record.outcome == Outcome::Completed
+            && record.status == Some(200)
+            && observed.reading.error.is_none();
+        let prompt = observed.prompt.filter(|prompt| prompt.len() <= MAX_BODY)?;
+        if !is_whole || observed.reading.batch {
+            return None;
+        }
+        let model = record.model.as_deref().or(record.model_requested.as_deref())?;
+        let mut lessons = self.lessons();
+        let key = (record.provider.clone(), model.to_owned());
+        if lessons.len() >= MAX_MODELS && !lessons.contains_key(&key) {
+            return None;
+        }
+        let lesson = lessons.entry(key).or_default();
+        lesson.calls += 1;
+        if lesson.calls > FIRST && !lesson.calls.is_multiple_of(THEN) {
+            return None;
+        }
+        Some(Sample {
+            provider: record.provider.clone(),
+            endpoint: record.endpoint.clone(),
+            model: model.to_owned(),
+            prompt,
+            generated: observed.generated,
+            usage: observed.reading.usage.clone(),
+        })
+    }
+
+    /// Compares, and says what is known now.
+    pub(super) fn check(&self, sample: Sample) -> Vec<Calibration> {
+        let Sample { provider, endpoint, model, prompt, generated, usage } = sample;
+        let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
+        let input = estimating::input(&subject, prompt).filter(|input| input.unseen.is_empty());
+        let output = estimate::output(&subject, &generated);
+        // Reasoning that is not shown is known here, and not to be learnt as an error.
+        let hidden = usage.reasoning.unwrap_or(0);
+        let comparable = |output: &Estimate| {
+            output.unseen.is_empty() || (output.unseen == [Unseen::Reasoning] && hidden > 0)
+        };
+        let reported_output = usage.output.map(|output| {
+            let shows = output_has_reasoning(&generated);
+            if shows { output } else { output.saturating_sub(hidden) }
+        });
+        let pairs = [
+            (Side::Input, input, usage.input),
+            (Side::Output, output.filter(comparable), reported_output),
+        ];
+        let compared = pairs.into_iter().filter_map(|(side, estimate, reported)| {
+            Some(self.learn(&subject, side, estimate?.tokens, reported.filter(|n| *n > 0)?))
+        });
+        compared.collect()
+    }
+
+    fn learn(
+        &self,
+        subject: &Subject<'_>,
+        side: Side,
+        estimated: u64,
+        reported: u64,
+    ) -> Calibration {
+        let mut lessons = self.lessons();
+        let key = (subject.provider.to_owned(), subject.model.to_owned());
+        let known = lessons.entry(key).or_default().side(side);
+        let calibration =
+            known.get_or_insert_with(|| Calibration::new(subject.provider, subject.model, side));
+        calibration.learn(estimated, reported);
+        calibration.clone()
+    }
+
+    /// Corrects an estimate by what is known of its model.
+    pub(super) fn correct(&self, subject: &Subject<'_>, side: Side, estimate: &mut Estimate) {
+        let mut lessons = self.lessons();
+        let key = (subject.provider.to_owned(), subject.model.to_owned());
+        let Some(calibration) = lessons.get_mut(&key).and_then(|l| l.side(side).as_ref()) else {
+            return;
+        };
+        // Media are counted by rules of their own; what was learnt of text is not about them.
+        let text = estimate.tokens - (estimate.image + estimate.audio).min(estimate.tokens);
+        estimate.tokens = estimate.tokens - text + calibration.corrected(text);
+        estimate.error = calibration.expected_error(estimate.error);
+    }
+
+    fn lessons(&self) -> MutexGuard<'_, HashMap<Key, Lesson>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// True if the answer shows the reasoning that is billed.
+fn output_has_reasoning(generated: &Generated) -> bool {
+    generated.segments().iter().any(|segment| segment.kind == crate::provider::Kind::Reasoning)
+}

@@ -1,0 +1,244 @@
+//! What was observed of a call becomes its row: usage, cost, record, ledger. Owns how they come
+//! together; refuses to fail: what cannot be known stays unknown in the row.
+
+mod capture;
+mod charging;
+mod estimating;
+mod learning;
+mod pool;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use serde_json::value::to_raw_value;
+
+pub use capture::{Prompt, RequestObserver};
+
+use crate::estimate::{self, Side, Subject};
+use crate::ledger::Ledger;
+use crate::pricing::PriceBook;
+use crate::provider::{Generated, Reading, RequestReader};
+use crate::record::Record;
+use crate::usage::UsageSource;
+use capture::Budget;
+use estimating::{Estimates, Missing};
+use learning::{Learner, Sample};
+use pool::Pool;
+
+/// Estimates that are left when tokenmeter stops get so long.
+const FINISH: Duration = Duration::from_secs(5);
+
+/// Shared by all calls.
+#[derive(Debug)]
+pub struct Meter {
+    books: Arc<Books>,
+    pool: Pool,
+    budget: Arc<Budget>,
+}
+
+/// What settling a call needs, on whatever thread.
+#[derive(Debug)]
+struct Books {
+    ledger: Ledger,
+    prices: ArcSwap<PriceBook>,
+    learner: Learner,
+}
+
+/// What was seen of a call besides its row.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    pub reading: &'a Reading,
+    /// The text of the answer.
+    pub generated: Generated,
+    /// The request's body.
+    pub prompt: Option<Prompt>,
+    /// The model that the path or the configuration names, for where the answer names none.
+    pub model_behind: Option<&'a str>,
+}
+
+/// A call whose row waits for its estimate.
+struct Unsettled {
+    record: Record,
+    reading: Reading,
+    generated: Generated,
+    prompt: Option<Prompt>,
+    model_behind: Option<String>,
+    missing: Missing,
+}
+
+impl Meter {
+    pub fn new(ledger: Ledger, prices: PriceBook) -> Meter {
+        let learner = Learner::new(ledger.calibrations());
+        let books = Books { ledger, prices: ArcSwap::from_pointee(prices), learner };
+        Meter { books: Arc::new(books), pool: Pool::new(), budget: Arc::default() }
+    }
+
+    /// Puts another price table in force, at once and as a whole.
+    pub fn set_prices(&self, prices: PriceBook) {
+        self.books.prices.store(Arc::new(prices));
+    }
+
+    /// What looks at a request's body as it passes, by its `content-type` and `content-encoding`,
+    /// empty where absent.
+    pub fn observe(&self, endpoint: &str, content_type: &str, coding: &str) -> RequestObserver {
+        let reader = RequestReader::new(content_type, coding);
+        let prompt = estimate::covers(endpoint).then(|| Prompt::new(&self.budget));
+        RequestObserver::new(reader, prompt)
+    }
+
+    /// Notes that a call is about to be sent to its provider.
+    pub fn open(&self, record: &Record) {
+        self.books.ledger.opened(record);
+    }
+
+    /// Settles a call that has ended, however it ended. When this returns, the journal has it: with
+    /// the provider's figures or, where it gave none, with a rough estimate that a better one replaces
+    /// as soon as it is made.
+    pub fn close(&self, mut record: Record, observed: Observed<'_>) {
+        let missing = guarded(|| self.books.fill(&mut record, &observed)).unwrap_or_else(|| {
+            tracing::error!(id = %record.id, "a call could not be metered; its row lacks figures");
+            None
+        });
+        let Some(missing) = missing else {
+            self.books.ledger.closed(&record);
+            self.learn(&record, observed);
+            return;
+        };
+        self.books.ledger.closed_for_now(&record);
+        let unsettled = Unsettled {
+            record,
+            reading: observed.reading.clone(),
+            generated: observed.generated,
+            prompt: observed.prompt,
+            model_behind: observed.model_behind.map(str::to_owned),
+            missing,
+        };
+        let books = Arc::clone(&self.books);
+        if !self.pool.run(move || books.settle(unsettled)) {
+            tracing::warn!("too many estimates wait; a rough one stands");
+        }
+    }
+
+    /// Checks the estimator against a call whose usage was reported, now and then.
+    fn learn(&self, record: &Record, observed: Observed<'_>) {
+        let Some(sample) = self.books.learner.sample(record, observed) else { return };
+        let books = Arc::clone(&self.books);
+        self.pool.run(move || books.check(sample));
+    }
+
+    /// Lets estimates that have been begun be finished. No calls may follow.
+    pub fn finish(&self) {
+        self.pool.finish(FINISH);
+    }
+}
+
+impl Books {
+    /// Writes what is known into the row, with a rough estimate of what is not. What is missing, if
+    /// an estimate can be made.
+    fn fill(&self, record: &mut Record, observed: &Observed<'_>) -> Option<Missing> {
+        let reading = observed.reading;
+        let source =
+            if reading.usage_json.is_some() { UsageSource::Reported } else { UsageSource::None };
+        record.set_usage(&reading.usage, source);
+        record.usage_json = reading.usage_json.as_ref().and_then(|raw| to_raw_value(raw).ok());
+        record.model.clone_from(&reading.model);
+        record.finish_reason.clone_from(&reading.finish_reason);
+        record.service_tier.clone_from(&reading.service_tier);
+        if record.error.is_none() {
+            record.error.clone_from(&reading.error);
+        }
+        if record.upstream_request_id.is_none() {
+            record.upstream_request_id.clone_from(&reading.id);
+        }
+        let (generated, prompt) = (&observed.generated, observed.prompt.as_ref());
+        let missing = estimating::missing(record, reading, generated, prompt.is_some());
+        let Some(missing) = missing else {
+            charging::charge(
+                &self.prices.load(),
+                record,
+                reading,
+                &reading.usage,
+                observed.model_behind,
+            );
+            return None;
+        };
+        let rough = estimating::by_bytes(missing, prompt, generated);
+        self.put(record, reading, missing, &rough, observed.model_behind);
+        Some(missing)
+    }
+
+    /// Puts estimates into the row, and prices what comes of it.
+    fn put(
+        &self,
+        record: &mut Record,
+        reading: &Reading,
+        missing: Missing,
+        estimates: &Estimates,
+        model_behind: Option<&str>,
+    ) {
+        let mut usage = reading.usage.clone();
+        record.estimate = estimating::apply(&mut usage, missing, estimates);
+        let source = match (&record.estimate, &reading.usage_json) {
+            (Some(_), _) => UsageSource::Estimated,
+            (None, Some(_)) => UsageSource::Reported,
+            (None, None) => UsageSource::None,
+        };
+        record.set_usage(&usage, source);
+        charging::charge(&self.prices.load(), record, reading, &usage, model_behind);
+    }
+
+    /// Makes the estimate that a row waits for.
+    fn settle(&self, mut unsettled: Unsettled) {
+        let record = &mut unsettled.record;
+        let behind = unsettled.model_behind.as_deref();
+        let model =
+            subject_model(record.model.as_deref(), behind, record.model_requested.as_deref());
+        let (provider, endpoint) = (record.provider.clone(), record.endpoint.clone());
+        let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
+        let (missing, prompt) = (unsettled.missing, unsettled.prompt);
+        let mut estimates = estimating::estimates(&subject, missing, prompt, &unsettled.generated);
+        for (side, estimate) in
+            [(Side::Input, &mut estimates.input), (Side::Output, &mut estimates.output)]
+        {
+            if let Some(estimate) = estimate {
+                self.learner.correct(&subject, side, estimate);
+            }
+        }
+        self.put(record, &unsettled.reading, missing, &estimates, behind);
+        self.ledger.amended(record);
+    }
+
+    /// Compares an estimate with the usage that was reported, and keeps what it teaches.
+    fn check(&self, sample: Sample) {
+        for calibration in self.learner.check(sample) {
+            self.ledger.learned(&calibration);
+        }
+    }
+}
+
+/// Runs what looks at a call. Should it panic, against all intent, the call and its row go on without
+/// it: `None`.
+pub fn guarded<T>(look: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(look)).ok()
+}
+
+/// The model by which a call is estimated: the one that answered, unless its name says nothing and
+/// another's does.
+fn subject_model(answered: Option<&str>, behind: Option<&str>, requested: Option<&str>) -> String {
+    let names = [answered, behind, requested].into_iter().flatten();
+    let mut known = names.clone().filter(|name| estimate::knows(name));
+    known.next().or_else(|| names.clone().next()).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_panics_while_it_looks_says_nothing_and_harms_nothing() {
+        assert_eq!(guarded(|| 1), Some(1));
+        assert_eq!(guarded(|| -> u32 { panic!("on purpose, in a test") }), None);
+    }
+}
