@@ -284,6 +284,8 @@ const DEEPSEEK: Template = Template {
     answer: 0.0,
     called: 22.0,
     reasoned: 1.0,
+    // Pictures are taken and not looked at.
+    square: 10_000,
     ..PLAIN
 };
 
