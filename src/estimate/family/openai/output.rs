@@ -110,7 +110,7 @@ fn frame(
                 _ if is_first || codex > 0 => 12,
                 _ => 10,
             };
-            Frame { text, structured: text + 4, call, parallel: 14, chosen: None }
+            Frame { text, structured: 7 + codex, call, parallel: 14, chosen: None }
         }
         Generation::O if name.starts_with("computer-use") => {
             Frame { text: 2, structured: 2, call: 8, parallel: 10, chosen: None }
@@ -129,7 +129,7 @@ fn frame(
             let call = if name.contains("0613") { 3 } else { 6 + end };
             // With tools, a schema makes the answer say its channel (one recorded answer).
             let structured = if has_tools { text + 4 } else { text };
-            Frame { text, structured, call, parallel: 10, chosen: Some(end) }
+            Frame { text, structured, call, parallel: 10 + end, chosen: Some(end) }
         }
     }
 }
@@ -166,37 +166,39 @@ fn answer(
         }
         _ => {
             *error = error.max(0.05);
-            tokens + calls_at_once(encoding, frame, segments)
+            tokens + calls_at_once(encoding, frame, &names, &arguments)
         }
     }
 }
 
-/// Several calls are written as one of `multi_tool_use.parallel`.
-fn calls_at_once(encoding: Encoding, frame: &Frame, segments: &[&Segment]) -> u64 {
+/// Several calls are written as one of `multi_tool_use.parallel`. In some answers a call's arguments
+/// stand before its name.
+fn calls_at_once(
+    encoding: Encoding,
+    frame: &Frame,
+    names: &[&Segment],
+    arguments: &[&Segment],
+) -> u64 {
     let mut text = String::from(r#"{"tool_uses":["#);
-    let mut first = true;
-    for segment in segments {
-        match segment.kind {
-            Kind::ToolName => {
-                text.push_str(if first { "" } else { "}," });
-                first = false;
-                text.push_str(r#"{"recipient_name":"functions."#);
-                text.push_str(&segment.text());
-                text.push_str(r#"","parameters":"#);
-            }
-            Kind::ToolArguments => text.push_str(&segment.text()),
-            _ => {}
+    for (at, name) in names.iter().enumerate() {
+        text.push_str(if at > 0 { "," } else { "" });
+        text.push_str(r#"{"recipient_name":"functions."#);
+        text.push_str(&name.text());
+        text.push_str(r#"","parameters":"#);
+        if let Some(arguments) = arguments.get(at) {
+            text.push_str(&arguments.text());
         }
+        text.push('}');
     }
-    text.push_str("}]}");
-    let beyond: u64 = segments.iter().map(|segment| segment.beyond).sum();
+    text.push_str("]}");
+    let beyond: u64 = arguments.iter().map(|segment| segment.beyond).sum();
     // Blanks between the arguments' words were as freely spent around them.
     let blanks = if text.contains("\": ") { SPACED } else { 0 };
     (encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel).saturating_sub(blanks)
 }
 
 /// Tokens that calls at once take less where the model wrote blanks (one recorded answer).
-const SPACED: u64 = 6;
+const SPACED: u64 = 5;
 
 /// Bytes of a token, of text that was not kept.
 const BYTES_PER_TOKEN: u64 = 4;
