@@ -47,7 +47,14 @@ pub(crate) fn class(
     if is_online(model) || has_server_tools(request) {
         found.push(SERVER_TOOLS);
     }
-    let names = ["previous_response_id", "conversation", "prompt_id", "cachedContent", "container"];
+    let names = [
+        "previous_response_id",
+        "conversation",
+        "prompt_id",
+        "cachedContent",
+        "container",
+        "agent_id",
+    ];
     let stored = request.get("prompt").is_some_and(|prompt| prompt.get("id").is_some());
     let kept = ["messages", "input", "prompt", "contents", "inputs", "message", "text", "texts"];
     let is_there = |name: &&str| request.get(name).is_some();

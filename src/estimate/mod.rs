@@ -96,7 +96,7 @@ pub fn generates(endpoint: &str) -> bool {
 
 /// True if the model's name tells how it counts.
 pub fn knows(model: &str) -> bool {
-    model::family(model) != model::Family::Open
+    model::family(model) != model::Family::Open || family::is_listed(model)
 }
 
 /// Estimates the prompt tokens of a request's JSON body. `None` where the endpoint takes no prompt
@@ -109,17 +109,19 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    answer(subject, None, generated)
+    dialect::generates(subject.endpoint).then(|| family::output(subject, None, generated))
 }
 
-/// The same, where the request is known too: a tool call that the request forces is counted
-/// differently, and thinking that it turns off is not missing.
+/// The same, where the request may be known: what it offers, demands and forbids says which tokens the
+/// answer has besides its text, a few that matter where answers are short.
 pub fn answer(
     subject: &Subject<'_>,
     request: Option<&Value>,
     generated: &Generated,
 ) -> Option<Estimate> {
+    if !dialect::generates(subject.endpoint) {
+        return None;
+    }
     let prompt = request.and_then(|request| dialect::read(subject, request));
-    dialect::generates(subject.endpoint)
-        .then(|| family::output(subject, prompt.as_ref(), generated))
+    Some(family::output(subject, prompt.as_ref(), generated))
 }

@@ -4,6 +4,8 @@
 //! Invariant: a small sample. The first calls of a model, then few; never one whose body is large.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Observed;
@@ -27,14 +29,18 @@ const MAX_BODY: u64 = 512 * 1024;
 const MAX_MODELS: usize = 2_000;
 
 #[derive(Debug, Default)]
-pub(super) struct Learner(Mutex<HashMap<Key, Lesson>>);
+pub(super) struct Learner {
+    /// Calls of a model, by a hash of provider and model: asked for at every call.
+    calls: Mutex<HashMap<u64, u64>>,
+    hasher: RandomState,
+    lessons: Mutex<HashMap<Key, Lesson>>,
+}
 
 /// Provider and model.
 type Key = (String, String);
 
 #[derive(Debug, Default)]
 struct Lesson {
-    calls: u64,
     input: Option<Calibration>,
     output: Option<Calibration>,
 }
@@ -62,14 +68,28 @@ impl Learner {
     pub(super) fn new(known: Vec<Calibration>) -> Learner {
         let learner = Learner::default();
         for calibration in known {
-            let key = (calibration.provider.clone(), calibration.model.clone());
-            let mut lessons = learner.lessons();
-            let lesson = lessons.entry(key).or_default();
-            lesson.calls = lesson.calls.max(calibration.samples);
-            let side = calibration.side;
-            *lesson.side(side) = Some(calibration);
+            let Calibration { provider, model, side, samples, .. } = &calibration;
+            let hash = learner.hasher.hash_one((provider, model));
+            let mut calls = learner.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            let counted = calls.entry(hash).or_default();
+            *counted = (*counted).max(*samples);
+            drop(calls);
+            let (key, side) = ((provider.clone(), model.clone()), *side);
+            *learner.lessons().entry(key).or_default().side(side) = Some(calibration);
         }
         learner
+    }
+
+    /// True if a call of this model is to be compared.
+    fn is_its_turn(&self, provider: &str, model: &str) -> bool {
+        let hash = self.hasher.hash_one((provider, model));
+        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+        if calls.len() >= MAX_MODELS && !calls.contains_key(&hash) {
+            return false;
+        }
+        let count = calls.entry(hash).or_default();
+        *count += 1;
+        *count <= FIRST || count.is_multiple_of(THEN)
     }
 
     /// The call as a sample, if it is one to learn from and its turn has come.
@@ -83,14 +103,7 @@ impl Learner {
             return None;
         }
         let model = record.model.as_deref().or(record.model_requested.as_deref())?;
-        let mut lessons = self.lessons();
-        let key = (record.provider.clone(), model.to_owned());
-        if lessons.len() >= MAX_MODELS && !lessons.contains_key(&key) {
-            return None;
-        }
-        let lesson = lessons.entry(key).or_default();
-        lesson.calls += 1;
-        if lesson.calls > FIRST && !lesson.calls.is_multiple_of(THEN) {
+        if !self.is_its_turn(&record.provider, model) {
             return None;
         }
         Some(Sample {
@@ -160,7 +173,7 @@ impl Learner {
     }
 
     fn lessons(&self) -> MutexGuard<'_, HashMap<Key, Lesson>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lessons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,13 +9,12 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
@@ -25,6 +24,7 @@ use crate::meter::guarded;
 
 use super::client::Client;
 use super::drain::{self, DrainLimits};
+use super::edit::Edit;
 use super::exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use super::upstream::AnswerBody;
 
@@ -36,8 +36,10 @@ const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct RequestBody {
     /// `None` once it has been read to its end ahead of time.
     pub(super) incoming: Option<Incoming>,
-    /// What was read ahead of time and goes up first.
-    pub(super) fetched: VecDeque<Result<Frame<Bytes>, RequestBodyError>>,
+    /// What [`RequestBody::fetch_first`] has found.
+    pub(super) first: Option<Result<Frame<Bytes>, RequestBodyError>>,
+    /// What was held (`held`) and goes up before the rest.
+    pub(super) queued: VecDeque<Frame<Bytes>>,
     pub(super) request: SharedRequest,
     pub(super) progress: Progress,
     pub(super) client: Arc<Client>,
@@ -75,7 +77,7 @@ impl RequestBody {
         let mut has_yielded = false;
         poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
             Poll::Ready(first) => {
-                self.fetched.extend(first);
+                self.first = first;
                 Poll::Ready(())
             }
             // hyper reads a body when it is asked for, and then this task has its turn once.
@@ -87,59 +89,6 @@ impl RequestBody {
             Poll::Pending => Poll::Ready(()),
         })
         .await;
-    }
-
-    /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
-    /// read still goes up as it came.
-    pub(super) async fn hold(&mut self, most: usize) -> Result<Option<Bytes>, RequestBodyError> {
-        if self.size_hint().lower() > most as u64 {
-            return Ok(None);
-        }
-        // The client is asked for its body now, not when the provider wants it.
-        self.gate = None;
-        let (mut frames, mut length) = (VecDeque::new(), 0);
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
-            let frame = frame?;
-            length += frame.data_ref().map_or(0, Bytes::len);
-            frames.push_back(Ok(frame));
-            if length > most {
-                self.fetched = frames;
-                return Ok(None);
-            }
-        }
-        self.incoming = None;
-        let mut held = BytesMut::with_capacity(length);
-        let data = frames.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        data.for_each(|bytes| held.extend_from_slice(bytes));
-        let held = held.freeze();
-        frames.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        if !held.is_empty() {
-            frames.push_front(Ok(Frame::data(held.clone())));
-        }
-        self.fetched = frames;
-        Ok(Some(held))
-    }
-
-    /// A held body once more, without its trailers, which were for the first.
-    pub(super) fn copy(&self, held: &Bytes) -> RequestBody {
-        RequestBody {
-            incoming: None,
-            fetched: VecDeque::from([Ok(Frame::data(held.clone()))]),
-            request: Rc::clone(&self.request),
-            progress: self.progress.clone(),
-            client: Arc::clone(&self.client),
-            left: None,
-            gate: None,
-        }
-    }
-
-    /// A held body with other data.
-    pub(super) fn replaced(mut self, data: Vec<Frame<Bytes>>) -> RequestBody {
-        self.fetched.retain(|frame| frame.as_ref().is_ok_and(Frame::is_trailers));
-        for frame in data.into_iter().rev() {
-            self.fetched.push_front(Ok(frame));
-        }
-        self
     }
 
     fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
@@ -170,8 +119,8 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
-        if let Some(fetched) = body.fetched.pop_front() {
-            return Poll::Ready(Some(fetched));
+        if let Some(first) = body.first.take().or_else(|| body.queued.pop_front().map(Ok)) {
+            return Poll::Ready(Some(first));
         }
         let Some(incoming) = &mut body.incoming else { return Poll::Ready(None) };
         if let Some(gate) = &mut body.gate {
@@ -196,12 +145,15 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.fetched.is_empty() && self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        self.first.is_none()
+            && self.queued.is_empty()
+            && self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
-        let fetched = self.fetched.iter().filter_map(|frame| frame.as_ref().ok()?.data_ref());
+        let first = self.first.iter().filter_map(|first| first.as_ref().ok());
+        let fetched = first.chain(&self.queued).filter_map(Frame::data_ref);
         let fetched: u64 = fetched.map(|bytes| bytes.len() as u64).sum();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + fetched);
@@ -307,16 +259,6 @@ pub struct MeteredBody {
     drain: Option<DrainLimits>,
 }
 
-/// What is changed in an answer on its way down.
-struct Edit {
-    filter: EventFilter,
-    /// What comes after the bytes that have waited.
-    next: Option<Result<Frame<Bytes>, BodyError>>,
-    /// Before a break: one poll has pended, as for [`MeteredBody::broken`].
-    is_written: bool,
-    is_over: bool,
-}
-
 impl MeteredBody {
     pub(super) fn new(answer: AnswerBody, mut exchange: Exchange, silence: Silence) -> MeteredBody {
         if answer.is_end_stream() {
@@ -327,8 +269,7 @@ impl MeteredBody {
 
     /// Takes events out, or parts of them, behind what is metered.
     pub(super) fn edited(mut self, filter: Option<EventFilter>) -> MeteredBody {
-        let edit = |filter| Edit { filter, next: None, is_written: false, is_over: false };
-        self.edit = filter.map(|filter| Box::new(edit(filter)));
+        self.edit = filter.map(|filter| Box::new(Edit::new(filter)));
         self
     }
 
@@ -386,35 +327,13 @@ impl MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            let Some(edit) = &mut self.edit else { return self.poll_metered(cx) };
-            if matches!(edit.next, Some(Err(_))) && !std::mem::replace(&mut edit.is_written, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if edit.next.is_some() || edit.is_over {
-                return Poll::Ready(edit.next.take());
+            if let Some(waiting) = self.edit.as_mut().and_then(|edit| edit.waiting(cx)) {
+                return waiting;
             }
             let polled = std::task::ready!(self.poll_metered(cx));
             let Some(edit) = &mut self.edit else { return Poll::Ready(polled) };
-            let passed = match polled {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(bytes) => edit.filter.push(&bytes),
-                    Err(trailers) => {
-                        edit.next = Some(Ok(trailers));
-                        edit.filter.finish()
-                    }
-                },
-                Some(Err(error)) => {
-                    edit.next = Some(Err(error));
-                    edit.filter.finish()
-                }
-                None => {
-                    edit.is_over = true;
-                    edit.filter.finish()
-                }
-            };
-            if !passed.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(passed.into()))));
+            if let Some(passed) = edit.pass(polled) {
+                return Poll::Ready(Some(Ok(passed)));
             }
         }
     }
@@ -433,8 +352,7 @@ impl Body for MeteredBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let waits =
-            self.edit.as_ref().is_some_and(|edit| edit.next.is_some() || edit.filter.holds());
+        let waits = self.edit.as_ref().is_some_and(|edit| edit.holds());
         self.broken.is_none() && !waits && self.answer.is_end_stream()
     }
 

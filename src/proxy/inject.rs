@@ -105,8 +105,8 @@ pub(super) async fn send(
     let answer = pool.send(target, repeat, call.path.clone()).await?;
     if !is_refusal(answer.status()) {
         injection.remember_refusal(&call.path);
-        let upstream = &call.upstream.name;
-        tracing::warn!(%upstream, "streams are not asked for their usage at a path that refuses it");
+        let (upstream, path) = (&call.upstream.name, call.path.path());
+        tracing::warn!(%upstream, %path, "it refuses stream_options.include_usage; not asked again");
     }
     Ok((answer, Some(StreamUsage::Refused)))
 }

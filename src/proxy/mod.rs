@@ -6,8 +6,10 @@
 mod body;
 mod client;
 mod drain;
+mod edit;
 mod exchange;
 mod headers;
+mod held;
 mod inject;
 mod interim;
 mod route;
@@ -251,7 +253,8 @@ impl Call<'_> {
         }
         let body = RequestBody {
             incoming: Some(incoming),
-            fetched: VecDeque::new(),
+            first: None,
+            queued: VecDeque::new(),
             request: Rc::clone(&self.request),
             progress: progress.clone(),
             client: Arc::clone(self.client),

@@ -544,6 +544,39 @@ fn a_reset_by_the_provider_is_a_cut_and_its_next_connection_a_new_one() {
 }
 
 #[test]
+fn a_held_request_is_asked_for_its_usage_over_http2_on_both_sides() {
+    const CHUNK: &str = "data: {\"choices\":[{}],\"usage\":null}\n\n";
+    const EXTRA: &str = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9}}\n\n";
+    const DONE: &str = "data: [DONE]\n\n";
+    let server = Server::new(None, 200);
+    let url = format!("http://{}", server.address);
+    let keys = "http2 = \"always\"\nstream_usage = \"inject\"";
+    let proxy = Settings::default().upstream("up", url, keys).start();
+    let client = Client::new(&proxy);
+    for length in [None, Some(15)] {
+        let mut request = Request::post("http://proxy.example/v1/chat/completions");
+        if let Some(length) = length {
+            request = request.header("content-length", length);
+        }
+        let (feed, body) = fed();
+        let answer = client.send(request, body);
+        feed.data("{\"stream\"").data(":true}").end();
+        let mut arrived = server.next();
+        let asked = "{\"stream_options\":{\"include_usage\":true},\"stream\":true}";
+        assert_eq!(arrived.head.headers["content-length"], asked.len().to_string());
+        let body = server.background.wait((&mut arrived.body).collect()).unwrap().to_bytes();
+        assert_eq!(body, asked);
+        arrived.answer_events().data(CHUNK).data(EXTRA).data(DONE).end();
+        let answer = client.wait(answer).unwrap().into_body();
+        let down = client.background.wait(answer.collect()).unwrap().to_bytes();
+        assert_eq!(down, format!("data: {{\"choices\":[{{}}]}}\n\n{DONE}"));
+    }
+    for row in proxy.wait_for_rows(2) {
+        assert_eq!((&row["input_tokens"], &row["stream_usage"]), (&json!(9), &json!("injected")));
+    }
+}
+
+#[test]
 fn a_client_that_leaves_resets_the_provider_s_stream() {
     let server = Server::new(None, 200);
     let proxy = server.settings().start();
@@ -559,7 +592,9 @@ fn a_client_that_leaves_resets_the_provider_s_stream() {
     client.head();
     drop(client);
     server.background.wait(feed.0.closed());
-    proxy.wait_for_rows(2);
+    for row in proxy.wait_for_rows(2) {
+        assert_eq!(row["outcome"], "client_closed");
+    }
 }
 
 /// hyper does not tell of a 100 over HTTP/2, so the body must not wait for one.

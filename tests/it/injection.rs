@@ -4,7 +4,10 @@
 use std::thread;
 
 use serde_json::{Value, json};
+use tokenmeter::framing::EventFilter;
+use tokenmeter::provider::stream_usage::{judge, reports_unasked};
 
+use super::corpus::recordings;
 use super::rig::{Conn, Provider, Settings, field, lines_without};
 
 const ASKED: &str = r#""stream_options":{"include_usage":true},"#;
@@ -225,7 +228,7 @@ fn a_provider_that_ignores_the_option_streams_as_ever() {
     let (head, body) = answer(&mut client);
     assert_eq!((field(&head, "content-length"), body), (Some("82"), whole));
     let rows = proxy.wait_for_rows(2);
-    assert_eq!(rows[0]["usage_source"], "none");
+    assert_eq!(rows[0]["usage_source"], "estimated");
     assert_reported(&rows[1]);
 }
 
@@ -445,6 +448,18 @@ fn a_client_that_leaves_while_its_request_is_held_has_closed() {
 }
 
 #[test]
+fn a_client_that_stalls_while_its_request_is_held_is_cut_off() {
+    let provider = Provider::new();
+    let proxy = injecting(&provider).with("timeouts.idle = \"80ms\"").start();
+    let mut client = proxy.connect();
+    client.send("POST /v1/chat/completions HTTP/1.1\r\nHost: c\r\nContent-Length: 20\r\n\r\n{}");
+    client.rest();
+    let row = &proxy.wait_for_rows(1)[0];
+    assert_eq!((&row["outcome"], &row["status"]), (&json!("client_closed"), &json!(null)));
+    assert!(provider.is_untouched());
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_though_it_is_held() {
     let provider = Provider::new();
     let proxy = injecting(&provider).with("limits.request_body = \"64B\"").start();
@@ -464,4 +479,46 @@ impl Provider {
         client.send(request);
         self.accept()
     }
+}
+
+/// The recorded streams of those who report only when asked, and what is left of them: by the text of
+/// their events, which is all that needs to be known of theirs.
+#[test]
+fn recorded_streams_lose_the_extra_event_and_the_nulls_and_nothing_else() {
+    let (mut streams, mut extra, mut nulls) = (0, 0, 0);
+    for recording in recordings() {
+        let body = recording.response.body();
+        let Ok(text) = String::from_utf8(body) else { continue };
+        let is_ours = text.starts_with("data: {") && text.contains("\"choices\"");
+        if !is_ours || text.contains('\r') || reports_unasked(&recording.provider) {
+            continue;
+        }
+        streams += 1;
+        let mut expected = String::new();
+        for event in text.split_inclusive("\n\n") {
+            let data = event.strip_prefix("data: ").unwrap_or_default();
+            let data: Value = serde_json::from_str(data).unwrap_or_default();
+            match data.get("usage") {
+                Some(Value::Object(_)) if data["choices"] == json!([]) => extra += 1,
+                Some(Value::Null) => {
+                    nulls += 1;
+                    let null = [",\"usage\":null", ", \"usage\": null"];
+                    let (at, null) =
+                        null.iter().find_map(|null| Some((event.rfind(null)?, null))).unwrap();
+                    expected += &event[..at];
+                    expected += &event[at + null.len()..];
+                }
+                _ => expected += event,
+            }
+        }
+        for cut in [usize::MAX, 1] {
+            let mut filter = EventFilter::new(judge);
+            let pieces = text.as_bytes().chunks(cut.min(text.len()));
+            let mut out: Vec<u8> = pieces.flat_map(|piece| filter.push(piece)).collect();
+            out.extend(filter.finish());
+            assert!(out == expected.as_bytes(), "{}", recording.id);
+        }
+    }
+    println!("{streams} streams, {extra} extra events, {nulls} nulls");
+    assert!(streams >= 30 && extra >= 20 && nulls >= 200, "{streams} {extra} {nulls}");
 }

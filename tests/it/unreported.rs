@@ -167,7 +167,7 @@ fn of_a_cut_message_the_input_is_reported_and_the_output_estimated() {
     .concat();
     for (script, enough, outcome, error) in [
         (left, Some(body.len()), Outcome::ClientClosed, None),
-        (broken, None, Outcome::UpstreamFailed, Some("answer")),
+        (broken, None, Outcome::UpstreamFailed, Some("chunks_truncated")),
         (sorry, None, Outcome::Completed, Some("overloaded_error")),
     ] {
         let record = played("/anthropic/v1/messages", &request, vec![script], enough).0.only();

@@ -202,7 +202,7 @@ async def timed_out(client):
 @case(
     "stream broken by the provider",
     "openai",
-    *[unreported(streaming=1, outcome="upstream_failed", error="answer_cut")] * 5,
+    *[unreported(streaming=1, outcome="upstream_failed", error="chunks_truncated")] * 5,
 )
 async def chat_broken(client):
     asked = {**CHAT, **WITH_USAGE, **script("breaks")}

@@ -231,7 +231,7 @@ async def message_error(client):
         "anthropic.start",
         streaming=1,
         outcome="upstream_failed",
-        error="answer_cut",
+        error="chunks_truncated",
         output_tokens=None,
         total_tokens=None,
     ),

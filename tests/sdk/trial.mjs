@@ -257,7 +257,7 @@ declare(
 declare(
   "stream broken by the provider",
   "openai",
-  [row("chat.completions", null, { streaming: 1, outcome: "upstream_failed", error: "answer_cut" })],
+  [row("chat.completions", null, { streaming: 1, outcome: "upstream_failed", error: "chunks_truncated" })],
   async (client) => untilBroken(await client.chat.completions.create(STREAMED, script("breaks"))),
 );
 

@@ -137,7 +137,9 @@ fn part<'a>(block: &'a Value, message: &mut Message<'a>, unseen: &mut Vec<Unseen
 /// An image or document whose bytes stand in the request.
 fn held<'a>(kind: &str, value: &'a Value) -> Option<Part<'a>> {
     let source = value.get("source")?;
+    // Formats are named like the end of a file's name: `pdf`, `txt`.
     let format = text(value, "format").unwrap_or_default();
+    let format = if format == "txt" || format == "md" { "text/plain" } else { format };
     let data = text(source, "bytes").or_else(|| text(source, "text"))?;
     if kind == "image" {
         return Some(media("image", data));

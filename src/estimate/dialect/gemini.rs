@@ -19,7 +19,9 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
     }
     match request.get("contents") {
         Some(Value::Array(contents)) => {
-            contents.iter().for_each(|each| content(None, each, &mut prompt));
+            for each in contents {
+                content(None, each, &mut prompt);
+            }
         }
         Some(one) => content(None, one, &mut prompt),
         None => {}
@@ -126,7 +128,9 @@ fn content<'a>(role: Option<&'a str>, content: &'a Value, prompt: &mut Prompt<'a
     match (content, content.get("parts")) {
         (Value::String(text), _) => message.parts.push(Part::Text(Cow::Borrowed(text))),
         (_, Some(Value::Array(parts))) => {
-            parts.iter().for_each(|each| part(each, &mut message, prompt));
+            for each in parts {
+                part(each, &mut message, prompt);
+            }
         }
         (_, Some(one)) => part(one, &mut message, prompt),
         _ => part(content, &mut message, prompt),
@@ -165,7 +169,11 @@ fn part<'a>(part: &'a Value, message: &mut Message<'a>, prompt: &mut Prompt<'a>)
         });
     } else if let Some(blob) = any(part, &["inlineData", "inline_data"]) {
         let mime = any(blob, &["mimeType", "mime_type"]).and_then(Value::as_str);
-        message.parts.push(media(mime.unwrap_or_default(), text(blob, "data").unwrap_or_default()));
+        let mime = mime.unwrap_or_default();
+        if mime.starts_with("video") {
+            return prompt.lacks(Unseen::Media);
+        }
+        message.parts.push(media(mime, text(blob, "data").unwrap_or_default()));
     } else if any(part, &["fileData", "file_data"]).is_some() {
         prompt.lacks(Unseen::Media);
     } else if part.as_object().is_some_and(|members| members.len() > 1) {
@@ -188,7 +196,9 @@ fn step<'a>(input: &'a Value, prompt: &mut Prompt<'a>) {
     match input.get("content") {
         Some(Value::String(words)) => message.parts.push(Part::Text(Cow::Borrowed(words))),
         Some(Value::Array(contents)) => {
-            contents.iter().for_each(|each| item(each, &mut message, prompt));
+            for each in contents {
+                item(each, &mut message, prompt);
+            }
         }
         _ => item(input, &mut message, prompt),
     }

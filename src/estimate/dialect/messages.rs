@@ -101,7 +101,9 @@ fn result(block: &Value) -> Message<'_> {
         Some(Value::String(text)) => message.parts.push(Part::Text(Cow::Borrowed(text))),
         Some(Value::Array(content)) => {
             let mut unseen = Vec::new();
-            content.iter().for_each(|block| part(block, &mut message, &mut unseen));
+            for block in content {
+                part(block, &mut message, &mut unseen);
+            }
         }
         _ => {}
     }

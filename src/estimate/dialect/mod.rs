@@ -16,8 +16,8 @@ mod shape;
 
 use serde_json::Value;
 
-use super::Subject;
 use super::prompt::Prompt;
+use super::{Subject, Unseen};
 
 /// Reads a request's body. `None` where the endpoint takes no prompt that could be counted.
 pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prompt<'a>> {
@@ -26,9 +26,9 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
         "completions" => completions::read(request),
         "embeddings" => embeddings::read(request),
         "responses" => responses::read(request),
-        "messages" | "messages.countTokens" => messages::read(request),
+        "messages" => messages::read(request),
         "anthropic.complete" => messages::read_completion(request),
-        "gemini.generateContent" | "gemini.countTokens" => gemini::read(request),
+        "gemini.generateContent" => gemini::read(request),
         "gemini.embedContent" => gemini::read_embedding(request),
         "gemini.interactions" => gemini::read_interaction(request),
         "ollama.chat" => ollama::read_chat(request),
@@ -42,6 +42,10 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
         "cohere.embed.v1" | "cohere.embed.v2" => cohere::read_embed(request),
         _ => return None,
     };
+    // Mistral's agents have instructions of their own.
+    if request.get("agent_id").is_some() {
+        prompt.lacks(Unseen::History);
+    }
     let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
     prompt.most = limits.iter().find_map(|name| request.get(name)?.as_u64());
     prompt.asked = parts::text(request, "model");

@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::parts::{elements as list, text};
 use super::shape::{json, media};
-use crate::estimate::Unseen;
 use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, Tool, ToolCall};
 
 pub(super) fn read_chat(request: &Value) -> Prompt<'_> {
@@ -91,9 +90,6 @@ fn format<'a>(request: &'a Value, prompt: &mut Prompt<'a>) {
             prompt.schema = Some(Schema { name: None, description: None, schema });
         }
         _ => {}
-    }
-    if request.get("template").is_some() {
-        prompt.lacks(Unseen::Request);
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::estimate::prompt::{Document, Image, Part};
@@ -31,5 +33,39 @@ pub(super) fn media<'a>(mime: &'a str, data: &str) -> Part<'a> {
     if mime.starts_with("audio") {
         return Part::Audio { seconds: audio::seconds_of_base64(data), bytes };
     }
-    Part::Document(Document { mime: Some(mime), bytes, pages: None, text: None })
+    let pages = if mime.contains("pdf") { pages(data) } else { None };
+    let text = if mime.starts_with("text/") { decoded_text(data) } else { None };
+    Part::Document(Document { mime: Some(mime), bytes, pages, text })
+}
+
+/// A text file's text.
+fn decoded_text<'a>(data: &str) -> Option<Cow<'a, str>> {
+    let bytes = STANDARD.decode(data).ok()?;
+    Some(Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The pages of a PDF: its page objects, unless they are packed into streams.
+fn pages(data: &str) -> Option<u32> {
+    let bytes = STANDARD.decode(data).ok()?;
+    let found = memchr::memmem::find_iter(&bytes, b"/Type").filter(|at| {
+        let rest = bytes[at + 5..].trim_ascii_start();
+        rest.strip_prefix(b"/Page").is_some_and(|rest| !rest.starts_with(b"s"))
+    });
+    u32::try_from(found.count()).ok().filter(|count| *count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_counted_and_texts_read() {
+        let pdf = STANDARD.encode("<</Type /Pages>> <</Type/Page>> <</Type  /Page /X 1>>");
+        assert!(matches!(
+            media("application/pdf", &pdf),
+            Part::Document(Document { pages: Some(2), .. })
+        ));
+        let Part::Document(found) = media("text/plain", "aGVsbG8=") else { panic!("a document") };
+        assert_eq!(found.text.as_deref(), Some("hello"));
+    }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::open::turn;
 use super::{printed, round};
-use crate::estimate::measure::Weights;
+use crate::estimate::measure::{Weights, real};
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, Tool, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
@@ -42,10 +42,14 @@ const TOOL_JSON: f64 = 1.3;
 
 /// A schema that the answer has to follow (10 requests, within 8).
 const SCHEMA: f64 = 140.0;
+/// The same with models before 4.5, whatever the schema (3 requests: 31 to 41).
+const EARLY_SCHEMA: f64 = 34.0;
 
 /// An answer's end. A tool call is written as tags: the first of an answer, each further one, each
 /// argument, and per token of the arguments (65 answers, median error 3 %).
 const END: f64 = 3.0;
+/// Around thinking that is shown (20 answers: 5 to 13).
+const THOUGHT: f64 = 9.0;
 const FIRST_CALL: f64 = 36.0;
 const EARLY_CALL: f64 = 21.0;
 const FURTHER_CALL: f64 = 23.0;
@@ -133,15 +137,15 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
                 Part::Reasoning(words) if at >= current => tokens += text(words),
                 Part::Reasoning(_) | Part::Signature { .. } | Part::Audio { .. } => {}
                 Part::Image(found) => image += picture(found, model.newer),
-                Part::Document(document) => match &document.text {
-                    // A text document is wrapped; 2 requests.
-                    Some(words) => tokens += 40.0 + text(words),
-                    None => {
+                Part::Document(document) => {
+                    if let Some(words) = &document.text {
+                        tokens += 40.0 + text(words);
+                    } else {
                         let count = document.pages.map(u64::from);
                         let count = count.unwrap_or(1 + document.bytes / PAGE_BYTES);
-                        pages += PAGE * count as f64;
+                        pages += PAGE * real(count);
                     }
-                },
+                }
             }
         }
         tokens += calls(&model, message);
@@ -175,7 +179,7 @@ pub(super) fn output(
         && matches!(subject.provider, "databricks" | "snowflake");
     for segment in generated.segments() {
         let text = segment.text();
-        tokens += segment.beyond as f64 / 4.0;
+        tokens += real(segment.beyond) / 4.0;
         tokens += match segment.kind {
             Kind::ToolName => {
                 made += 1;
@@ -188,8 +192,8 @@ pub(super) fn output(
             }
             Kind::ToolArguments => written_call(&model, &text),
             Kind::Reasoning => {
-                shown = true;
-                model.weights.text(&text)
+                let first = if std::mem::replace(&mut shown, true) { 0.0 } else { THOUGHT };
+                first + model.weights.text(&text)
             }
             Kind::ReasoningSummary => 0.0,
             Kind::Content if by_tool => FORCED_CALL + written_call(&model, &text),
@@ -272,7 +276,7 @@ fn tools(model: &Model, subject: &Subject<'_>, prompt: &Prompt<'_>) -> f64 {
             // These make the schema a tool that has to be called.
             "databricks" | "snowflake" => model.tools + model.forced + TOOL + TOOL_JSON * cost,
             // Models before 4.5 are only held to it by force.
-            _ if model.tools < 330.0 => TOOL_JSON * cost,
+            _ if model.tools < 330.0 => EARLY_SCHEMA,
             _ => SCHEMA + cost,
         };
     }
@@ -297,14 +301,17 @@ fn json(tool: &Tool<'_>) -> String {
     .to_string()
 }
 
+/// Around a picture.
+const PICTURE: f64 = 3.0;
+
 /// Width times height by 750, once the picture fits: 1,568 pixels at most on the long side and about
 /// 1,600 tokens; since 4.7, 2,576 and 4,800 (Anthropic's vision guide; four pictures recorded, 1 %).
 fn picture(image: &Image<'_>, newer: bool) -> f64 {
     let (side, most) = if newer { (2576.0, 4800.0) } else { (1568.0, 1600.0) };
-    let Some((width, height)) = image.size else { return most / 2.0 };
+    let Some((width, height)) = image.size else { return 0.0 };
     let (width, height) = (f64::from(width), f64::from(height));
     let scale = (side / width.max(height).max(1.0)).min(1.0);
-    (width * height * scale * scale / 750.0).ceil().clamp(1.0, most)
+    PICTURE + (width * height * scale * scale / 750.0).ceil().clamp(1.0, most)
 }
 
 #[cfg(test)]
@@ -340,9 +347,9 @@ mod tests {
         let picture = |width, height, newer| {
             picture(&Image { size: Some((width, height)), detail: None }, newer)
         };
-        assert!((picture(800, 440, false) - 470.0).abs() < 1e-9);
-        assert!((picture(4000, 3000, false) - 1600.0).abs() < 1e-9);
+        assert!((picture(800, 440, false) - 473.0).abs() < 1e-9);
+        assert!((picture(4000, 3000, false) - 1603.0).abs() < 1e-9);
         assert!(picture(4000, 3000, true) > 4000.0);
-        assert!((picture(0, 0, true) - 1.0).abs() < 1e-9);
+        assert!((picture(0, 0, true) - 4.0).abs() < 1e-9);
     }
 }

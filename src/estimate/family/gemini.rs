@@ -3,9 +3,10 @@
 //! turns cost nothing; nor does a schema that the answer has to follow.
 
 use super::open::turn;
+use super::printed::compact;
 use super::round;
-use crate::estimate::measure::Weights;
-use crate::estimate::prompt::{Image, Part, Prompt, Tool};
+use crate::estimate::measure::{Weights, real};
+use crate::estimate::prompt::{Api, Image, Part, Prompt, Tool};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
 
@@ -60,38 +61,42 @@ impl Generation {
 }
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
-    let generation = Generation::of(subject.model);
+    let generation = match prompt.api {
+        // Pictures to be embedded cost what they did before 3.
+        Api::Embedding => Generation::TwoFive,
+        _ => Generation::of(subject.model),
+    };
     let functions = counting(subject, generation);
     let (mut tokens, mut image, mut audio) = (0.0, 0.0, 0.0);
-    let mut paged = false;
+    let mut has_files = false;
     let current = turn(&prompt.messages);
     for (at, message) in prompt.messages.iter().enumerate() {
         for part in &message.parts {
             match part {
                 Part::Text(words) => tokens += WEIGHTS.text(words),
-                // What a model thought is not taken back as text.
-                Part::Reasoning(_) => {}
                 // Thoughts of turns that have ended are forgotten.
                 Part::Signature { bytes } if at >= current => {
                     let sealed = if generation == Generation::Three { SEALED } else { SEALED_2_5 };
-                    tokens += sealed * *bytes as f64;
+                    tokens += sealed * real(*bytes);
                 }
-                Part::Signature { .. } => {}
+                // What a model thought is not taken back as text either.
+                Part::Signature { .. } | Part::Reasoning(_) => {}
                 Part::Image(found) => image += picture(found, generation),
                 Part::Audio { seconds, bytes } => {
                     let rate = if generation == Generation::Three { 25.0 } else { 32.0 };
-                    audio += rate * seconds.unwrap_or(*bytes as f64 / 16_000.0);
+                    audio += rate * seconds.unwrap_or(real(*bytes) / 16_000.0);
                 }
-                Part::Document(document) => match &document.text {
-                    Some(words) => tokens += WEIGHTS.text(words),
-                    None => {
-                        paged = true;
+                Part::Document(document) => {
+                    if let Some(words) = &document.text {
+                        tokens += WEIGHTS.text(words);
+                    } else {
+                        has_files = true;
                         let pages = document.pages.map(u64::from);
                         let pages = pages.unwrap_or(1 + document.bytes / PAGE_BYTES);
-                        let page = if generation == Generation::Three { 523.0 } else { 258.0 };
-                        image += page * pages as f64;
+                        let each = if generation == Generation::Three { 523.0 } else { 258.0 };
+                        image += each * real(pages);
                     }
-                },
+                }
             }
         }
         for call in &message.tool_calls {
@@ -106,7 +111,7 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     if functions == Generation::Three && !prompt.tools.is_empty() {
         tokens += OFFERED_3;
     }
-    let error = match (prompt.tools.is_empty(), paged || audio > 0.0) {
+    let error = match (prompt.tools.is_empty(), has_files || audio > 0.0) {
         (_, true) => 0.3,
         (true, _) => 0.03,
         (false, _) => 0.15,
@@ -136,12 +141,13 @@ pub(super) fn output(
     }
     for segment in generated.segments() {
         let text = segment.text();
-        tokens += segment.beyond as f64 / 4.0;
+        tokens += real(segment.beyond) / 4.0;
         tokens += match segment.kind {
             Kind::ToolName if generation > Generation::Two => CALLED + WEIGHTS.text(&text),
             Kind::ToolName => WEIGHTS.text(&text) - 1.0,
             // What is shown of thoughts is a summary.
             Kind::ReasoningSummary | Kind::Reasoning => 0.0,
+            Kind::ToolArguments => WEIGHTS.text(&compact(&text)),
             _ => WEIGHTS.text(&text),
         };
         if segment.beyond > 0 && !unseen.contains(&Unseen::Length) {
@@ -277,16 +283,5 @@ mod tests {
         assert!((tiles(540, 360) - 7.0).abs() < 1e-9);
         assert!((tiles(3008, 2000) - 13.0).abs() < 1e-9);
         assert!((picture(&image(3008, 2000), Generation::TwoFive) - PICTURE).abs() < 1e-9);
-    }
-
-    #[test]
-    fn deep_schemas_are_walked_without_recursion() {
-        let mut schema = json!({"description": "end"});
-        for _ in 0..10_000 {
-            schema = json!({"items": schema});
-        }
-        assert!(schema_words(&schema) > 0.0);
-        // Dropping it would recurse.
-        std::mem::forget(schema);
     }
 }

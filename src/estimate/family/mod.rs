@@ -27,12 +27,24 @@ pub(super) fn output(
     prompt: Option<&Prompt<'_>>,
     generated: &Generated,
 ) -> Estimate {
-    match family_at(subject.provider, subject.model) {
-        Family::OpenAi(encoding) => openai::output(subject, encoding, prompt, generated),
+    let mut estimate = match family_at(subject.provider, subject.model) {
+        Family::OpenAi(encoding) => {
+            return openai::output(subject, encoding, prompt, generated);
+        }
         Family::Claude => claude::output(subject, prompt, generated),
         Family::Gemini => gemini::output(subject, prompt, generated),
-        Family::Open => open::output(subject, prompt, generated),
+        Family::Open => open::output(subject, generated),
+    };
+    // An answer that came to its limit has exactly that many.
+    if let Some(most) = prompt.and_then(|prompt| prompt.most).filter(|most| *most > 0) {
+        estimate.tokens = estimate.tokens.min(most);
     }
+    estimate
+}
+
+/// True if the open model's template is known.
+pub(super) fn is_listed(model: &str) -> bool {
+    template::is_listed(model)
 }
 
 /// A sum of fractions as a number of tokens; a sum below nothing is none.

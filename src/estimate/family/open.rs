@@ -6,12 +6,16 @@ use serde_json::Value;
 use super::printed::printed_tool;
 use super::round;
 use super::template::{Template, template};
-use crate::estimate::prompt::{Api, Message, Part, Prompt, ToolCall, ToolChoice};
+use crate::estimate::measure::real;
+use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, ToolCall, ToolChoice};
 use crate::estimate::{Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind};
 
 /// An image, where the family's rule is not known: recorded ones cost 30 to 700.
 const IMAGE: f64 = 400.0;
+
+/// Larger pictures are made smaller before they are read.
+const MAX_SIDE: u32 = 1540;
 
 /// A page of a PDF, and the bytes that a page takes in those that were recorded.
 const PAGE: f64 = 1500.0;
@@ -35,16 +39,14 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         tally.message(&template, prompt.api, message, at >= turn);
     }
     tally.tools(&template, prompt);
-    if let Some(schema) = &prompt.schema {
-        if template.schema > 0.0 {
-            tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
-        }
+    if let Some(schema) = prompt.schema.as_ref().filter(|_| template.schema > 0.0) {
+        tally.tokens += template.schema + template.weights.text(&schema.schema.to_string());
     }
     let mut unseen = prompt.unseen.clone();
     unseen.sort_unstable();
     unseen.dedup();
     Estimate {
-        tokens: round(tally.tokens) + prompt.token_ids,
+        tokens: round(tally.tokens + tally.image + tally.audio) + prompt.token_ids,
         image: round(tally.image),
         audio: round(tally.audio),
         error: error(prompt, &tally),
@@ -53,11 +55,7 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(
-    subject: &Subject<'_>,
-    _: Option<&Prompt<'_>>,
-    generated: &Generated,
-) -> Estimate {
+pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     let template = template(subject.provider, subject.model);
     let mut tokens = 0.0;
     let mut unseen = Vec::new();
@@ -79,7 +77,7 @@ pub(super) fn output(
             }
             Kind::Content | Kind::Refusal => template.weights.text(&text),
         };
-        tokens += segment.beyond as f64 / 4.0;
+        tokens += real(segment.beyond) / 4.0;
     }
     if !generated.segments().is_empty() {
         tokens += if shown { template.reasoned } else { template.answer };
@@ -137,19 +135,20 @@ impl Tally {
                     self.tokens += text(words);
                 }
                 Part::Reasoning(_) | Part::Signature { .. } => {}
-                Part::Image(_) => self.image += IMAGE,
+                Part::Image(image) => self.image += picture(template, image),
                 Part::Audio { seconds, bytes } => {
                     // Voxtral: 12.5 tokens a second; uncompressed speech has 32 kB a second.
-                    self.audio += 12.5 * seconds.unwrap_or(*bytes as f64 / 32_000.0);
+                    self.audio += 12.5 * seconds.unwrap_or(real(*bytes) / 32_000.0);
                 }
-                Part::Document(document) => match &document.text {
-                    Some(words) => self.tokens += text(words),
-                    None => {
+                Part::Document(document) => {
+                    if let Some(words) = &document.text {
+                        self.tokens += text(words);
+                    } else {
                         let pages = document.pages.map(u64::from);
                         let pages = pages.unwrap_or(1 + document.bytes / PAGE_BYTES);
-                        self.image += PAGE * pages as f64;
+                        self.image += PAGE * real(pages);
                     }
-                },
+                }
             }
         }
         self.tokens += message.tool_calls.iter().map(|made| call(template, made)).sum::<f64>();
@@ -174,6 +173,19 @@ impl Tally {
     }
 }
 
+/// Squares of so many pixels, and one mark a row.
+fn picture(template: &Template, image: &Image<'_>) -> f64 {
+    match image.size {
+        Some((width, height)) if template.square > 0 => {
+            let columns = width.min(MAX_SIDE).div_ceil(template.square);
+            let rows = height.min(MAX_SIDE).div_ceil(template.square);
+            f64::from(rows) * f64::from(columns + 1)
+        }
+        Some(_) => IMAGE,
+        None => 0.0,
+    }
+}
+
 fn call(template: &Template, call: &ToolCall<'_>) -> f64 {
     template.call
         + template.weights.text(call.name)
@@ -184,7 +196,7 @@ fn call(template: &Template, call: &ToolCall<'_>) -> f64 {
 /// The number of arguments of a call.
 pub(super) fn arguments(json: &str) -> f64 {
     let Ok(Value::Object(members)) = serde_json::from_str(json) else { return 0.0 };
-    members.len() as f64
+    real(members.len() as u64)
 }
 
 fn is_system(message: &Message<'_>) -> bool {

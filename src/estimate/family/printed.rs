@@ -3,6 +3,7 @@
 //! Templates print JSON as Python does, with a blank behind each colon and comma: recorded counts
 //! agree with that form to the token (Qwen, Kimi, Mistral).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -57,6 +58,12 @@ pub(super) fn print(value: &Value, out: &mut String) {
     }
 }
 
+/// A call's arguments without the blanks that some providers print between them.
+pub(super) fn compact(arguments: &str) -> Cow<'_, str> {
+    let parsed: Result<Value, _> = serde_json::from_str(arguments);
+    parsed.map_or(Cow::Borrowed(arguments), |value| Cow::Owned(value.to_string()))
+}
+
 /// All descriptions within a schema, one after the other.
 pub(super) fn descriptions(schema: &Value) -> String {
     let mut text = String::new();
@@ -86,6 +93,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn arguments_lose_their_blanks_and_broken_ones_stay() {
+        assert_eq!(compact("{ \"a\" :  1 }"), r#"{"a":1}"#);
+        assert_eq!(compact("{ \"a\""), "{ \"a\"");
+    }
 
     #[test]
     fn a_tool_is_printed_as_templates_do() {

@@ -39,6 +39,8 @@ pub(super) struct Template {
     pub(super) typescript: bool,
     /// A schema for the answer is shown to the model, and this goes around it; 0 where it is not.
     pub(super) schema: f64,
+    /// The side of the squares that pictures are cut into, in pixels; 0 where that is not known.
+    pub(super) square: u32,
     /// Around a tool call in an answer.
     pub(super) called: f64,
     /// An answer's end and the marks around its parts: of one without reasoning, and of one with.
@@ -62,6 +64,8 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["r1-distill-qwen"], Template { weights: QWEN.weights, ..DISTILL_LLAMA }),
     ("huggingface", &["llama3.1-8b"], Template { schema: 95.0, ..LLAMA31 }),
     ("huggingface", &["turbo"], LLAMA3),
+    // Served for nothing, behind a hidden prompt.
+    ("openrouter", &["llama-3.2-3b-instruct:free", "llama-3.3-70b-instruct:free"], FREE_LLAMA),
     ("openrouter", &["llama-3"], Template { start: 6.0, ..LLAMA3 }),
     ("together", &["llama-3.1"], LLAMA3),
     ("snowflake", &["llama3.1"], LLAMA3),
@@ -73,8 +77,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("venice", &["mistral"], Template { start: 942.0, no_system: 645.0, ..MISTRAL }),
     ("llamacpp", &["mistral-small"], Template { no_system: 550.0, ..MISTRAL }),
     ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
-    ("", &["mistral-small-2506"], Template { schema: 8.0, ..MISTRAL }),
-    ("", &["mistral-small-3"], MISTRAL),
+    ("", &["mistral-small-2506", "mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
     ("", &["mixtral", "mistral-7b", "mistral-tiny"], MISTRAL1),
@@ -99,6 +102,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ),
     ("cerebras", &["qwen"], Template { tools: 64.0, tools_named: 64.0, tool_json: 1.33, ..QWEN }),
     ("ollama", &["qwen3.5", "qwen3.6"], QWEN35),
+    ("openrouter", &["qwen3-4b:free", "qwen3-coder:free"], Template { start: 698.0, ..QWEN }),
     ("llamacpp", &["qwen3"], Template { answer: 5.0, always: true, ..QWEN }),
     (
         "ollama",
@@ -167,6 +171,12 @@ pub(super) fn template(provider: &str, model: &str) -> Template {
         .map_or(PLAIN, |(_, _, template)| *template)
 }
 
+/// True if a row holds for the model, at whatever provider.
+pub(super) fn is_listed(model: &str) -> bool {
+    let name = model.to_ascii_lowercase();
+    TEMPLATES.iter().any(|(_, parts, _)| parts.iter().any(|part| name.contains(part)))
+}
+
 /// What most chat templates cost: a mark and the role before each message, a mark after it.
 const PLAIN: Template = Template {
     weights: Weights::like(Encoding::O200k, 1.03),
@@ -185,6 +195,7 @@ const PLAIN: Template = Template {
     always: false,
     typescript: false,
     schema: 0.0,
+    square: 0,
     called: 10.0,
     answer: 1.0,
     reasoned: 1.0,
@@ -208,6 +219,8 @@ const LLAMA3: Template = Template {
 
 /// From 3.1 on the system message tells two dates, whether or not the request has one.
 const LLAMA31: Template = Template { start: 30.0, system: 0.0, ..LLAMA3 };
+
+const FREE_LLAMA: Template = Template { start: 600.0, ..LLAMA3 };
 
 const LLAMA4: Template = Template {
     start: 5.0,
@@ -246,6 +259,7 @@ const MISTRAL: Template = Template {
     drops_reasoning: false,
     text: 2.0,
     reasoned: 3.0,
+    square: 28,
     ..PLAIN
 };
 
@@ -270,6 +284,8 @@ const DEEPSEEK: Template = Template {
     answer: 0.0,
     called: 22.0,
     reasoned: 1.0,
+    // Pictures are taken and not looked at.
+    square: 10_000,
     ..PLAIN
 };
 
@@ -287,6 +303,7 @@ const QWEN: Template = Template {
     called: 10.5,
     reasoned: 5.0,
     text: 1.0,
+    square: 28,
     ..PLAIN
 };
 
