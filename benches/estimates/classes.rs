@@ -44,7 +44,8 @@ pub(crate) fn class(
     generated: &Generated,
 ) -> Class {
     let mut found: Vec<Class> = Vec::new();
-    if is_online(model) || has_server_tools(request) {
+    let is_pro = request.get("reasoning").and_then(|r| r.get("mode")).is_some_and(|m| m == "pro");
+    if is_pro || is_online(model) || has_server_tools(request) {
         found.push(SERVER_TOOLS);
     }
     let names = [

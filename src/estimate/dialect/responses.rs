@@ -32,6 +32,11 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
     if ["previous_response_id", "conversation", "prompt"].iter().any(|name| is_set(request, name)) {
         note(&mut unseen, Unseen::History);
     }
+    // It asks the model several times and adds up (recorded: 1,500 tokens for a question of 18).
+    let reasoning = request.get("reasoning").unwrap_or(&Value::Null);
+    if text(reasoning, "mode") == Some("pro") {
+        note(&mut unseen, Unseen::ServerTools);
+    }
     let mut tools = Vec::new();
     for offered in elements(request, "tools") {
         // Description and parameters stand beside the type: what is wrapped in `function`, as in chat

@@ -135,7 +135,8 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
             let late = ["gpt-5.4", "gpt-5.6"].iter().any(|start| name.starts_with(start));
             let call = if is_chat { 14 } else { 12 + u64::from(late) * 3 };
             let parallel = is_chat.then_some((27, 3)).or(late.then_some((20, 0)));
-            let (primer, channel, schema) = (2, 2, 10);
+            let (primer, channel) = (2, 2);
+            let schema = if is_chat { 14 } else { 6 };
             let named_results = late && !is_chat;
             let around = Frame { primer, channel, call, parallel, named_results, schema, ..gpt4o };
             Frame { tools_with_system, tools_alone, chosen: None, ..around }

@@ -57,7 +57,8 @@ pub(in crate::estimate::family) fn output(
             estimate.tokens += answer(encoding, &frame, prompt, &segments, &mut estimate.error);
         }
     }
-    if matches!(generation, Generation::O | Generation::Gpt5) {
+    let may_reason = prompt.is_none_or(|prompt| prompt.effort != Some("none"));
+    if may_reason && matches!(generation, Generation::O | Generation::Gpt5) {
         estimate.unseen.push(Unseen::Reasoning);
         estimate.error = estimate.error.max(0.3);
     }
@@ -110,7 +111,7 @@ fn frame(
                 _ if is_first || codex > 0 => 12,
                 _ => 10,
             };
-            Frame { text, structured: text + 4, call, parallel: 14, chosen: None }
+            Frame { text, structured: 7 + codex, call, parallel: 14, chosen: None }
         }
         Generation::O if name.starts_with("computer-use") => {
             Frame { text: 2, structured: 2, call: 8, parallel: 10, chosen: None }
@@ -129,7 +130,7 @@ fn frame(
             let call = if name.contains("0613") { 3 } else { 6 + end };
             // With tools, a schema makes the answer say its channel (one recorded answer).
             let structured = if has_tools { text + 4 } else { text };
-            Frame { text, structured, call, parallel: 10, chosen: Some(end) }
+            Frame { text, structured, call, parallel: 10 + end, chosen: Some(end) }
         }
     }
 }
@@ -166,41 +167,118 @@ fn answer(
         }
         _ => {
             *error = error.max(0.05);
-            tokens + calls_at_once(encoding, frame, segments)
+            tokens + calls_at_once(encoding, frame, &names, &arguments)
         }
     }
 }
 
-/// Several calls are written as one of `multi_tool_use.parallel`.
-fn calls_at_once(encoding: Encoding, frame: &Frame, segments: &[&Segment]) -> u64 {
+/// Several calls are written as one of `multi_tool_use.parallel`. In some answers a call's arguments
+/// stand before its name.
+fn calls_at_once(
+    encoding: Encoding,
+    frame: &Frame,
+    names: &[&Segment],
+    arguments: &[&Segment],
+) -> u64 {
     let mut text = String::from(r#"{"tool_uses":["#);
-    let mut first = true;
-    for segment in segments {
-        match segment.kind {
-            Kind::ToolName => {
-                text.push_str(if first { "" } else { "}," });
-                first = false;
-                text.push_str(r#"{"recipient_name":"functions."#);
-                text.push_str(&segment.text());
-                text.push_str(r#"","parameters":"#);
-            }
-            Kind::ToolArguments => text.push_str(&segment.text()),
-            _ => {}
+    for (at, name) in names.iter().enumerate() {
+        text.push_str(if at > 0 { "," } else { "" });
+        text.push_str(r#"{"recipient_name":"functions."#);
+        text.push_str(&name.text());
+        text.push_str(r#"","parameters":"#);
+        if let Some(arguments) = arguments.get(at) {
+            text.push_str(&arguments.text());
         }
+        text.push('}');
     }
-    text.push_str("}]}");
-    let beyond: u64 = segments.iter().map(|segment| segment.beyond).sum();
+    text.push_str("]}");
+    let beyond: u64 = arguments.iter().map(|segment| segment.beyond).sum();
     // Blanks between the arguments' words were as freely spent around them.
     let blanks = if text.contains("\": ") { SPACED } else { 0 };
     (encoding.count(&text) + beyond / BYTES_PER_TOKEN + frame.parallel).saturating_sub(blanks)
 }
 
 /// Tokens that calls at once take less where the model wrote blanks (one recorded answer).
-const SPACED: u64 = 6;
+const SPACED: u64 = 5;
 
 /// Bytes of a token, of text that was not kept.
 const BYTES_PER_TOKEN: u64 = 4;
 
 fn text(encoding: Encoding, segment: &Segment) -> u64 {
     encoding.count(&segment.text()) + segment.beyond / BYTES_PER_TOKEN
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::estimate::{answer, output};
+
+    fn generated(pieces: &[(Kind, &str)]) -> Generated {
+        let mut generated = Generated::default();
+        for (kind, text) in pieces {
+            generated.push(0, *kind, text.as_bytes(), false);
+        }
+        generated
+    }
+
+    fn subject<'a>(provider: &'a str, endpoint: &'a str, model: &'a str) -> Subject<'a> {
+        Subject { provider, endpoint, model }
+    }
+
+    #[test]
+    fn what_ends_an_answer_counts_where_the_host_counts_it() {
+        let hello = generated(&[(Kind::Content, "Hello world")]);
+        let cases = [
+            ("openai", "chat.completions", "gpt-4o", 2),
+            ("azure", "chat.completions", "gpt-4o", 3),
+            ("openai", "responses", "gpt-4o", 3),
+            ("openai", "chat.completions", "gpt-5.6-sol", 5),
+            ("openai", "responses", "gpt-5.6-sol", 6),
+            ("openai", "completions", "gpt-3.5-turbo-instruct", 2),
+        ];
+        for (provider, endpoint, model, tokens) in cases {
+            let estimate = output(&subject(provider, endpoint, model), &hello).unwrap();
+            assert_eq!(estimate.tokens, tokens, "{provider} {endpoint} {model}");
+            let reasons = model.starts_with("gpt-5");
+            assert_eq!(estimate.unseen.contains(&Unseen::Reasoning), reasons);
+        }
+    }
+
+    /// Recorded: 10 tokens at Azure, where the call was forced.
+    #[test]
+    fn a_call_that_was_forced_does_not_name_its_tool() {
+        let call = generated(&[(Kind::ToolName, "add"), (Kind::ToolArguments, r#"{"a":2,"b":3}"#)]);
+        let subject = subject("azure", "chat.completions", "gpt-4.1-nano");
+        let tool = json!({"type": "function", "function": {"name": "add"}});
+        let forced = json!({"messages": [], "tools": [tool], "tool_choice": tool});
+        let free = json!({"messages": [], "tools": [tool]});
+        let tokens = |request| answer(&subject, Some(request), &call).unwrap().tokens;
+        assert_eq!(tokens(&forced), 10);
+        assert_eq!(tokens(&free), 9 + 2 + 7);
+    }
+
+    /// Recorded: 58 tokens, the arguments before the names.
+    #[test]
+    fn calls_at_once_are_one_call() {
+        let first = r#"{\"confidence\": 0.9, \"sentiment\": 1}"#;
+        let second = r#"{\"confidence\": 0.8, \"sentiment\": -1}"#;
+        let calls = generated(&[
+            (Kind::ToolArguments, first),
+            (Kind::ToolName, "submit"),
+            (Kind::ToolArguments, second),
+            (Kind::ToolName, "submit"),
+        ]);
+        let subject = subject("copilot", "chat.completions", "gpt-4o-mini");
+        assert_eq!(output(&subject, &calls).unwrap().tokens, 58);
+    }
+
+    #[test]
+    fn an_answer_is_no_longer_than_allowed() {
+        let hello = generated(&[(Kind::Content, "Hello world")]);
+        let subject = subject("azure", "chat.completions", "gpt-4o");
+        let request = json!({"messages": [], "max_tokens": 1});
+        assert_eq!(answer(&subject, Some(&request), &hello).unwrap().tokens, 1);
+    }
 }
