@@ -150,7 +150,8 @@ fn of_a_cut_message_the_input_is_reported_and_the_output_estimated() {
         json!({"type": "content_block_delta", "index": 0,
             "delta": {"type": "text_delta", "text": "The weather in Paris is sunny and warm."}}),
     ];
-    let body: String = events.iter().map(|event| format!("event: e\ndata: {event}\n\n")).collect();
+    let events = events.map(|event| format!("event: e\ndata: {event}\n\n"));
+    let body = events.concat();
     let answer = Answer::ok("text/event-stream", &body).framed(Framing::Chunked);
     let head_and_body = vec![Step::Send(answer.head()), Step::Send(answer.piece(&answer.body))];
     let request = json!({"model": "claude-sonnet-4-5", "stream": true, "max_tokens": 9,
