@@ -100,7 +100,7 @@ mod tests {
                 done.fetch_add(1, Ordering::Relaxed);
             }));
         }
-        pool.finish(Duration::from_secs(60));
+        pool.finish(Duration::from_mins(1));
         assert_eq!(done.load(Ordering::Relaxed), 100);
         assert!(!pool.run(|| {}));
     }

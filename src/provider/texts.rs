@@ -148,7 +148,10 @@ impl Texts {
                 let is_thought = thought == Some(&Value::Bool(true));
                 Some(if is_thought { Kind::ReasoningSummary } else { Kind::Content })
             }
-            slot::TOP_TEXT if of_event.starts_with("response.") || of_event.ends_with(".done") => {
+            slot::TOP_TEXT
+                if of_event.starts_with("response.")
+                    || of_event.rsplit('.').next() == Some("done") =>
+            {
                 None
             }
             slot::TOP_TEXT if of_event.starts_with("reasoning") => Some(Kind::Reasoning),
@@ -212,7 +215,8 @@ mod tests {
     }
 
     fn stream(events: &[&str]) -> String {
-        events.iter().map(|event| format!("data: {event}\n\n")).collect()
+        let lines = events.iter().flat_map(|event| ["data: ", *event, "\n\n"]);
+        lines.collect()
     }
 
     #[test]

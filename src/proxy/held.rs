@@ -13,6 +13,9 @@ use http_body::{Body, Frame};
 
 use super::body::{RequestBody, RequestBodyError};
 
+/// Bytes that are reserved before the first has come, whatever the request announces.
+const MAX_RESERVED: usize = 1 << 20;
+
 impl RequestBody {
     /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
     /// read still goes up, in one piece.
@@ -24,7 +27,7 @@ impl RequestBody {
         };
         // The client is asked for its body now, not when the provider wants it.
         self.gate = None;
-        let mut held = BytesMut::with_capacity(announced);
+        let mut held = BytesMut::with_capacity(announced.min(MAX_RESERVED));
         let mut trailers = None;
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
             let frame = frame?;

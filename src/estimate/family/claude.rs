@@ -35,8 +35,8 @@ const THINKING: f64 = 29.0;
 /// What adaptive thinking adds in 4.6.
 const ADAPTIVE: f64 = 17.0;
 
-/// Around each tool, and per token of its JSON that is no description, beside the prompt that tools bring (`tools`): 110
-/// requests, median error 1 %.
+/// Around each tool, and per token of its JSON that is no description, beside the prompt that tools bring (`tools`).
+/// 176 requests with tools: median error 1.6 %, 95th percentile 24 %; some 4.5 ones got 4.0's prompt.
 const TOOL: f64 = 8.0;
 const TOOL_JSON: f64 = 1.3;
 
@@ -46,7 +46,7 @@ const SCHEMA: f64 = 140.0;
 const EARLY_SCHEMA: f64 = 34.0;
 
 /// An answer's end. A tool call is written as tags: the first of an answer, each further one, each
-/// argument, and per token of the arguments (65 answers, median error 3 %).
+/// argument, and per token of the arguments (some 65 answers).
 const END: f64 = 3.0;
 /// Around thinking that is shown (20 answers: 5 to 13).
 const THOUGHT: f64 = 9.0;

@@ -145,7 +145,15 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     (
         "bedrock",
         &["cohere", "command"],
-        Template { start: 0.0, system: 0.0, user: 0.0, ..COMMAND_R },
+        Template {
+            tools: 0.0,
+            tools_named: 0.0,
+            tool_json: 0.0,
+            start: 0.0,
+            system: 0.0,
+            user: 0.0,
+            ..COMMAND_R
+        },
     ),
     ("", &["command-a-reasoning"], Template { start: 1383.0, ..COMMAND_A }),
     ("", &["command-r7b", "command-a"], COMMAND_A),
@@ -443,8 +451,15 @@ const NOVA: Template = Template {
 };
 
 /// The vocabulary of Gemini.
-const GEMMA: Template =
-    Template { weights: super::gemini::WEIGHTS, start: 4.0, answer: 0.0, ..PLAIN };
+const GEMMA: Template = Template {
+    weights: super::gemini::WEIGHTS,
+    start: 4.0,
+    answer: 0.0, // Its template knows no tools.
+    tools: 0.0,
+    tools_named: 0.0,
+    tool_json: 0.0,
+    ..PLAIN
+};
 
 /// Counts as if there were no template.
 const SONAR: Template = Template {
