@@ -59,7 +59,7 @@ pub(crate) fn class(
     let stored = request.get("prompt").is_some_and(|prompt| prompt.get("id").is_some());
     let kept = ["messages", "input", "prompt", "contents", "inputs", "message", "text", "texts"];
     let is_there = |name: &&str| request.get(name).is_some();
-    let absent = recording.api == "chat.completions" && !kept.iter().any(|name| is_there(&name));
+    let absent = recording.api == "chat.completions" && !kept.iter().any(is_there);
     if absent || stored || names.iter().any(|name| request.get(name).is_some_and(|v| !v.is_null()))
     {
         found.push(HISTORY);
@@ -92,7 +92,7 @@ fn has_server_tools(request: &Value) -> bool {
         ["plugins", "web_search_options", "search_parameters", "data_sources", "connectors"];
     let is_set = |name: &&str| request.get(name).is_some_and(|value| !value.is_null());
     let tools = request.get("tools").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    names.iter().any(|name| is_set(&name)) || tools.iter().any(|tool| !is_client_tool(tool))
+    names.iter().any(is_set) || tools.iter().any(|tool| !is_client_tool(tool))
 }
 
 fn is_client_tool(tool: &Value) -> bool {

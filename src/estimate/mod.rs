@@ -47,7 +47,8 @@ pub enum Unseen {
     History,
     /// What the provider's own tools read and wrote.
     ServerTools,
-    /// Files or media named by an id or a URL, or of a kind that is not known.
+    /// Files or media named by an id or a URL, or of a kind that is not known. A picture by URL may be
+    /// counted as one of common size.
     Media,
     /// The body was longer than what is kept of one: the rest was counted by its length.
     Length,

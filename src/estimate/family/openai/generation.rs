@@ -48,8 +48,9 @@ pub(super) struct Frame {
     pub(super) parallel: Option<(u64, u64)>,
     /// The results of several calls name their functions.
     pub(super) named_results: bool,
-    /// Around a schema that the answer has to follow.
+    /// Around a schema that the answer has to follow, besides tools or without.
     pub(super) schema: u64,
+    pub(super) schema_alone: u64,
 }
 
 /// The generation of a model, by its name without a maker's prefix, in lower case.
@@ -112,10 +113,20 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
         call: 8,
         parallel: Some((24, 4)),
         named_results: false,
-        schema: 9,
+        schema: 8,
+        schema_alone: 13,
     };
     let (tools_with_system, tools_alone) = (3, 3);
-    let responses = Frame { tools_with_system, tools_alone, call: 6, parallel: None, ..chat };
+    let (schema, schema_alone) = (7, 7);
+    let responses = Frame {
+        tools_with_system,
+        tools_alone,
+        call: 6,
+        parallel: None,
+        schema,
+        schema_alone,
+        ..chat
+    };
     let is_chat = api != Api::Responses;
     let gpt4o = if is_chat { chat } else { responses };
     match generation {
@@ -136,9 +147,19 @@ pub(super) fn frame(generation: Generation, api: Api, name: &str) -> Frame {
             let call = if is_chat { 14 } else { 12 + u64::from(late) * 3 };
             let parallel = is_chat.then_some((27, 3)).or(late.then_some((20, 0)));
             let (primer, channel) = (2, 2);
-            let schema = if is_chat { 14 } else { 6 };
+            let schema = if is_chat { 15 } else { 6 };
+            let schema_alone = schema;
             let named_results = late && !is_chat;
-            let around = Frame { primer, channel, call, parallel, named_results, schema, ..gpt4o };
+            let around = Frame {
+                primer,
+                channel,
+                call,
+                parallel,
+                named_results,
+                schema,
+                schema_alone,
+                ..gpt4o
+            };
             Frame { tools_with_system, tools_alone, chosen: None, ..around }
         }
     }

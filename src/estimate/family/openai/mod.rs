@@ -42,7 +42,7 @@ pub(super) fn input(subject: &Subject<'_>, encoding: Encoding, prompt: &Prompt<'
     let generation = generation(&name);
     let api = api_asked(subject.provider, prompt.api, generation, &name);
     let frame = frame(generation, api, &name);
-    let (image, audio, error) = (0, 0, 0.005);
+    let (image, audio, error) = (0, 0, 0.01);
     let mut counter = Counter { encoding, frame, generation, name: &name, image, audio, error };
     let tokens = match prompt.api {
         Api::Completion | Api::Embedding => {
@@ -112,7 +112,11 @@ impl Counter<'_> {
         {
             tokens += around + self.function(chosen);
         }
-        tokens + prompt.schema.as_ref().map_or(0, |schema| self.schema(schema))
+        tokens
+            + prompt
+                .schema
+                .as_ref()
+                .map_or(0, |schema| self.schema(schema, !prompt.tools.is_empty()))
     }
 
     fn message(&mut self, message: &Message<'_>) -> u64 {
@@ -193,13 +197,14 @@ impl Counter<'_> {
     }
 
     /// A schema is shown as JSON, without what says nothing about the answer's content.
-    fn schema(&mut self, schema: &Schema<'_>) -> u64 {
+    fn schema(&mut self, schema: &Schema<'_>, has_tools: bool) -> u64 {
         self.expect(0.05);
         let mut text = String::new();
-        write_schema(&mut text, schema.schema, 0);
+        write_schema(&mut text, schema.schema, false, 0);
         let words = [schema.name, schema.description];
         let words: u64 = words.iter().flatten().map(|word| self.encoding.count(word)).sum();
-        self.frame.schema + words + self.encoding.count(&text)
+        let around = if has_tools { self.frame.schema } else { self.frame.schema_alone };
+        around + words + self.encoding.count(&text)
     }
 
     fn expect(&mut self, error: f64) {
@@ -230,18 +235,22 @@ fn compact(arguments: &str) -> Cow<'_, str> {
 const MAX_DEPTH: usize = 64;
 
 /// Members that are not shown (recorded).
-const UNSHOWN: [&str; 3] = ["additionalProperties", "$schema", "required"];
+const UNSHOWN: [&str; 6] =
+    ["additionalProperties", "$schema", "required", "format", "minimum", "maximum"];
 
-fn write_schema(text: &mut String, schema: &Value, depth: usize) {
+/// Writes a schema, or with `are_names` an object whose members are named by the client.
+fn write_schema(text: &mut String, schema: &Value, are_names: bool, depth: usize) {
     match schema {
         Value::Object(members) if depth < MAX_DEPTH => {
             text.push('{');
-            let shown = members.iter().filter(|(name, _)| !UNSHOWN.contains(&name.as_str()));
+            let shown = |name: &str| are_names || !UNSHOWN.contains(&name);
+            let shown = members.iter().filter(|(name, _)| shown(name));
             for (at, (name, value)) in shown.enumerate() {
                 text.push_str(if at > 0 { ",\"" } else { "\"" });
                 text.push_str(name);
                 text.push_str("\":");
-                write_schema(text, value, depth + 1);
+                let names = !are_names && matches!(name.as_str(), "properties" | "$defs");
+                write_schema(text, value, names, depth + 1);
             }
             text.push('}');
         }
@@ -251,7 +260,7 @@ fn write_schema(text: &mut String, schema: &Value, depth: usize) {
                 if at > 0 {
                     text.push(',');
                 }
-                write_schema(text, element, depth + 1);
+                write_schema(text, element, false, depth + 1);
             }
             text.push(']');
         }
