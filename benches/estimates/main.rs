@@ -144,7 +144,9 @@ fn outcome(recording: &corpus::Recording) -> Option<Outcome> {
         side(count.0, estimate)
     });
     let output = truth.output.filter(|count| count.0 > 0).map(|count| {
-        let estimate = estimate::answer(&subject, Some(&request), reader.generated());
+        let finish_reason = reader.reading().finish_reason.as_deref();
+        let generated = reader.generated();
+        let estimate = estimate::answer(&subject, Some(&request), generated, finish_reason);
         side(count.0, estimate)
     });
     Some(Outcome {

@@ -13,6 +13,7 @@ mod calibration;
 mod dialect;
 mod family;
 mod image;
+mod limit;
 mod measure;
 mod model;
 pub mod prompt;
@@ -110,19 +111,25 @@ pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
 /// no text.
 pub fn output(subject: &Subject<'_>, generated: &Generated) -> Option<Estimate> {
-    dialect::generates(subject.endpoint).then(|| family::output(subject, None, generated))
+    answer(subject, None, generated, None)
 }
 
-/// The same, where the request may be known: what it offers, demands and forbids says which tokens the
-/// answer has besides its text, a few that matter where answers are short.
+/// The same, where request and finish reason may be known: what the request offers, demands and
+/// forbids says which tokens the answer has besides its text, a few that matter where answers are
+/// short; and an answer that came to its limit has as many as that.
 pub fn answer(
     subject: &Subject<'_>,
     request: Option<&Value>,
     generated: &Generated,
+    finish_reason: Option<&str>,
 ) -> Option<Estimate> {
     if !dialect::generates(subject.endpoint) {
         return None;
     }
     let prompt = request.and_then(|request| dialect::read(subject, request));
-    Some(family::output(subject, prompt.as_ref(), generated))
+    let mut estimate = family::output(subject, prompt.as_ref(), generated);
+    if let Some(prompt) = &prompt {
+        limit::apply(&mut estimate, subject, prompt, generated, finish_reason);
+    }
+    Some(estimate)
 }

@@ -107,6 +107,7 @@ pub(super) fn estimates(
     missing: Missing,
     prompt: Option<Prompt>,
     generated: &Generated,
+    finish_reason: Option<&str>,
 ) -> Estimates {
     let beyond = prompt.as_ref().map_or(0, Prompt::beyond);
     let body = prompt.map(Prompt::into_bytes).unwrap_or_default();
@@ -118,7 +119,7 @@ pub(super) fn estimates(
         let estimate = estimate::input(subject, request)?;
         Some(with_the_rest(estimate, body.len(), beyond))
     });
-    let answer = || estimate::answer(subject, request.as_ref(), generated);
+    let answer = || estimate::answer(subject, request.as_ref(), generated, finish_reason);
     let output = missing.output.then(answer).flatten();
     Estimates { input, output }
 }

@@ -122,7 +122,7 @@ impl Learner {
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
         let both = Missing { input: true, output: true, answer: false };
         let Estimates { input, output } =
-            estimating::estimates(&subject, both, Some(prompt), &generated);
+            estimating::estimates(&subject, both, Some(prompt), &generated, None);
         let input = input.filter(|input| input.unseen.is_empty());
         // Reasoning that is not shown is known here, and not to be learnt as an error.
         let hidden = usage.reasoning.unwrap_or(0);

@@ -198,7 +198,9 @@ impl Books {
         let (provider, endpoint) = (record.provider.clone(), record.endpoint.clone());
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
         let (missing, prompt) = (unsettled.missing, unsettled.prompt);
-        let mut estimates = estimating::estimates(&subject, missing, prompt, &unsettled.generated);
+        let finish_reason = unsettled.reading.finish_reason.as_deref();
+        let mut estimates =
+            estimating::estimates(&subject, missing, prompt, &unsettled.generated, finish_reason);
         for (side, estimate) in
             [(Side::Input, &mut estimates.input), (Side::Output, &mut estimates.output)]
         {

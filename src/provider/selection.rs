@@ -149,6 +149,7 @@ static BLOCK: Selection = Selection(&[
     ("input", Json(slot::TOOL_ARGUMENTS)),
     ("toolUse", Members(&TOOL_USE)),
     ("reasoningContent", Members(&Selection(&[("reasoningText", Members(&THOUGHT))]))),
+    ("citationsContent", Members(&Selection(&[("content", Members(&PLAIN))]))),
 ]);
 
 static THOUGHT: Selection = Selection(&[("text", Text(slot::REASONING))]);

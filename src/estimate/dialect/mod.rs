@@ -16,6 +16,7 @@ mod shape;
 
 use serde_json::Value;
 
+use super::limit;
 use super::prompt::Prompt;
 use super::{Subject, Unseen};
 
@@ -46,8 +47,7 @@ pub(super) fn read<'a>(subject: &Subject<'_>, request: &'a Value) -> Option<Prom
     if request.get("agent_id").is_some() {
         prompt.lacks(Unseen::History);
     }
-    let limits = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
-    prompt.most = limits.iter().find_map(|name| request.get(name)?.as_u64());
+    prompt.most = limit::of_request(request);
     prompt.asked = parts::text(request, "model");
     reasoning(request, &mut prompt);
     Some(prompt)

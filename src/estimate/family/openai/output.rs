@@ -254,7 +254,7 @@ mod tests {
         let tool = json!({"type": "function", "function": {"name": "add"}});
         let forced = json!({"messages": [], "tools": [tool], "tool_choice": tool});
         let free = json!({"messages": [], "tools": [tool]});
-        let tokens = |request| answer(&subject, Some(request), &call).unwrap().tokens;
+        let tokens = |request| answer(&subject, Some(request), &call, None).unwrap().tokens;
         assert_eq!(tokens(&forced), 10);
         assert_eq!(tokens(&free), 9 + 2 + 7);
     }
@@ -279,6 +279,6 @@ mod tests {
         let hello = generated(&[(Kind::Content, "Hello world")]);
         let subject = subject("azure", "chat.completions", "gpt-4o");
         let request = json!({"messages": [], "max_tokens": 1});
-        assert_eq!(answer(&subject, Some(&request), &hello).unwrap().tokens, 1);
+        assert_eq!(answer(&subject, Some(&request), &hello, None).unwrap().tokens, 1);
     }
 }
