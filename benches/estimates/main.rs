@@ -98,6 +98,7 @@ fn main() {
     print_models(&all);
     print_others(&all);
     print_families(&all);
+    print_sums(&all);
     print_worst(&all, options.worst);
 }
 
@@ -229,6 +230,43 @@ fn print_families(all: &[Outcome]) {
         all.iter().filter(|o| o.class == Class::Images && o.family == "OpenAI").collect();
     let input = verdict(&errors(&pictures, |outcome| outcome.input), IMAGES);
     row_with("OpenAI, pictures", &pictures, &format!("input {input}"));
+}
+
+/// What a percentage of a short answer does not tell: of two tokens one too many is 50 %.
+fn print_sums(all: &[Outcome]) {
+    println!(
+        "\nthe same exchanges: error of the sum, share within 2 tokens, 95th percentile of those"
+    );
+    println!("with at least 20 tokens (in %):");
+    let head = ["in", "sum", "within 2", "p95 of 20+", "out", "sum", "within 2", "p95 of 20+"];
+    let head = head.map(|name| format!("{name:>11}")).concat();
+    println!("  {:20} {head}", "");
+    let mut rows: BTreeMap<_, Vec<&Outcome>> = BTreeMap::new();
+    for outcome in all.iter().filter(|outcome| outcome.class == Class::Plain) {
+        rows.entry(outcome.family).or_default().push(outcome);
+    }
+    for (family, rows) in rows {
+        let input: Vec<Side> = rows.iter().filter_map(|row| row.input).collect();
+        let output: Vec<Side> = rows.iter().filter_map(|row| row.output).collect();
+        println!("  {family:20} {}{}", sums(&input), sums(&output));
+    }
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn sums(sides: &[Side]) -> String {
+    if sides.is_empty() {
+        return format!("{:11}{:>11}{:>11}{:>11}", 0, "-", "-", "-");
+    }
+    let truth: u64 = sides.iter().map(|side| side.truth).sum();
+    let estimate: u64 = sides.iter().filter_map(|side| side.estimate).sum();
+    let sum = (estimate as f64 / truth as f64 - 1.0) * 100.0;
+    let near = |side: &&Side| side.estimate.is_some_and(|n| n.abs_diff(side.truth) <= 2);
+    let near = sides.iter().filter(near).count() as f64 / sides.len() as f64 * 100.0;
+    let mut long: Vec<f64> =
+        sides.iter().filter(|side| side.truth >= 20).map(|side| side.error()).collect();
+    long.sort_by(f64::total_cmp);
+    let most = percentile(&long, 95).map_or_else(|| "-".to_owned(), |error| format!("{error:.1}"));
+    format!("{:11}{sum:>+11.1}{near:>11.0}{most:>11}", sides.len())
 }
 
 fn verdict(errors: &[f64], [median, most]: [f64; 2]) -> String {
