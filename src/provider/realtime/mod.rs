@@ -9,6 +9,7 @@
 
 mod events;
 mod live;
+mod selection;
 
 use std::collections::VecDeque;
 
@@ -17,90 +18,15 @@ use serde_json::Value;
 use super::RequestFacts;
 use super::reader::Reading;
 use super::value::text;
-use crate::framing::Keep::{Members, Presence, Scalar, Whole};
-use crate::framing::{Selection, Sink};
+use crate::framing::Sink;
+
+pub use selection::{FROM_CLIENT, FROM_PROVIDER};
 
 /// Responses that may be open at a time; what a client asks for beyond has no row until it begins.
 const MAX_OPEN: usize = 64;
 
 /// Ids kept of responses that have ended, so that a late event does not begin them again.
 const MAX_ENDED: usize = 16;
-
-/// Of a client's messages.
-pub static FROM_CLIENT: Selection = Selection(&[
-    ("type", Scalar),
-    ("event_id", Scalar),
-    ("stream_id", Scalar),
-    ("model", Scalar),
-    ("user", Scalar),
-    ("safety_identifier", Scalar),
-    ("response", Members(&ASKED)),
-    ("session", Members(&SESSION)),
-    ("setup", Members(&Selection(&[("model", Scalar)]))),
-    ("clientContent", Members(&CLIENT_CONTENT)),
-    ("client_content", Members(&CLIENT_CONTENT)),
-    ("toolResponse", Presence),
-    ("tool_response", Presence),
-]);
-
-static ASKED: Selection =
-    Selection(&[("model", Scalar), ("user", Scalar), ("safety_identifier", Scalar)]);
-
-static CLIENT_CONTENT: Selection =
-    Selection(&[("turnComplete", Scalar), ("turn_complete", Scalar)]);
-
-/// Of a provider's messages.
-pub static FROM_PROVIDER: Selection = Selection(&[
-    ("type", Scalar),
-    ("response_id", Scalar),
-    ("stream_id", Scalar),
-    ("item_id", Scalar),
-    ("response", Members(&RESPONSE)),
-    ("session", Members(&SESSION)),
-    ("usage", Whole),
-    ("error", Members(&ERROR)),
-    ("code", Scalar),
-    // Gemini
-    ("serverContent", Members(&SERVER_CONTENT)),
-    ("toolCall", Presence),
-    ("usageMetadata", Whole),
-    ("modelVersion", Scalar),
-]);
-
-static RESPONSE: Selection = Selection(&[
-    ("id", Scalar),
-    ("model", Scalar),
-    ("status", Scalar),
-    ("status_details", Members(&STATUS_DETAILS)),
-    ("incomplete_details", Members(&Selection(&[("reason", Scalar)]))),
-    ("service_tier", Scalar),
-    ("usage", Whole),
-    ("error", Members(&ERROR)),
-]);
-
-static STATUS_DETAILS: Selection =
-    Selection(&[("type", Scalar), ("reason", Scalar), ("error", Members(&ERROR))]);
-
-/// As elsewhere, never the message: providers quote prompts and keys.
-static ERROR: Selection = Selection(&[("type", Scalar), ("code", Scalar), ("event_id", Scalar)]);
-
-static SESSION: Selection = Selection(&[
-    ("model", Scalar),
-    ("input_audio_transcription", Members(&MODEL)),
-    ("audio", Members(&AUDIO)),
-]);
-
-static AUDIO: Selection =
-    Selection(&[("input", Members(&Selection(&[("transcription", Members(&MODEL))])))]);
-
-static MODEL: Selection = Selection(&[("model", Scalar)]);
-
-static SERVER_CONTENT: Selection = Selection(&[
-    ("modelTurn", Presence),
-    ("outputTranscription", Presence),
-    ("turnComplete", Scalar),
-    ("interrupted", Scalar),
-]);
 
 /// One response of a session, by the order in which they began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
