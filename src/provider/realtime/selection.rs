@@ -1,8 +1,12 @@
 //! The members of a session's messages that are read at all. Owns what is read of each side; refuses
-//! all else, which passes without a byte of it being kept.
+//! all else, which passes without a byte of it being kept. What is generated, and what a response is
+//! asked with, is shown as it passes, to be counted should the provider not count it.
 
-use crate::framing::Keep::{Members, Presence, Scalar, Whole};
+use super::asked::member;
+use crate::framing::Keep::{Json, Members, Presence, Scalar, Text, Whole};
 use crate::framing::Selection;
+use crate::provider::selection::{FUNCTION_CALL, ITEM};
+use crate::provider::texts::slot;
 
 /// Of a client's messages.
 pub static FROM_CLIENT: Selection = Selection(&[
@@ -19,6 +23,16 @@ pub static FROM_CLIENT: Selection = Selection(&[
     ("client_content", Members(&CLIENT_CONTENT)),
     ("toolResponse", Presence),
     ("tool_response", Presence),
+    // Responses
+    ("previous_response_id", Presence),
+    ("conversation", Presence),
+    ("input", Json(member::INPUT)),
+    ("instructions", Json(member::INSTRUCTIONS)),
+    ("tools", Json(member::TOOLS)),
+    ("tool_choice", Json(member::TOOL_CHOICE)),
+    ("text", Json(member::TEXT)),
+    ("reasoning", Json(member::REASONING)),
+    ("prompt", Json(member::PROMPT)),
 ]);
 
 static ASKED: Selection =
@@ -34,13 +48,15 @@ pub static FROM_PROVIDER: Selection = Selection(&[
     ("stream_id", Scalar),
     ("item_id", Scalar),
     ("response", Members(&RESPONSE)),
+    ("delta", Text(slot::DELTA)),
+    ("item", Members(&ITEM)),
     ("session", Members(&SESSION)),
     ("usage", Whole),
     ("error", Members(&ERROR)),
     ("code", Scalar),
     // Gemini
     ("serverContent", Members(&SERVER_CONTENT)),
-    ("toolCall", Presence),
+    ("toolCall", Members(&Selection(&[("functionCalls", Members(&FUNCTION_CALL))]))),
     ("usageMetadata", Whole),
     ("modelVersion", Scalar),
 ]);
@@ -74,8 +90,15 @@ static AUDIO: Selection =
 static MODEL: Selection = Selection(&[("model", Scalar)]);
 
 static SERVER_CONTENT: Selection = Selection(&[
-    ("modelTurn", Presence),
-    ("outputTranscription", Presence),
+    ("modelTurn", Members(&Selection(&[("parts", Members(&PART))]))),
+    ("outputTranscription", Members(&Selection(&[("text", Text(slot::CONTENT))]))),
     ("turnComplete", Scalar),
     ("interrupted", Scalar),
+]);
+
+static PART: Selection = Selection(&[
+    ("text", Text(slot::LIVE_PART)),
+    ("thought", Scalar),
+    ("executableCode", Members(&Selection(&[("code", Text(slot::CONTENT))]))),
+    ("inlineData", Presence),
 ]);

@@ -8,6 +8,9 @@ use crate::estimate::prompt::{Api, Prompt, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
 use crate::provider::{Generated, Kind, Segment};
 
+/// A session's text has one token more around it, whether OpenAI or Azure serves it (recorded).
+const REALTIME: &str = "realtime";
+
 /// Tokens around an answer.
 struct Frame {
     /// Besides a text.
@@ -91,7 +94,9 @@ fn frame(
     let api = api_asked(subject.provider, asked, generation, name);
     // OpenAI's chat completions do not count the token that ends an answer; its Responses API and
     // other hosts do.
-    let end = u64::from(api == Api::Responses || matches!(subject.provider, "azure" | "copilot"));
+    let is_session = subject.endpoint == REALTIME;
+    let ends = api == Api::Responses || matches!(subject.provider, "azure" | "copilot");
+    let end = u64::from(ends || is_session);
     let has_tools = prompt.is_some_and(|prompt| {
         !prompt.tools.is_empty() || prompt.messages.iter().any(|m| !m.tool_calls.is_empty())
     });
@@ -104,7 +109,7 @@ fn frame(
         }
         Generation::O => Frame { text: 10, structured: 10, call: 14, parallel: 14, chosen: None },
         _ => {
-            let text = end + u64::from(has_tools);
+            let text = end + u64::from(has_tools) + u64::from(is_session);
             // GPT-4 of June 2023, which knew functions but no tools.
             let call = if name.contains("0613") { 3 } else { 6 + end };
             Frame { text, structured: text, call, parallel: 10, chosen: Some(end) }
