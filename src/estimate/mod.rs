@@ -27,6 +27,10 @@ use crate::provider::Generated;
 pub use calibration::{Calibration, Corrections, Side};
 pub use text::Encoding;
 
+/// The error to be expected of the text of an answer that has audio or images too. Of what is spoken,
+/// the text has up to as many tokens again around it as its transcript (recorded).
+const ERROR_BESIDE_MEDIA: f64 = 0.5;
+
 /// Whose call it is that is estimated.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -130,6 +134,12 @@ pub fn answer(
     let mut estimate = family::output(subject, prompt.as_ref(), generated);
     if let Some(prompt) = &prompt {
         limit::apply(&mut estimate, subject, prompt, generated, finish_reason);
+    }
+    if generated.has_media() {
+        estimate.error = estimate.error.max(ERROR_BESIDE_MEDIA);
+        estimate.unseen.push(Unseen::Media);
+        estimate.unseen.sort_unstable();
+        estimate.unseen.dedup();
     }
     Some(estimate)
 }

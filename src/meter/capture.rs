@@ -41,6 +41,14 @@ impl Prompt {
         Prompt { pieces: Vec::new(), copied: Vec::new(), kept: 0, beyond: 0, budget }
     }
 
+    /// One that is there at once, but for so many bytes at its end.
+    pub(super) fn whole(budget: &Arc<Budget>, bytes: &Bytes, beyond: u64) -> Prompt {
+        let mut prompt = Prompt::new(budget);
+        prompt.push(bytes);
+        prompt.beyond += beyond;
+        prompt
+    }
+
     pub(super) fn push(&mut self, bytes: &Bytes) {
         let fits = self.beyond == 0 && self.kept + bytes.len() <= MAX_KEPT;
         let used = self.budget.0.load(Ordering::Relaxed);

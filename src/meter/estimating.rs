@@ -25,6 +25,10 @@ const MAX_TOKENS_PER_BYTE: f64 = 0.4;
 /// The answer is not there yet: its figures come with a later call.
 const PENDING: [&str; 2] = ["queued", "in_progress"];
 
+/// The status of a session over a WebSocket, and the endpoints of those whose texts are read.
+const SESSION: u16 = 101;
+const SESSIONS: [&str; 2] = ["realtime", "responses"];
+
 /// Answers without a body (RFC 9110, 15.3.5 and 15.3.6): nothing was generated.
 const EMPTY: [u16; 2] = [204, 205];
 
@@ -35,6 +39,8 @@ pub(super) struct Missing {
     pub(super) output: bool,
     /// The answer never came: what was generated is not known.
     pub(super) answer: bool,
+    /// The prompt is a session's history, which is not known.
+    pub(super) history: bool,
 }
 
 /// What is missing and can be estimated; `None` if nothing is.
@@ -44,6 +50,9 @@ pub(super) fn missing(
     generated: &Generated,
     has_prompt: bool,
 ) -> Option<Missing> {
+    if record.status == Some(SESSION) && record.method == "GET" {
+        return missing_of_turn(record, reading, generated, has_prompt);
+    }
     if record.method != "POST" || reading.batch || !estimate::covers(&record.endpoint) {
         return None;
     }
@@ -67,9 +76,28 @@ pub(super) fn missing(
     let known = reading.usage_json.is_some() && usage.total.is_some();
     let input = !known && usage.input.is_none() && has_prompt;
     let output = !known && usage.output.is_none() && !answer;
-    let missing =
-        Missing { input, output: output && estimate::generates(&record.endpoint), answer };
+    let output = output && estimate::generates(&record.endpoint);
+    let missing = Missing { input, output, answer, history: false };
     (missing.input || missing.output).then_some(missing)
+}
+
+/// The same of a response of a session: what was seen is estimated, and nothing where nothing was. An
+/// answer that was only spoken shows no text.
+fn missing_of_turn(
+    record: &Record,
+    reading: &Reading,
+    generated: &Generated,
+    has_prompt: bool,
+) -> Option<Missing> {
+    let is_read = SESSIONS.contains(&record.endpoint.as_str());
+    let is_known = reading.usage_json.is_some();
+    let (input, history) = (has_prompt, !has_prompt);
+    (is_read && !is_known && !generated.is_empty()).then_some(Missing {
+        input,
+        output: true,
+        answer: false,
+        history,
+    })
 }
 
 /// The estimates of a call's two sides.
@@ -164,6 +192,9 @@ pub(super) fn apply(
     if note.input.is_none() && note.output.is_none() {
         return None;
     }
+    if missing.history {
+        note.unseen.push(Unseen::History);
+    }
     if missing.answer {
         note.unseen.push(Unseen::Answer);
     } else {
@@ -182,4 +213,73 @@ pub(super) fn apply(
 /// Three digits after the point are more than an error is known to.
 fn rounded(error: f64) -> f64 {
     (error * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::framing::{Scanner, Sink};
+    use crate::pricing::CostSource;
+    use crate::provider::{RESPONSE, Reader};
+    use crate::record::CallId;
+    use crate::units::Timestamp;
+    use crate::usage::UsageSource;
+
+    fn generated() -> Generated {
+        let mut reader = Reader::new();
+        let sink: &mut dyn Sink = &mut reader;
+        Scanner::new(&RESPONSE).push(br#"{"type":"response.output_text.delta","delta":"a"}"#, sink);
+        reader.take_generated()
+    }
+
+    fn session(endpoint: &str) -> Record {
+        let row = json!({"id": CallId::new(), "created_at": Timestamp::now(), "upstream": "u",
+            "provider": "p", "endpoint": endpoint, "method": "GET", "path": "/", "status": SESSION,
+            "usage_source": UsageSource::None, "cost_source": CostSource::None, "streaming": true,
+            "outcome": Outcome::Completed});
+        serde_json::from_str(&row.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_response_of_a_session_is_estimated_if_nothing_was_reported_and_something_was_generated() {
+        let nothing = Reading::default();
+        let reported =
+            Reading { usage_json: Some(json!({"output_tokens": 1})), ..Reading::default() };
+        let of_turn = |has_prompt| Missing {
+            input: has_prompt,
+            output: true,
+            answer: false,
+            history: !has_prompt,
+        };
+        for (endpoint, has_prompt) in
+            [("realtime", false), ("responses", false), ("responses", true)]
+        {
+            let row = session(endpoint);
+            assert_eq!(
+                missing(&row, &nothing, &generated(), has_prompt),
+                Some(of_turn(has_prompt))
+            );
+            assert_eq!(missing(&row, &reported, &generated(), has_prompt), None);
+            // An upgrade without a response, or one of which nothing came.
+            assert_eq!(missing(&row, &nothing, &Generated::default(), has_prompt), None);
+        }
+        for row in [
+            session("audio.transcriptions"),
+            Record { status: Some(200), ..session("responses") },
+            Record { status: None, outcome: Outcome::ClientClosed, ..session("responses") },
+        ] {
+            assert_eq!(missing(&row, &nothing, &generated(), true), None);
+        }
+    }
+
+    #[test]
+    fn where_the_prompt_is_a_session_s_history_the_total_stays_unknown() {
+        let missing = Missing { input: false, output: true, answer: false, history: true };
+        let mut usage = Usage::default();
+        let note = apply(&mut usage, missing, &by_bytes(missing, None, &generated())).unwrap();
+        assert_eq!((usage.input, usage.output, usage.total), (None, Some(1), None));
+        assert_eq!(note.unseen, [Unseen::History]);
+    }
 }

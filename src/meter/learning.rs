@@ -120,7 +120,7 @@ impl Learner {
     pub(super) fn check(&self, sample: Sample) -> Vec<Calibration> {
         let Sample { provider, endpoint, model, prompt, generated, usage } = sample;
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
-        let both = Missing { input: true, output: true, answer: false };
+        let both = Missing { input: true, output: true, answer: false, history: false };
         let Estimates { input, output } =
             estimating::estimates(&subject, both, Some(prompt), &generated, None);
         let input = input.filter(|input| input.unseen.is_empty());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use serde_json::value::to_raw_value;
 
 pub use capture::{Prompt, RequestObserver};
@@ -86,6 +87,12 @@ impl Meter {
         let reader = RequestReader::new(content_type, coding);
         let prompt = estimate::covers(endpoint).then(|| Prompt::new(&self.budget));
         RequestObserver::new(reader, prompt)
+    }
+
+    /// Keeps the request of a call that has no body of its own, but for `beyond` bytes at its end, for
+    /// as long as an estimate may be made from it.
+    pub fn keep(&self, request: &Bytes, beyond: u64) -> Prompt {
+        Prompt::whole(&self.budget, request, beyond)
     }
 
     /// Notes that a call is about to be sent to its provider.

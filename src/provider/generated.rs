@@ -67,6 +67,7 @@ pub struct Generated {
     kept: usize,
     /// The end of a choice's last piece said nothing more of its kind may follow.
     closed: bool,
+    has_media: bool,
 }
 
 impl Generated {
@@ -81,6 +82,15 @@ impl Generated {
 
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// Audio or images were generated too, of which nothing is kept.
+    pub fn has_media(&self) -> bool {
+        self.has_media
+    }
+
+    pub(super) fn note_media(&mut self) {
+        self.has_media = true;
     }
 
     /// What comes next begins pieces of its own (another content block, another output item).

@@ -185,7 +185,7 @@ static ITEM_PART: Selection =
     Selection(&[("text", Text(slot::ITEM_TEXT)), ("refusal", Text(slot::REFUSAL))]);
 
 /// An output item as a Responses event shows it: at its beginning, and whole at its end.
-static ITEM: Selection = Selection(&[("type", Scalar), ("name", Text(slot::ITEM_NAME))]);
+pub(super) static ITEM: Selection = Selection(&[("type", Scalar), ("name", Text(slot::ITEM_NAME))]);
 
 static STEP: Selection = Selection(&[("type", Scalar), ("name", Text(slot::TOOL_NAME))]);
 
@@ -272,7 +272,7 @@ static PART: Selection = Selection(&[
     ("inlineData", Presence),
 ]);
 
-static FUNCTION_CALL: Selection =
+pub(super) static FUNCTION_CALL: Selection =
     Selection(&[("name", Text(slot::TOOL_NAME)), ("args", Json(slot::TOOL_ARGUMENTS))]);
 
 static COHERE_META: Selection =

@@ -29,6 +29,8 @@ pub(super) mod slot {
     pub(in crate::provider) const PART: u8 = 10;
     /// A text at the top of a document, which may be an event that repeats what came before.
     pub(in crate::provider) const TOP_TEXT: u8 = 11;
+    /// A text in a part of a Gemini Live turn, which may be a thought.
+    pub(in crate::provider) const LIVE_PART: u8 = 12;
     /// Added: the text is the whole of what deltas may have brought already.
     pub(in crate::provider) const WHOLE: u8 = 0x80;
 }
@@ -45,7 +47,10 @@ struct Waiting {
     beyond: u64,
 }
 
-/// The texts of one answer.
+/// Bytes of memory kept from one document to the next: sessions are long, and mostly silent.
+const MAX_IDLE: usize = 64 * 1024;
+
+/// The texts of one answer, or of several that come over one connection.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     waiting: Vec<Waiting>,
@@ -86,10 +91,17 @@ impl Texts {
 
     /// The document in which the waiting texts stood is complete; `Null` if it broke off.
     pub(super) fn document(&mut self, document: &Value) {
+        let mut generated = self.take_generated();
+        self.give(document, &mut generated);
+        self.generated = generated;
+    }
+
+    /// The same, where the document belongs to one of several answers.
+    pub(super) fn give(&mut self, document: &Value, generated: &mut Generated) {
         if text(document, "type").is_some_and(|kind| {
             kind == "content_block_start" || kind == "response.output_item.added"
         }) {
-            self.generated.close();
+            generated.close();
         }
         self.has_deltas |= document
             .get("choices")
@@ -101,13 +113,20 @@ impl Texts {
             let (end, beyond, is_json) = (one.end, one.beyond, one.is_json);
             if let Some(kind) = self.kind(one, document) {
                 let choice = choice(document, one.outer);
-                self.generated.push(choice, kind, &self.bytes[begin..end], is_json);
-                self.generated.skip(choice, kind, beyond);
+                generated.push(choice, kind, &self.bytes[begin..end], is_json);
+                generated.skip(choice, kind, beyond);
             }
             begin = end;
         }
+        self.forget();
+    }
+
+    /// The document in which the waiting texts stood belongs to no answer.
+    pub(super) fn forget(&mut self) {
         self.waiting.clear();
+        self.waiting.shrink_to(MAX_IDLE / size_of::<Waiting>());
         self.bytes.clear();
+        self.bytes.shrink_to(MAX_IDLE);
     }
 
     /// What a text is; nothing if it repeats another.
@@ -141,19 +160,14 @@ impl Texts {
             }
             slot::PART => {
                 let candidate = document.get("candidates").and_then(|c| c.get(one.outer as usize));
-                let parts = candidate.and_then(|c| c.get("content")?.get("parts"));
-                let part = parts.and_then(|parts| parts.get(one.inner as usize));
-                let thought = part.and_then(|part| part.get("thought"));
-                // A summary: the thoughts themselves are longer.
-                let is_thought = thought == Some(&Value::Bool(true));
-                Some(if is_thought { Kind::ReasoningSummary } else { Kind::Content })
+                Some(part_kind(candidate.and_then(|c| c.get("content")), one.inner))
             }
-            slot::TOP_TEXT
-                if of_event.starts_with("response.")
-                    || of_event.rsplit('.').next() == Some("done") =>
-            {
-                None
+            slot::LIVE_PART => {
+                let turn = document.get("serverContent").and_then(|it| it.get("modelTurn"));
+                Some(part_kind(turn, one.outer))
             }
+            slot::TOP_TEXT if of_event.starts_with("response.") => None,
+            slot::TOP_TEXT if of_event.rsplit('.').next() == Some("done") => None,
             slot::TOP_TEXT if of_event.starts_with("reasoning") => Some(Kind::Reasoning),
             _ => Some(Kind::Content),
         }
@@ -177,6 +191,13 @@ fn delta_kind(of_event: &str) -> Option<Kind> {
         }
         _ => Kind::Content,
     })
+}
+
+/// What a Gemini part is. A thought is a summary: the thoughts themselves are longer.
+fn part_kind(content: Option<&Value>, at: u32) -> Kind {
+    let part = content.and_then(|content| content.get("parts")?.get(at as usize));
+    let is_thought = part.and_then(|part| part.get("thought")) == Some(&Value::Bool(true));
+    if is_thought { Kind::ReasoningSummary } else { Kind::Content }
 }
 
 /// The index of the choice that an element belongs to. Other arrays than those of choices hold parts

@@ -121,6 +121,11 @@ impl Proxy {
         self.lines("close")
     }
 
+    /// The lines of the journal that put a better estimate in a row's place.
+    pub(crate) fn amended(&self) -> Vec<Value> {
+        self.lines("amend")
+    }
+
     /// The opening lines of the journal.
     pub(crate) fn opened(&self) -> Vec<Value> {
         self.lines("open")

@@ -2,6 +2,9 @@
 //! untouched, and each response leaves its row.
 
 use serde_json::Value;
+use tokenmeter::estimate::{self, Subject};
+use tokenmeter::framing::Scanner;
+use tokenmeter::provider::realtime::{Change, FROM_CLIENT, FROM_PROVIDER, Session};
 use tungstenite::protocol::frame::coding::Data;
 
 use super::corpus::{Count, Recording, is_whole_corpus, recordings};
@@ -117,6 +120,40 @@ fn every_recorded_session_passes_untouched_and_leaves_a_row_a_response() {
     }
     println!("{count} sessions, each in {} ways", WAYS.len());
     assert!(if is_whole_corpus() { count > 0 } else { count == COMMITTED }, "{count} sessions");
+}
+
+/// Should the last message of a response not come, this is what its row would say.
+#[test]
+fn what_is_written_in_a_recorded_session_is_estimated_to_the_token() {
+    let (mut written, mut spoken) = (0, 0);
+    for recording in recordings().filter(|recording| recording.api == "realtime") {
+        let mut session = Session::new();
+        for message in messages(&recording) {
+            let json = message.json.as_bytes();
+            if message.is_sent {
+                Scanner::new(&FROM_CLIENT).push(json, &mut session.client());
+            } else {
+                Scanner::new(&FROM_PROVIDER).push(json, &mut session.provider());
+            }
+            for change in session.take_changes() {
+                let Change::Ends(_, seen) = change else { continue };
+                assert!(!seen.generated.is_empty(), "{}", recording.id);
+                let provider = recording.provider.as_str();
+                let subject = Subject { provider, endpoint: "realtime", model: "gpt-realtime" };
+                let estimate = estimate::output(&subject, &seen.generated).unwrap();
+                let reported = &seen.reading.usage;
+                let is_spoken = reported.audio_output.is_some_and(|tokens| tokens > 0);
+                assert_eq!(is_spoken, seen.generated.has_media(), "{}", recording.id);
+                if ["openai", "azure"].contains(&provider) && !is_spoken {
+                    assert_eq!(Some(estimate.tokens), reported.output, "{}", recording.id);
+                    written += 1;
+                }
+                spoken += usize::from(is_spoken);
+            }
+        }
+    }
+    println!("{written} responses written, {spoken} spoken");
+    assert!(is_whole_corpus() || (written, spoken) == (12, 17), "{written} and {spoken}");
 }
 
 /// Sends bytes in up to three pieces, each when the one before has arrived.

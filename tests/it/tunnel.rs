@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::rig::{Conn, Provider, Proxy, Settings, field};
+use super::rig::{Conn, Provider, Proxy, Settings, eventually, field};
 use super::support::Speaker;
 
 const ASK: &str = "GET /v1/realtime?model=gpt-realtime HTTP/1.1\r\nHost: c\r\nConnection: Upgrade\r\n\
@@ -170,16 +170,20 @@ const DONE: &str = r#"<{"type":"response.done","response":{"id":"resp_1","status
 /// A tunnel in which these messages have passed: `>` before the client's, `<` before the provider's.
 fn session(proxy: &Proxy, provider: &Provider, messages: &[&str]) -> (Conn, Conn) {
     let (mut client, mut upstream) = tunnel(proxy, provider, "");
+    play(&mut client, &mut upstream, messages);
+    (client, upstream)
+}
+
+fn play(client: &mut Conn, upstream: &mut Conn, messages: &[&str]) {
     for message in messages {
         let (from, to, speaker) = match message.split_at(1) {
-            (">", _) => (&mut client, &mut upstream, Speaker::client()),
-            _ => (&mut upstream, &mut client, Speaker::server()),
+            (">", _) => (&mut *client, &mut *upstream, Speaker::client()),
+            _ => (&mut *upstream, &mut *client, Speaker::server()),
         };
         let bytes = speaker.text(&message[1..]);
         from.send(&bytes);
         assert_eq!(to.take_bytes(bytes.len()), bytes);
     }
-    (client, upstream)
 }
 
 /// The rows that are left when the tunnel has ended in this way, after these messages.
@@ -238,7 +242,152 @@ fn a_tunnel_that_ends_within_a_response_says_which_side_ended_it() {
     }
     let rows = left_by(&begun, client_leaves);
     assert!(rows[0]["time_to_first_token_ms"].is_u64());
-    assert_eq!(rows[0]["usage_source"], "none");
+    assert_eq!(rows[0]["usage_source"], "estimated");
+    assert_eq!(left_by(&begun[..2], client_leaves)[0]["usage_source"], "none");
+}
+
+/// The row of the one response of a session at this path, with the best estimate of what it used.
+fn estimated(
+    path: &str,
+    messages: &[&str],
+    end: impl FnOnce(&mut Proxy, Conn, Conn),
+) -> serde_json::Value {
+    let provider = Provider::new();
+    let mut proxy = Settings::to(provider.url()).with("shutdown_grace = \"100ms\"").start();
+    let mut client = proxy.connect();
+    client.send(ASK.replace("/v1/realtime?model=gpt-realtime", path));
+    let mut upstream = provider.accept();
+    upstream.head();
+    upstream.send(AGREE);
+    client.head();
+    play(&mut client, &mut upstream, messages);
+    end(&mut proxy, client, upstream);
+    let provisional = proxy.wait_for_rows(1).remove(0);
+    assert_eq!(
+        (&provisional["usage_source"], &provisional["status"]),
+        (&json!("estimated"), &json!(101))
+    );
+    let mut amended = Vec::new();
+    eventually("the better estimate", || {
+        amended = proxy.amended();
+        !amended.is_empty()
+    });
+    let [row] = amended.as_slice() else { panic!("{amended:?}") };
+    assert_eq!((&row["id"], &row["outcome"]), (&provisional["id"], &provisional["outcome"]));
+    assert!(!row.to_string().contains("secret"));
+    row.clone()
+}
+
+#[test]
+fn a_realtime_response_that_is_cut_off_is_estimated_by_what_was_said() {
+    let said = |text: &str| {
+        let event = json!({"type": "response.output_audio_transcript.delta", "response_id": "resp_1",
+            "delta": text});
+        format!("<{event}")
+    };
+    let audio = r#"<{"type":"response.output_audio.delta","response_id":"resp_1","delta":"AAAA"}"#;
+    let begun = [
+        r#"<{"type":"session.created","session":{"model":"gpt-realtime"}}"#,
+        r#">{"type":"response.create","response":{"instructions":"secret"}}"#,
+        r#"<{"type":"response.created","response":{"id":"resp_1","status":"in_progress"}}"#,
+        &said("A secret about the weather"),
+        audio,
+        audio,
+        &said(" in Paris."),
+        &said(" It is sunny."),
+    ];
+    let done =
+        r#"<{"type":"response.done","response":{"id":"resp_1","status":"cancelled","usage":null}}"#;
+    let client: fn(&mut Proxy, Conn, Conn) = |_, client, upstream| client_leaves(client, upstream);
+    let provider: fn(&mut Proxy, Conn, Conn) =
+        |_, client, upstream| provider_leaves(client, upstream);
+    let stop: fn(&mut Proxy, Conn, Conn) = |proxy, mut client, _upstream| {
+        proxy.stop();
+        client.expect_closed();
+        proxy.join();
+    };
+    for (end, outcome, is_done) in [
+        (client, "client_closed", false),
+        (provider, "upstream_failed", false),
+        (stop, "interrupted", false),
+        (client, "completed", true),
+    ] {
+        let messages: Vec<&str> = begun.into_iter().chain(is_done.then_some(done)).collect();
+        let row = estimated("/v1/realtime?model=gpt-realtime", &messages, end);
+        assert_eq!(row["outcome"], outcome);
+        let finish_reason = if is_done { json!("cancelled") } else { json!(null) };
+        assert_eq!((&row["finish_reason"], &row["endpoint"]), (&finish_reason, &json!("realtime")));
+        assert_eq!(
+            (&row["model"], &row["upstream_request_id"]),
+            (&json!("gpt-realtime"), &json!("resp_1"))
+        );
+        // 12 tokens of text, and what may stand around them.
+        assert!((12..=14).contains(&row["output_tokens"].as_u64().unwrap()), "{row}");
+        assert_eq!((&row["input_tokens"], &row["total_tokens"]), (&json!(null), &json!(null)));
+        assert_eq!(row["estimate"]["unseen"], json!(["history", "media"]));
+        assert_eq!(row["estimate"]["output"]["method"], "bpe");
+        assert_eq!(row["estimate"]["input"], json!(null));
+    }
+}
+
+#[test]
+fn a_response_over_a_websocket_that_is_cut_off_is_estimated_with_its_prompt() {
+    let ask = |previous: Option<&str>| {
+        let mut asked = json!({"type": "response.create", "model": "gpt-4o",
+            "input": "What's the secret in Paris?", "store": false});
+        if let Some(id) = previous {
+            asked["previous_response_id"] = json!(id);
+        }
+        format!(">{asked}")
+    };
+    let answer = [
+        r#"<{"type":"response.created","response":{"id":"resp_1","model":"gpt-4o-2024-08-06","status":"in_progress"}}"#,
+        r#"<{"type":"response.output_text.delta","delta":"The secret in Paris"}"#,
+        r#"<{"type":"response.output_text.delta","delta":" is sunny."}"#,
+    ];
+    let leave = |_: &mut Proxy, client, upstream| client_leaves(client, upstream);
+    let row = estimated("/v1/responses", &[&[ask(None).as_str()], &answer[..]].concat(), leave);
+    assert_eq!((&row["endpoint"], &row["outcome"]), (&json!("responses"), &json!("client_closed")));
+    assert_eq!((&row["model"], &row["finish_reason"]), (&json!("gpt-4o-2024-08-06"), &json!(null)));
+    let (input, output) =
+        (row["input_tokens"].as_u64().unwrap(), row["output_tokens"].as_u64().unwrap());
+    // 6 and 7 tokens of text, and what stands around them.
+    assert!((12..=14).contains(&input) && (7..=9).contains(&output), "{input} and {output}");
+    assert_eq!(row["total_tokens"], input + output);
+    assert!(row["cost_usd"].is_number(), "{row}");
+    assert_eq!(row["estimate"]["unseen"], json!(null));
+
+    let row =
+        estimated("/v1/responses", &[&[ask(Some("resp_0")).as_str()], &answer[..]].concat(), leave);
+    assert_eq!((&row["input_tokens"], &row["total_tokens"]), (&json!(null), &json!(null)));
+    assert_eq!(row["output_tokens"], output);
+    assert_eq!(row["estimate"]["unseen"], json!(["history"]));
+}
+
+#[test]
+fn a_turn_of_gemini_live_that_is_cut_off_is_estimated_by_what_was_said() {
+    let messages = [
+        r#">{"setup":{"model":"models/gemini-2.0-flash-live-001"}}"#,
+        r#">{"clientContent":{"turns":[{"parts":[{"text":"secret"}]}],"turnComplete":true}}"#,
+        r#"<{"serverContent":{"modelTurn":{"parts":[{"text":"The secret in"}]}}}"#,
+        r#"<{"serverContent":{"modelTurn":{"parts":[{"text":" Paris is"}]}}}"#,
+        r#"<{"serverContent":{"modelTurn":{"parts":[{"text":" sunny."}]}}}"#,
+    ];
+    let row = estimated(
+        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent",
+        &messages,
+        |_, client, upstream| provider_resets(client, upstream),
+    );
+    assert_eq!(
+        (&row["endpoint"], &row["outcome"]),
+        (&json!("realtime"), &json!("upstream_failed"))
+    );
+    assert_eq!(row["model_requested"], "gemini-2.0-flash-live-001");
+    assert!((6..=8).contains(&row["output_tokens"].as_u64().unwrap()), "{row}");
+    assert_eq!((&row["input_tokens"], &row["total_tokens"]), (&json!(null), &json!(null)));
+    assert_eq!(row["estimate"]["unseen"], json!(["history"]));
+    assert_eq!(row["estimate"]["output"]["method"], "ratio");
+    assert!(row["cost_usd"].is_number(), "{row}");
 }
 
 #[test]

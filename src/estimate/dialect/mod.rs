@@ -97,6 +97,7 @@ pub(super) fn generates(endpoint: &str) -> bool {
             | "cohere.chat.v1"
             | "cohere.chat.v2"
             | "cohere.generate.v1"
+            | "realtime"
     )
 }
 

@@ -1,13 +1,16 @@
 //! OpenAI's events: Realtime, and Responses over a WebSocket. Owns which event belongs to which
-//! response.
+//! response, and what of it was generated.
 
 use serde_json::Value;
 
-use super::{Change, OpenTurn, Session};
+use super::{Asked, Change, OpenTurn, Session};
 use crate::provider::RequestFacts;
 use crate::provider::openai;
 use crate::provider::reader::Reading;
 use crate::provider::value::{object, text};
+
+/// The events that bring audio, before and since Realtime became generally available.
+const AUDIO: [&str; 2] = ["response.output_audio.delta", "response.audio.delta"];
 
 /// The events with which a response ends: Realtime's, then those of Responses.
 const LAST: [&str; 5] = [
@@ -38,10 +41,20 @@ impl Session {
             user: said("safety_identifier").or_else(|| said("user")),
             ..RequestFacts::default()
         };
-        if let Some(open) = self.begin(facts) {
+        let asked = self.asked_alone(message);
+        if let Some(open) = self.begin_asked(facts, asked) {
             open.event = text(message, "event_id").map(str::to_owned);
             open.stream = text(message, "stream_id").map(str::to_owned);
         }
+    }
+
+    /// What a Responses message asks with, if that is all that will be answered. A Realtime message
+    /// asks for an answer to the session's history, and so does one that names a response before it.
+    fn asked_alone(&mut self, message: &Value) -> Option<Asked> {
+        let goes_on = ["previous_response_id", "conversation"];
+        let asked = std::mem::take(&mut self.asked);
+        let is_alone = !self.is_realtime && goes_on.iter().all(|name| message.get(name).is_none());
+        Some(asked).filter(|asked| is_alone && !asked.is_empty())
     }
 
     fn transcriber(&mut self, message: &Value) {
@@ -78,12 +91,18 @@ impl Session {
         let stream = text(message, "stream_id");
         let found = self.running(id, stream);
         let Some(at) = found.or_else(|| self.bind(response?, stream)) else { return };
+        self.speaks(at, message);
         if kind.rsplit('.').next() == Some("delta") {
             self.generates(at);
         }
+        if AUDIO.contains(&kind) {
+            self.turns[at].generated.note_media();
+        }
         let Some(response) = response else { return };
-        read(&mut self.turns[at].reading, response, message);
+        let reading = &mut self.turns[at].reading;
+        read(reading, response, message);
         if LAST.contains(&kind) {
+            reading.finish_reason = finish_reason(response);
             self.end(at);
         }
     }
@@ -194,16 +213,18 @@ fn read(reading: &mut Reading, response: &Value, message: &Value) {
         reading.usage_id.clone_from(&reading.id);
         reading.usage_json = Some(usage.clone());
     }
-    let details = object(response, "status_details");
-    let cut_off = details
-        .filter(|details| text(details, "type") == Some("incomplete"))
-        .and_then(|details| text(details, "reason"));
-    reading.finish_reason =
-        cut_off.or_else(|| openai::response_finish(response)).map(str::to_owned);
-    let error = object(response, "error").or_else(|| object(details?, "error"));
-    if let Some(error) = error {
+    let of_details = || object(object(response, "status_details")?, "error");
+    if let Some(error) = object(response, "error").or_else(of_details) {
         reading.error = Some(word_of(error));
     }
+}
+
+/// Why a response has ended.
+fn finish_reason(response: &Value) -> Option<String> {
+    let cut_off = object(response, "status_details")
+        .filter(|details| text(details, "type") == Some("incomplete"))
+        .and_then(|details| text(details, "reason"));
+    cut_off.or_else(|| openai::response_finish(response)).map(str::to_owned)
 }
 
 fn word_of(error: &Value) -> String {
@@ -213,7 +234,10 @@ fn word_of(error: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::provider::realtime::tests::play;
+    use crate::provider::realtime::tests::{heard, play};
+    use crate::provider::realtime::{Change, FROM_CLIENT, Session};
+
+    use crate::framing::Scanner;
 
     const CREATED: &str = r#"<{"type":"session.created","session":{"model":"m"}}"#;
     const ASK: &str = r#">{"type":"response.create"}"#;
@@ -410,6 +434,76 @@ mod tests {
             "transcribed i w2 14+4 None",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn what_is_generated_goes_to_its_response() {
+        let spoken = |id: &str, text: &str| {
+            format!(
+                r#"<{{"type":"response.output_audio_transcript.delta","response_id":"{id}","delta":"{text}"}}"#
+            )
+        };
+        let called = r#"<{"type":"response.output_item.added","response_id":"a","item":{
+            "type":"function_call","name":"f"}}"#;
+        let arguments = r#"<{"type":"response.function_call_arguments.delta","delta":"{\"x\":1}","response_id":"a"}"#;
+        let refusal = r#"<{"delta":"no","type":"response.refusal.delta","response_id":"b"}"#;
+        let told = heard(&[
+            CREATED,
+            ASK,
+            ASK,
+            &created("a"),
+            &created("b"),
+            &spoken("a", "Hel"),
+            &spoken("a", "lo"),
+            &spoken("a", "!"),
+            &delta("a"),
+            refusal,
+            refusal,
+            // What the speaker says, and what is said again.
+            r#"<{"type":"conversation.item.input_audio_transcription.delta","delta":"heard"}"#,
+            r#"<{"type":"response.output_audio_transcript.done","response_id":"a","transcript":"Hello!"}"#,
+            called,
+            arguments,
+            &done("b", 1),
+            refusal,
+        ]);
+        let of_a = r#"0 Content:Hello! ToolName:f ToolArguments:{"x":1} media"#;
+        assert_eq!(told, ["1 Refusal:nono", of_a]);
+        let older = [
+            r#"<{"type":"response.text.delta","response_id":"a","delta":"t"}"#,
+            r#"<{"type":"response.audio_transcript.delta","response_id":"a","delta":"u"}"#,
+            r#"<{"type":"response.audio.delta","response_id":"a","delta":"AAAA"}"#,
+        ];
+        let told = heard(&[&[created("a").as_str()], older.as_slice()].concat());
+        assert_eq!(told, ["0 Content:tu media"]);
+    }
+
+    #[test]
+    fn what_a_response_is_asked_with_is_kept_where_it_is_all_that_is_answered() {
+        let asked = |messages: &[&str]| {
+            let mut session = Session::new();
+            for message in messages {
+                let json = message.as_bytes();
+                Scanner::new(&FROM_CLIENT).push(json, &mut session.client());
+            }
+            let begins = session.take_changes().into_iter().find_map(|change| match change {
+                Change::Begins(_, _, asked) => Some(asked),
+                _ => None,
+            });
+            begins.unwrap().map(|asked| String::from_utf8(asked.into_json()).unwrap())
+        };
+        let alone = r#"{"type":"response.create","model":"m","input":"x","instructions":"y"}"#;
+        assert_eq!(asked(&[alone]).unwrap(), r#"{"input":"x","instructions":"y"}"#);
+        // Of another message nothing stays.
+        let other = r#"{"type":"other","input":"z"}"#;
+        assert_eq!(asked(&[other, other, alone]), asked(&[alone]));
+        for goes_on in [
+            r#"{"type":"response.create","input":"x","previous_response_id":"r"}"#,
+            r#"{"type":"response.create","input":"x","conversation":{"id":"c"}}"#,
+            r#"{"type":"response.create"}"#,
+        ] {
+            assert_eq!(asked(&[goes_on]), None, "{goes_on}");
+        }
     }
 
     #[test]

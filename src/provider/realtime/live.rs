@@ -40,6 +40,10 @@ impl Session {
             if let Some(at) = self.live_turn(true) {
                 self.answers(at);
                 self.generates(at);
+                self.speaks(at, message);
+                if has_media(content) {
+                    self.turns[at].generated.note_media();
+                }
             }
         }
         let usage = object(message, "usageMetadata").filter(|usage| gemini::is_usage(usage));
@@ -78,13 +82,19 @@ impl Session {
     }
 }
 
+/// Audio stands in parts of its own.
+fn has_media(content: &Value) -> bool {
+    let parts = object(content, "modelTurn").and_then(|turn| turn.get("parts")?.as_array());
+    parts.is_some_and(|parts| parts.iter().any(|part| part.get("inlineData").is_some()))
+}
+
 fn is_true(object: &Value, name: &str) -> bool {
     object.get(name) == Some(&Value::Bool(true))
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::provider::realtime::tests::play;
+    use crate::provider::realtime::tests::{heard, play};
 
     const SETUP: &str = r#">{"setup":{"model":"models/gemini-live"}}"#;
     const ASK: &str =
@@ -132,6 +142,30 @@ mod tests {
             COMPLETE,
         ]);
         assert_eq!(told, [MODEL, "0 answers", "0 generates", "0 ends 5+3"]);
+    }
+
+    #[test]
+    fn what_is_generated_goes_to_its_turn() {
+        let part = |part: &str| {
+            format!(r#"<{{"serverContent":{{"modelTurn":{{"parts":[{{{part}}}]}}}}}}"#)
+        };
+        let told = heard(&[
+            SETUP,
+            ASK,
+            &part(r#""thought":true,"text":"Hm.""#),
+            &part(r#""text":"Hel""#),
+            &part(r#""text":"lo""#),
+            &part(r#""inlineData":{"mimeType":"audio/pcm","data":"AAAA"}"#),
+            r#"<{"serverContent":{"outputTranscription":{"text":"!"}}}"#,
+            r#"<{"serverContent":{"inputTranscription":{"text":"heard"}}}"#,
+            r#"<{"toolCall":{"functionCalls":[{"name":"f","args":{"x":1}}]}}"#,
+            USAGE,
+            COMPLETE,
+            r#"<{"serverContent":{"modelTurn":{"parts":[{"text":"a"},{"text":"b"}]}}}"#,
+        ]);
+        let first =
+            r#"0 ReasoningSummary:Hm. Content:Hello! ToolName:f ToolArguments:{"x":1} media"#;
+        assert_eq!(told, [first, "1 Content:ab"]);
     }
 
     #[test]

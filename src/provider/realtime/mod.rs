@@ -5,102 +5,33 @@
 //! Sources: the Realtime, Responses and Live API references, and recorded sessions. A dialect is told
 //! by the shape of its messages: OpenAI's have a `type`, Gemini's do not.
 //!
-//! Invariant: bounded, however long a session is: a few open responses, a few ids.
+//! Invariant: bounded, however long a session is: a few open responses, a few ids, and of what is asked
+//! and generated as much as is kept of an HTTP call.
 
+mod asked;
 mod events;
 mod live;
+mod selection;
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
 use super::RequestFacts;
+use super::generated::Generated;
 use super::reader::Reading;
+use super::texts::Texts;
 use super::value::text;
-use crate::framing::Keep::{Members, Presence, Scalar, Whole};
-use crate::framing::{Selection, Sink};
+use crate::framing::{Sink, Text};
+
+pub use asked::Asked;
+pub use selection::{FROM_CLIENT, FROM_PROVIDER};
 
 /// Responses that may be open at a time; what a client asks for beyond has no row until it begins.
 const MAX_OPEN: usize = 64;
 
 /// Ids kept of responses that have ended, so that a late event does not begin them again.
 const MAX_ENDED: usize = 16;
-
-/// Of a client's messages.
-pub static FROM_CLIENT: Selection = Selection(&[
-    ("type", Scalar),
-    ("event_id", Scalar),
-    ("stream_id", Scalar),
-    ("model", Scalar),
-    ("user", Scalar),
-    ("safety_identifier", Scalar),
-    ("response", Members(&ASKED)),
-    ("session", Members(&SESSION)),
-    ("setup", Members(&Selection(&[("model", Scalar)]))),
-    ("clientContent", Members(&CLIENT_CONTENT)),
-    ("client_content", Members(&CLIENT_CONTENT)),
-    ("toolResponse", Presence),
-    ("tool_response", Presence),
-]);
-
-static ASKED: Selection =
-    Selection(&[("model", Scalar), ("user", Scalar), ("safety_identifier", Scalar)]);
-
-static CLIENT_CONTENT: Selection =
-    Selection(&[("turnComplete", Scalar), ("turn_complete", Scalar)]);
-
-/// Of a provider's messages.
-pub static FROM_PROVIDER: Selection = Selection(&[
-    ("type", Scalar),
-    ("response_id", Scalar),
-    ("stream_id", Scalar),
-    ("item_id", Scalar),
-    ("response", Members(&RESPONSE)),
-    ("session", Members(&SESSION)),
-    ("usage", Whole),
-    ("error", Members(&ERROR)),
-    ("code", Scalar),
-    // Gemini
-    ("serverContent", Members(&SERVER_CONTENT)),
-    ("toolCall", Presence),
-    ("usageMetadata", Whole),
-    ("modelVersion", Scalar),
-]);
-
-static RESPONSE: Selection = Selection(&[
-    ("id", Scalar),
-    ("model", Scalar),
-    ("status", Scalar),
-    ("status_details", Members(&STATUS_DETAILS)),
-    ("incomplete_details", Members(&Selection(&[("reason", Scalar)]))),
-    ("service_tier", Scalar),
-    ("usage", Whole),
-    ("error", Members(&ERROR)),
-]);
-
-static STATUS_DETAILS: Selection =
-    Selection(&[("type", Scalar), ("reason", Scalar), ("error", Members(&ERROR))]);
-
-/// As elsewhere, never the message: providers quote prompts and keys.
-static ERROR: Selection = Selection(&[("type", Scalar), ("code", Scalar), ("event_id", Scalar)]);
-
-static SESSION: Selection = Selection(&[
-    ("model", Scalar),
-    ("input_audio_transcription", Members(&MODEL)),
-    ("audio", Members(&AUDIO)),
-]);
-
-static AUDIO: Selection =
-    Selection(&[("input", Members(&Selection(&[("transcription", Members(&MODEL))])))]);
-
-static MODEL: Selection = Selection(&[("model", Scalar)]);
-
-static SERVER_CONTENT: Selection = Selection(&[
-    ("modelTurn", Presence),
-    ("outputTranscription", Presence),
-    ("turnComplete", Scalar),
-    ("interrupted", Scalar),
-]);
 
 /// One response of a session, by the order in which they began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -109,19 +40,28 @@ pub struct Turn(u64);
 /// What a message changes.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A response has been asked for, or begins unasked.
-    Begins(Turn, Box<RequestFacts>),
+    /// A response has been asked for, or begins unasked. With what it was asked, where that is all
+    /// that it answers.
+    Begins(Turn, Box<RequestFacts>, Option<Asked>),
     /// The provider has taken up a response that was asked for.
     Answers(Turn),
     /// The first piece of what is generated.
     Generates(Turn),
     /// Nothing is owed any more, though something may yet be said of it.
     Over(Turn, Box<Reading>),
-    Ends(Turn, Box<Reading>),
+    Ends(Turn, Box<Seen>),
     /// Another model has written down what was heard: a call of its own.
     Transcribed(Box<Reading>),
     /// The provider refused something that was no response, for this reason.
     Refused(String),
+}
+
+/// What was seen of a response.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub reading: Reading,
+    /// The text of the answer.
+    pub generated: Generated,
 }
 
 /// A response that has begun and not ended.
@@ -138,6 +78,7 @@ struct OpenTurn {
     is_answered: bool,
     is_over: bool,
     reading: Reading,
+    generated: Generated,
 }
 
 /// What has been seen of a session.
@@ -154,9 +95,23 @@ pub struct Session {
     /// The model that a setup asked for.
     model_asked: Option<String>,
     transcription_model: Option<String>,
-    /// The last message of either side, where it changed nothing: most are like the one before.
+    /// What the client's message at hand asks with.
+    asked: Asked,
+    /// The texts of the provider's message at hand.
+    texts: Texts,
+    /// The response that the provider's message at hand is part of.
+    speaker: Option<Turn>,
     last_of_client: Vec<u8>,
-    last_of_provider: Vec<u8>,
+    last_of_provider: Last,
+}
+
+/// The last message of a side, where it changed nothing: most are like the one before, but for their
+/// texts.
+#[derive(Debug, Default)]
+struct Last {
+    json: Vec<u8>,
+    message: Value,
+    speaker: Option<Turn>,
 }
 
 impl Session {
@@ -179,16 +134,36 @@ impl Session {
         std::mem::take(&mut self.changes)
     }
 
+    /// Hands over what was seen of the responses that have not ended. No more will be.
+    pub fn take_open(&mut self) -> Vec<(Turn, Seen)> {
+        let seen =
+            |open: OpenTurn| (open.turn, Seen { reading: open.reading, generated: open.generated });
+        self.turns.drain(..).map(seen).collect()
+    }
+
     fn begin(&mut self, facts: RequestFacts) -> Option<&mut OpenTurn> {
+        self.begin_asked(facts, None)
+    }
+
+    fn begin_asked(&mut self, facts: RequestFacts, asked: Option<Asked>) -> Option<&mut OpenTurn> {
         if self.turns.len() >= MAX_OPEN {
             return None;
         }
         let turn = Turn(self.begun);
         self.begun += 1;
-        self.changes.push(Change::Begins(turn, Box::new(facts)));
+        self.changes.push(Change::Begins(turn, Box::new(facts), asked));
         let reading = Reading { model: self.model.clone(), ..Reading::default() };
-        let (id, event, stream, is_answered, is_over) = Default::default();
-        self.turns.push(OpenTurn { turn, id, event, stream, is_answered, is_over, reading });
+        let (id, event, stream, is_answered, is_over, generated) = Default::default();
+        self.turns.push(OpenTurn {
+            turn,
+            id,
+            event,
+            stream,
+            is_answered,
+            is_over,
+            reading,
+            generated,
+        });
         self.turns.last_mut()
     }
 
@@ -198,7 +173,8 @@ impl Session {
             self.ended.truncate(MAX_ENDED - 1);
             self.ended.push_front(id);
         }
-        self.changes.push(Change::Ends(open.turn, Box::new(open.reading)));
+        let seen = Seen { reading: open.reading, generated: open.generated };
+        self.changes.push(Change::Ends(open.turn, Box::new(seen)));
     }
 
     /// What was asked for will not come, or is there but for its figures.
@@ -227,6 +203,21 @@ impl Session {
             self.changes.push(Change::Generates(open.turn));
         }
     }
+
+    /// The message at hand is part of this response, and so are its texts.
+    fn speaks(&mut self, at: usize, message: &Value) {
+        let open = &mut self.turns[at];
+        self.speaker = Some(open.turn);
+        self.texts.give(message, &mut open.generated);
+    }
+
+    /// The message before comes again, with other texts.
+    fn speaks_on(&mut self) {
+        let Last { message, speaker, .. } = &self.last_of_provider;
+        if let Some(open) = self.turns.iter_mut().find(|open| Some(open.turn) == *speaker) {
+            self.texts.give(message, &mut open.generated);
+        }
+    }
 }
 
 struct ClientMessages<'a>(&'a mut Session);
@@ -234,16 +225,20 @@ struct ClientMessages<'a>(&'a mut Session);
 impl Sink for ClientMessages<'_> {
     fn document(&mut self, json: &[u8]) {
         let session = &mut *self.0;
-        if session.last_of_client == json {
-            return;
+        if session.last_of_client != json {
+            let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
+            let before = session.changes.len();
+            match text(&message, "type") {
+                Some(kind) => session.asks(kind, &message),
+                None => session.live_asks(&message),
+            }
+            remember(&mut session.last_of_client, json, session.changes.len() == before);
         }
-        let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
-        let before = session.changes.len();
-        match text(&message, "type") {
-            Some(kind) => session.asks(kind, &message),
-            None => session.live_asks(&message),
-        }
-        remember(&mut session.last_of_client, json, session.changes.len() == before);
+        session.asked = Asked::default();
+    }
+
+    fn text(&mut self, text: &Text<'_>) {
+        self.0.asked.push(text);
     }
 }
 
@@ -252,16 +247,24 @@ struct ProviderMessages<'a>(&'a mut Session);
 impl Sink for ProviderMessages<'_> {
     fn document(&mut self, json: &[u8]) {
         let session = &mut *self.0;
-        if session.last_of_provider == json {
-            return;
+        if session.last_of_provider.json == json {
+            session.speaks_on();
+        } else if let Ok(message) = serde_json::from_slice::<Value>(json) {
+            let before = session.changes.len();
+            session.speaker = None;
+            match text(&message, "type") {
+                Some(kind) => session.event(kind, &message),
+                None => session.live_answers(&message),
+            }
+            let last = &mut session.last_of_provider;
+            remember(&mut last.json, json, session.changes.len() == before);
+            (last.message, last.speaker) = (message, session.speaker);
         }
-        let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
-        let before = session.changes.len();
-        match text(&message, "type") {
-            Some(kind) => session.event(kind, &message),
-            None => session.live_answers(&message),
-        }
-        remember(&mut session.last_of_provider, json, session.changes.len() == before);
+        session.texts.forget();
+    }
+
+    fn text(&mut self, text: &Text<'_>) {
+        self.0.texts.push(text);
     }
 }
 
@@ -305,19 +308,48 @@ mod tests {
                 .fold(String::new(), |told, word| format!("{told} {word}"))
         };
         match change {
-            Change::Begins(turn, facts) => {
+            Change::Begins(turn, facts, _) => {
                 let asked = facts.model.iter().chain(&facts.user);
                 format!("{} begins{}", turn.0, asked.fold(String::new(), |a, b| a + " " + b))
             }
             Change::Answers(turn) => format!("{} answers", turn.0),
             Change::Generates(turn) => format!("{} generates", turn.0),
             Change::Over(turn, reading) => format!("{} over{}", turn.0, said(reading)),
-            Change::Ends(turn, reading) => format!("{} ends{}", turn.0, said(reading)),
+            Change::Ends(turn, seen) => format!("{} ends{}", turn.0, said(&seen.reading)),
             Change::Transcribed(reading) => {
                 format!("transcribed{} {:?}", said(reading), reading.usage.audio_input_ms)
             }
             Change::Refused(word) => format!("refused {word}"),
         }
+    }
+
+    /// Plays messages and tells what was generated in each response that ended, then in the others.
+    pub(super) fn heard(messages: &[&str]) -> Vec<String> {
+        let mut session = Session::new();
+        let mut seen = Vec::new();
+        let client = &mut Scanner::new(&FROM_CLIENT);
+        let provider = &mut Scanner::new(&FROM_PROVIDER);
+        for message in messages {
+            let (side, json) = message.split_at(1);
+            for piece in json.as_bytes().chunks(7) {
+                match side {
+                    ">" => client.push(piece, &mut session.client()),
+                    _ => provider.push(piece, &mut session.provider()),
+                }
+            }
+            seen.extend(session.take_changes().into_iter().filter_map(|change| match change {
+                Change::Ends(turn, seen) => Some((turn, *seen)),
+                _ => None,
+            }));
+        }
+        seen.extend(session.take_open());
+        let tell = |(turn, Seen { generated, .. }): &(Turn, Seen)| {
+            let segments = generated.segments().iter();
+            let texts = segments.map(|it| format!(" {:?}:{}", it.kind, it.text()));
+            let media = if generated.has_media() { " media" } else { "" };
+            format!("{}{}{media}", turn.0, texts.collect::<String>())
+        };
+        seen.iter().map(tell).collect()
     }
 
     #[test]

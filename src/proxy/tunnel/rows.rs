@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::meter::{Meter, Observed};
-use crate::provider::realtime::{Change, Turn};
-use crate::provider::{Generated, Reading, RequestFacts};
+use crate::meter::{Meter, Observed, Prompt};
+use crate::provider::realtime::{Change, Seen, Turn};
+use crate::provider::{Reading, RequestFacts};
 use crate::proxy::exchange::{Calls, Opened, millis, note_request};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
@@ -57,8 +57,12 @@ impl Rows {
 
     pub(super) fn apply(&mut self, change: Change) {
         match change {
-            Change::Begins(turn, facts) => {
-                let row = self.begin(&facts);
+            Change::Begins(turn, facts, asked) => {
+                let mut row = self.begin(&facts);
+                row.prompt = asked.map(|asked| {
+                    let beyond = asked.beyond();
+                    row.meter.keep(&asked.into_json().into(), beyond)
+                });
                 self.open.push((turn, row));
             }
             Change::Answers(turn) => {
@@ -73,19 +77,26 @@ impl Rows {
             }
             Change::Over(turn, reading) => {
                 if let Some(row) = self.of(turn) {
-                    row.reading = *reading;
+                    row.seen.reading = *reading;
                     row.is_over = true;
                 }
             }
-            Change::Ends(turn, reading) => {
+            Change::Ends(turn, seen) => {
                 if let Some(at) = self.open.iter().position(|(open, _)| *open == turn) {
                     let (_, mut row) = self.open.swap_remove(at);
-                    row.reading = *reading;
+                    row.seen = *seen;
                     row.close(Outcome::Completed, None);
                 }
             }
             Change::Transcribed(reading) => self.transcribed(*reading),
             Change::Refused(word) => self.refused = Some(word),
+        }
+    }
+
+    /// What was seen of a response that will not be seen to end.
+    pub(super) fn saw(&mut self, turn: Turn, seen: Seen) {
+        if let Some(row) = self.of(turn) {
+            row.seen = seen;
         }
     }
 
@@ -124,7 +135,7 @@ impl Rows {
         TRANSCRIPTIONS.clone_into(&mut record.endpoint);
         record.model_requested.clone_from(&reading.model);
         let mut row = Row::open(&self.opened, record);
-        row.reading = reading;
+        row.seen.reading = reading;
         row.is_timed = false;
         row.deployed = None;
         row.close(Outcome::Completed, None);
@@ -183,8 +194,10 @@ struct Row {
     started: Instant,
     is_timed: bool,
     deployed: Option<String>,
-    /// What has been said of the response so far.
-    reading: Reading,
+    /// Of the response, so far.
+    seen: Seen,
+    /// What it was asked with.
+    prompt: Option<Prompt>,
     is_over: bool,
     is_closed: bool,
 }
@@ -205,7 +218,8 @@ impl Row {
             started,
             is_timed: true,
             deployed: opened.deployed.clone(),
-            reading: Reading::default(),
+            seen: Seen::default(),
+            prompt: None,
             is_over: false,
             is_closed: false,
         }
@@ -223,9 +237,9 @@ impl Row {
         self.record.error = error;
         self.record.duration_ms = self.is_timed.then(|| millis(self.started.elapsed()));
         let observed = Observed {
-            reading: &self.reading,
-            generated: Generated::default(),
-            prompt: None,
+            reading: &self.seen.reading,
+            generated: std::mem::take(&mut self.seen.generated),
+            prompt: self.prompt.take(),
             model_behind: self.deployed.as_deref(),
         };
         self.meter.close(self.record.clone(), observed);

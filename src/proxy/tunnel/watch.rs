@@ -79,7 +79,15 @@ impl Watch {
     fn give_up_reading(&mut self) {
         tracing::debug!("a tunnel's messages cannot be read any longer");
         (self.client, self.provider) = (None, None);
+        self.hand_over();
         self.rows.unreadable();
+    }
+
+    /// What was seen of the responses that have not ended goes into their rows.
+    fn hand_over(&mut self) {
+        for (turn, seen) in self.session.take_open() {
+            self.rows.saw(turn, seen);
+        }
     }
 
     /// This side's connection has failed.
@@ -89,6 +97,7 @@ impl Watch {
 
     /// The tunnel is over.
     pub(super) fn finish(&mut self) {
+        self.hand_over();
         let close_code = self.provider.as_ref().and_then(WebSocket::close_code);
         let is_closed = self.provider.as_ref().is_some_and(WebSocket::is_closing);
         self.rows.finish(match self.ended {
@@ -98,6 +107,13 @@ impl Watch {
                 Ended::ByProvider { is_closed, is_reset: broke, close_code }
             }
         });
+    }
+}
+
+/// A tunnel that is given up is not finished, and its rows close themselves.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.hand_over();
     }
 }
 

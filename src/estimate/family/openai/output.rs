@@ -11,6 +11,9 @@ use crate::provider::{Generated, Kind, Segment};
 /// What routers raise limits to.
 const LEAST_LIMIT: u64 = 16;
 
+/// A session's text has one token more around it, whether OpenAI or Azure serves it (recorded).
+const REALTIME: &str = "realtime";
+
 /// Tokens around an answer.
 struct Frame {
     /// Besides a text.
@@ -96,8 +99,9 @@ fn frame(
     let api = api_asked(subject.provider, asked, generation, name);
     // OpenAI's chat completions do not count the token that ends an answer; its Responses API and
     // other hosts do.
+    let is_session = subject.endpoint == REALTIME;
     let others = matches!(subject.provider, "azure" | "copilot") || name.starts_with("gpt-4.5");
-    let end = u64::from(api == Api::Responses || others);
+    let end = u64::from(api == Api::Responses || others || is_session);
     let has_tools = prompt
         .is_some_and(|prompt| !prompt.tools.is_empty() && prompt.tool_choice != ToolChoice::None);
     match generation {
@@ -125,7 +129,7 @@ fn frame(
             Frame { text, structured: text, call: 12, parallel: 14, chosen: None }
         }
         _ => {
-            let text = end + u64::from(has_tools);
+            let text = end + u64::from(has_tools) + u64::from(is_session);
             // GPT-4 of June 2023, which knew functions but no tools.
             let call = if name.contains("0613") { 3 } else { 6 + end };
             // With tools, a schema makes the answer say its channel (one recorded answer).
