@@ -10,6 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 /// size are seen in photographs.
 const HEADER: usize = 256 * 1024;
 
+/// Pixels that a side has at most: as many as a JPEG can say. What a header says beyond is made up.
+const MAX_SIDE: u32 = 65_535;
+
 /// Width and height in pixels of an image given as base64.
 pub(super) fn size_of_base64(data: &str) -> Option<(u32, u32)> {
     let mut head = data.as_bytes();
@@ -17,7 +20,8 @@ pub(super) fn size_of_base64(data: &str) -> Option<(u32, u32)> {
     head = &head[..head.len() - head.len() % 4];
     let bytes = STANDARD.decode(head).ok()?;
     let size = imagesize::reader_size(Cursor::new(bytes)).ok()?;
-    Some((u32::try_from(size.width).ok()?, u32::try_from(size.height).ok()?))
+    let pixels = |side: usize| u32::try_from(side).unwrap_or(u32::MAX).min(MAX_SIDE);
+    Some((pixels(size.width), pixels(size.height)))
 }
 
 /// Width and height in pixels of an image given as a `data:` URL; `None` for other URLs.

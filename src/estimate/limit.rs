@@ -36,6 +36,12 @@ const PLACES: [(&str, &[&str]); 6] = [
 /// The limit of legacy completions that state none.
 const OF_COMPLETIONS: u64 = 16;
 
+/// Tokens, and a quarter of those that were counted, by which the count may fall short of the limit.
+const MARGIN: u64 = 64;
+
+/// The highest limit that a model has that reasons without showing it.
+const MAX_HIDDEN: u64 = 131_072;
+
 /// The error that is left, as a share.
 const ERROR: f64 = 0.01;
 
@@ -64,8 +70,11 @@ pub(super) fn apply(
     }
     let implied = (prompt.api == Api::Completion).then_some(OF_COMPLETIONS);
     let Some(most) = prompt.most.or(implied) else { return };
-    // Routers raise a limit that a provider takes for too low.
-    if most >= estimate.tokens {
+    // Routers raise a limit that a provider takes for too low; a full context ends an answer with the
+    // same word, long before the limit.
+    let hides = estimate.unseen.contains(&Unseen::Reasoning);
+    let plausible = if hides { MAX_HIDDEN } else { estimate.tokens + estimate.tokens / 4 + MARGIN };
+    if (estimate.tokens..=plausible).contains(&most) {
         estimate.tokens = most;
         estimate.error = ERROR;
         estimate.unseen.retain(|unseen| !matches!(unseen, Unseen::Reasoning | Unseen::Length));
@@ -93,6 +102,12 @@ mod tests {
         assert_eq!(tokens(Some("length")), (true, false));
         assert_eq!(tokens(Some("stop")), (false, true));
         assert_eq!(tokens(None), (false, true));
+        // No limit at all, and a context that was full.
+        let local = Subject { provider: "llamacpp", endpoint: "chat.completions", model: "qwen3" };
+        let request = json!({"messages": [], "max_tokens": u64::MAX});
+        let full = answer(&local, Some(&request), &generated, Some("length")).unwrap();
+        assert!(full.tokens < 20, "{}", full.tokens);
+        let request = json!({"messages": [], "max_completion_tokens": 500});
         generated.push(1, Kind::Content, b"Well", false);
         let several = answer(&subject, Some(&request), &generated, Some("length")).unwrap();
         assert!(several.tokens < 500);

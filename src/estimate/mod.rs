@@ -31,6 +31,9 @@ pub use text::Encoding;
 /// the text has up to as many tokens again around it as its transcript (recorded).
 const ERROR_BESIDE_MEDIA: f64 = 0.5;
 
+/// Tokens that an estimate of one side may come to, as reported counts may.
+const MAX_TOKENS: u64 = 1_000_000_000_000;
+
 /// Whose call it is that is estimated.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -59,7 +62,9 @@ pub enum Unseen {
     Length,
     /// Part of the request could not be read.
     Request,
-    /// The client left before the answer: what was generated is not known.
+    /// What was generated after the call was cut off.
+    Rest,
+    /// What was generated: the client left before it, or it cannot be read.
     Answer,
 }
 
@@ -90,6 +95,17 @@ pub struct Estimate {
     pub unseen: Vec<Unseen>,
 }
 
+impl Estimate {
+    /// No real call has more than [`MAX_TOKENS`]; hostile ones can be made to look so.
+    fn bounded(mut self) -> Estimate {
+        for tokens in [&mut self.tokens, &mut self.image, &mut self.audio] {
+            *tokens = (*tokens).min(MAX_TOKENS);
+        }
+        self.error = if self.error.is_finite() { self.error.clamp(0.0, 1.0) } else { 1.0 };
+        self
+    }
+}
+
 /// True if calls of this endpoint can be estimated.
 pub fn covers(endpoint: &str) -> bool {
     dialect::covers(endpoint)
@@ -109,7 +125,7 @@ pub fn knows(model: &str) -> bool {
 /// that could be counted.
 pub fn input(subject: &Subject<'_>, request: &Value) -> Option<Estimate> {
     let prompt = dialect::read(subject, request)?;
-    Some(family::input(subject, &prompt))
+    Some(family::input(subject, &prompt).bounded())
 }
 
 /// Estimates the completion tokens of what was seen of an answer. `None` where the endpoint generates
@@ -141,5 +157,5 @@ pub fn answer(
         estimate.unseen.sort_unstable();
         estimate.unseen.dedup();
     }
-    Some(estimate)
+    Some(estimate.bounded())
 }

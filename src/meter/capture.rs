@@ -23,6 +23,28 @@ const COPIED: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Budget(AtomicUsize);
 
+/// A share of the budget, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Share(Arc<Budget>, usize);
+
+impl Budget {
+    /// Takes a share for what waits to be counted; `None` if it is used up.
+    pub(super) fn take(self: &Arc<Budget>, bytes: u64) -> Option<Share> {
+        let bytes = usize::try_from(bytes).ok()?;
+        if self.0.load(Ordering::Relaxed).saturating_add(bytes) > MAX_KEPT_IN_ALL {
+            return None;
+        }
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+        Some(Share(Arc::clone(self), bytes))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
 /// A request's body, as far as it was kept. Gives back its share of the budget when dropped.
 #[derive(Debug)]
 pub struct Prompt {
@@ -76,7 +98,8 @@ impl Prompt {
     }
 
     /// The bytes that were kept, in one piece.
-    pub(super) fn into_bytes(mut self) -> Bytes {
+    /// They count against the budget for as long as the prompt is held.
+    pub(super) fn bytes(&mut self) -> Bytes {
         self.end_copied();
         match self.pieces.as_slice() {
             [one] => one.clone(),
@@ -102,11 +125,12 @@ impl Drop for Prompt {
 pub struct RequestObserver {
     reader: RequestReader,
     prompt: Option<Prompt>,
+    is_sent: bool,
 }
 
 impl RequestObserver {
     pub(super) fn new(reader: RequestReader, prompt: Option<Prompt>) -> RequestObserver {
-        RequestObserver { reader, prompt }
+        RequestObserver { reader, prompt, is_sent: false }
     }
 
     pub fn push(&mut self, bytes: &Bytes) {
@@ -118,11 +142,21 @@ impl RequestObserver {
 
     /// Looks no further.
     pub fn give_up(&mut self) {
-        *self = RequestObserver { reader: RequestReader::Opaque, prompt: None };
+        self.reader = RequestReader::Opaque;
+        self.prompt = None;
     }
 
     pub fn facts(&self) -> RequestFacts {
         self.reader.facts()
+    }
+
+    /// A connection to the provider has taken all of it.
+    pub fn sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    pub fn is_sent(&self) -> bool {
+        self.is_sent
     }
 
     /// Hands the body over, once.
@@ -162,6 +196,6 @@ mod tests {
             prompt.push(&Bytes::from(frame.clone()));
             sent.extend(frame);
         }
-        assert_eq!(prompt.into_bytes(), sent);
+        assert_eq!(prompt.bytes(), sent);
     }
 }

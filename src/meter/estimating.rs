@@ -1,12 +1,13 @@
 //! Which figures of a call have to be estimated, and their estimate. Owns the decision; the counting
 //! is that of the room `estimate`.
 //!
-//! Nothing is estimated of a call that failed, of one whose figures come later (background, batches)
-//! and of one whose request did not go up whole.
+//! Nothing is estimated of a call that the provider refused, of one whose figures come later (background,
+//! batches) and of one whose request was not sent whole.
 
+use super::Observed;
 use super::capture::Prompt;
 use crate::estimate::{self, Estimate, Method, Side, Subject, Unseen};
-use crate::provider::{Generated, Reading};
+use crate::provider::Generated;
 use crate::record::{EstimateNote, EstimatedSide, Outcome, Record};
 use crate::usage::Usage;
 
@@ -32,71 +33,77 @@ const SESSIONS: [&str; 2] = ["realtime", "responses"];
 /// Answers without a body (RFC 9110, 15.3.5 and 15.3.6): nothing was generated.
 const EMPTY: [u16; 2] = [204, 205];
 
+/// What Ollama calls an answer that loaded or unloaded a model and generated nothing.
+const NO_ANSWER: [&str; 2] = ["load", "unload"];
+
+/// The error to be expected at least of an answer that was cut off: what was generated and billed goes
+/// a little further than what was sent.
+const ERROR_OF_A_CUT: f64 = 0.05;
+
 /// The figures that nobody reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
     pub(super) input: bool,
     pub(super) output: bool,
-    /// The answer never came: what was generated is not known.
+    /// What was generated is not known: the answer never came, or cannot be read.
     pub(super) answer: bool,
+    /// The answer was cut off.
+    pub(super) cut: bool,
     /// The prompt is a session's history, which is not known.
     pub(super) history: bool,
 }
 
 /// What is missing and can be estimated; `None` if nothing is.
-pub(super) fn missing(
-    record: &Record,
-    reading: &Reading,
-    generated: &Generated,
-    has_prompt: bool,
-) -> Option<Missing> {
+pub(super) fn missing(record: &Record, observed: &Observed<'_>) -> Option<Missing> {
     if record.status == Some(SESSION) && record.method == "GET" {
-        return missing_of_turn(record, reading, generated, has_prompt);
+        return missing_of_turn(record, observed);
     }
+    let Observed { reading, generated, .. } = observed;
     if record.method != "POST" || reading.batch || !estimate::covers(&record.endpoint) {
         return None;
     }
-    let pending = reading.finish_reason.as_deref().is_some_and(|word| PENDING.contains(&word));
+    let finish_reason = reading.finish_reason.as_deref();
+    let none = |words: &[&str]| finish_reason.is_some_and(|word| words.contains(&word));
     let failed = reading.error.is_some() && generated.is_empty() && reading.usage_json.is_none();
-    if pending || failed || reading.finish_reason.as_deref() == Some("load") {
+    if failed || none(&PENDING) || none(&NO_ANSWER) {
         return None;
     }
+    let is_whole = record.outcome == Outcome::Completed && reading.error.is_none();
+    let generates = estimate::generates(&record.endpoint);
     let answer = match record.status {
-        Some(status) => {
-            if !(200..300).contains(&status) || EMPTY.contains(&status) {
-                return None;
-            }
-            false
-        }
+        Some(status) if !(200..300).contains(&status) || EMPTY.contains(&status) => return None,
+        // An answer that says nothing may have been empty; one that did not come to its end, or could
+        // not be read, was not.
+        Some(_) => generates && generated.is_empty() && !(is_whole && finish_reason.is_some()),
         // The client left while the provider was at work, which most bill all the same.
-        None if record.outcome == Outcome::ClientClosed => true,
+        None if record.outcome == Outcome::ClientClosed
+            && record.error.is_none()
+            && observed.is_sent =>
+        {
+            true
+        }
         None => return None,
     };
     let usage = &reading.usage;
     let known = reading.usage_json.is_some() && usage.total.is_some();
-    let input = !known && usage.input.is_none() && has_prompt;
-    let output = !known && usage.output.is_none() && !answer;
-    let output = output && estimate::generates(&record.endpoint);
-    let missing = Missing { input, output, answer, history: false };
+    let input = !known && usage.input.is_none() && observed.prompt.is_some() && observed.is_sent;
+    let output = !known && usage.output.is_none() && !answer && generates;
+    let missing = Missing { input, output, answer, cut: !is_whole, history: false };
     (missing.input || missing.output).then_some(missing)
 }
 
 /// The same of a response of a session: what was seen is estimated, and nothing where nothing was. An
 /// answer that was only spoken shows no text.
-fn missing_of_turn(
-    record: &Record,
-    reading: &Reading,
-    generated: &Generated,
-    has_prompt: bool,
-) -> Option<Missing> {
+fn missing_of_turn(record: &Record, observed: &Observed<'_>) -> Option<Missing> {
     let is_read = SESSIONS.contains(&record.endpoint.as_str());
-    let is_known = reading.usage_json.is_some();
-    let (input, history) = (has_prompt, !has_prompt);
-    (is_read && !is_known && !generated.is_empty()).then_some(Missing {
-        input,
+    let is_known = observed.reading.usage_json.is_some();
+    let has_prompt = observed.prompt.is_some();
+    (is_read && !is_known && !observed.generated.is_empty()).then_some(Missing {
+        input: has_prompt,
         output: true,
         answer: false,
-        history,
+        cut: record.outcome != Outcome::Completed,
+        history: !has_prompt,
     })
 }
 
@@ -113,56 +120,71 @@ pub(super) fn by_bytes(
     prompt: Option<&Prompt>,
     generated: &Generated,
 ) -> Estimates {
-    let by_bytes = |bytes: u64| Estimate {
+    Estimates {
+        input: missing.input.then(|| prompt.map(|prompt| of_bytes(prompt.len()))).flatten(),
+        output: missing.output.then(|| of_bytes(generated.bytes())),
+    }
+}
+
+fn of_bytes(bytes: u64) -> Estimate {
+    Estimate {
         tokens: bytes.div_ceil(BYTES_PER_TOKEN),
         image: 0,
         audio: 0,
         error: ERROR_BY_BYTES,
         method: Method::Bytes,
         unseen: Vec::new(),
-    };
-    Estimates {
-        input: missing.input.then(|| prompt.map(|prompt| by_bytes(prompt.len()))).flatten(),
-        output: missing.output.then(|| by_bytes(generated.bytes())),
     }
 }
 
 /// As well as is possible. Takes time: 1 MB of text some 60 ms.
 ///
-/// No estimate of the input if the request's body is no JSON, above all because it was cut off.
+/// No estimate of the input if the request's body is no JSON.
 pub(super) fn estimates(
     subject: &Subject<'_>,
     missing: Missing,
-    prompt: Option<Prompt>,
+    mut prompt: Option<Prompt>,
     generated: &Generated,
     finish_reason: Option<&str>,
 ) -> Estimates {
-    let beyond = prompt.as_ref().map_or(0, Prompt::beyond);
-    let body = prompt.map(Prompt::into_bytes).unwrap_or_default();
-    let request = match beyond {
-        0 => estimate::body::parse(&body),
-        _ => estimate::body::parse_beginning(&body),
-    };
-    let input = request.as_ref().filter(|_| missing.input).and_then(|request| {
-        let estimate = estimate::input(subject, request)?;
-        Some(with_the_rest(estimate, body.len(), beyond))
+    let read = prompt.as_mut().and_then(|prompt| {
+        let beyond = prompt.beyond();
+        estimate::body::read(&prompt.bytes(), beyond)
     });
-    let answer = || estimate::answer(subject, request.as_ref(), generated, finish_reason);
+    let request = read.as_ref().map(|body| &body.request);
+    let input = || {
+        if let Some(body) = &read {
+            let estimate = estimate::input(subject, &body.request)?;
+            return Some(with_the_rest(estimate, body.read, body.beyond));
+        }
+        // Where nothing of it was kept, its length is all that there is.
+        let prompt = prompt.as_ref().filter(|prompt| prompt.beyond() > 0)?;
+        Some(Estimate { unseen: vec![Unseen::Length], ..of_bytes(prompt.len()) })
+    };
+    let input = missing.input.then(input).flatten();
+    let answer = || {
+        let mut estimate = estimate::answer(subject, request, generated, finish_reason)?;
+        if missing.cut {
+            estimate.error = estimate.error.max(ERROR_OF_A_CUT);
+            estimate.unseen.push(Unseen::Rest);
+        }
+        Some(estimate)
+    };
     let output = missing.output.then(answer).flatten();
     Estimates { input, output }
 }
 
 /// What was not kept is taken to be like what was.
-fn with_the_rest(mut estimate: Estimate, kept: usize, beyond: u64) -> Estimate {
+fn with_the_rest(mut estimate: Estimate, read: u64, beyond: u64) -> Estimate {
     if beyond == 0 {
         return estimate;
     }
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rest = {
-        let per_byte = estimate.tokens as f64 / kept.max(1) as f64;
+        let per_byte = estimate.tokens as f64 / read.max(1) as f64;
         (per_byte.min(MAX_TOKENS_PER_BYTE) * beyond as f64) as u64
     };
-    estimate.tokens += rest;
+    estimate.tokens = estimate.tokens.saturating_add(rest);
     estimate.error = estimate.error.max(ERROR_OF_THE_REST);
     estimate.unseen.push(Unseen::Length);
     estimate
@@ -200,7 +222,7 @@ pub(super) fn apply(
     } else {
         // What generates nothing (embeddings) has no output to be added.
         let output = if missing.output { usage.output } else { Some(usage.output.unwrap_or(0)) };
-        usage.total = usage.input.zip(output).map(|(input, output)| input + output);
+        usage.total = usage.input.zip(output).map(|(input, output)| input.saturating_add(output));
     }
     note.unseen.sort_unstable();
     note.unseen.dedup();
@@ -222,7 +244,7 @@ mod tests {
     use super::*;
     use crate::framing::{Scanner, Sink};
     use crate::pricing::CostSource;
-    use crate::provider::{RESPONSE, Reader};
+    use crate::provider::{RESPONSE, Reader, Reading};
     use crate::record::CallId;
     use crate::units::Timestamp;
     use crate::usage::UsageSource;
@@ -242,6 +264,11 @@ mod tests {
         serde_json::from_str(&row.to_string()).unwrap()
     }
 
+    fn seen(reading: &Reading, generated: Generated, has_prompt: bool) -> Observed<'_> {
+        let prompt = has_prompt.then(|| Prompt::new(&std::sync::Arc::default()));
+        Observed { reading, generated, prompt, is_sent: true, model_behind: None }
+    }
+
     #[test]
     fn a_response_of_a_session_is_estimated_if_nothing_was_reported_and_something_was_generated() {
         let nothing = Reading::default();
@@ -250,33 +277,58 @@ mod tests {
         let of_turn = |has_prompt| Missing {
             input: has_prompt,
             output: true,
-            answer: false,
             history: !has_prompt,
+            ..Missing::default()
         };
         for (endpoint, has_prompt) in
             [("realtime", false), ("responses", false), ("responses", true)]
         {
             let row = session(endpoint);
-            assert_eq!(
-                missing(&row, &nothing, &generated(), has_prompt),
-                Some(of_turn(has_prompt))
-            );
-            assert_eq!(missing(&row, &reported, &generated(), has_prompt), None);
+            let found = missing(&row, &seen(&nothing, generated(), has_prompt));
+            assert_eq!(found, Some(of_turn(has_prompt)));
+            assert_eq!(missing(&row, &seen(&reported, generated(), has_prompt)), None);
             // An upgrade without a response, or one of which nothing came.
-            assert_eq!(missing(&row, &nothing, &Generated::default(), has_prompt), None);
+            assert_eq!(missing(&row, &seen(&nothing, Generated::default(), has_prompt)), None);
         }
         for row in [
             session("audio.transcriptions"),
             Record { status: Some(200), ..session("responses") },
             Record { status: None, outcome: Outcome::ClientClosed, ..session("responses") },
         ] {
-            assert_eq!(missing(&row, &nothing, &generated(), true), None);
+            assert_eq!(missing(&row, &seen(&nothing, generated(), true)), None);
         }
     }
 
     #[test]
+    fn a_request_that_no_connection_took_is_not_estimated() {
+        let row = Record {
+            method: "POST".to_owned(),
+            status: None,
+            outcome: Outcome::ClientClosed,
+            ..session("chat.completions")
+        };
+        let nothing = Reading::default();
+        let left = || seen(&nothing, Generated::default(), true);
+        assert!(missing(&row, &left()).is_some_and(|missing| missing.input && missing.answer));
+        assert_eq!(missing(&row, &Observed { is_sent: false, ..left() }), None);
+        let failed = Record { error: Some("connect_failed".to_owned()), ..row };
+        assert_eq!(missing(&failed, &left()), None);
+    }
+
+    #[test]
+    fn a_prompt_of_which_nothing_could_be_kept_is_counted_by_its_length() {
+        let budget = std::sync::Arc::default();
+        let prompt = || Some(Prompt::whole(&budget, &bytes::Bytes::new(), 4000));
+        let subject = Subject { provider: "openai", endpoint: "embeddings", model: "m" };
+        let both = Missing { input: true, ..Missing::default() };
+        let input = estimates(&subject, both, prompt(), &Generated::default(), None).input.unwrap();
+        assert_eq!((input.tokens, input.method), (1000, Method::Bytes));
+        assert_eq!(input.unseen, [Unseen::Length]);
+    }
+
+    #[test]
     fn where_the_prompt_is_a_session_s_history_the_total_stays_unknown() {
-        let missing = Missing { input: false, output: true, answer: false, history: true };
+        let missing = Missing { output: true, history: true, ..Missing::default() };
         let mut usage = Usage::default();
         let note = apply(&mut usage, missing, &by_bytes(missing, None, &generated())).unwrap();
         assert_eq!((usage.input, usage.output, usage.total), (None, Some(1), None));

@@ -8,9 +8,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Observed;
 use super::capture::Prompt;
 use super::estimating::{self, Estimates, Missing};
+use super::{Observed, subject_model};
 use crate::estimate::{Calibration, Estimate, Side, Subject, Unseen};
 use crate::provider::Generated;
 use crate::record::{Outcome, Record};
@@ -102,14 +102,14 @@ impl Learner {
         if !is_whole || observed.reading.batch {
             return None;
         }
-        let model = record.model.as_deref().or(record.model_requested.as_deref())?;
-        if !self.is_its_turn(&record.provider, model) {
+        let model = subject_model(record, observed.model_behind);
+        if model.is_empty() || !self.is_its_turn(&record.provider, &model) {
             return None;
         }
         Some(Sample {
             provider: record.provider.clone(),
             endpoint: record.endpoint.clone(),
-            model: model.to_owned(),
+            model,
             prompt,
             generated: observed.generated,
             usage: observed.reading.usage.clone(),
@@ -120,7 +120,7 @@ impl Learner {
     pub(super) fn check(&self, sample: Sample) -> Vec<Calibration> {
         let Sample { provider, endpoint, model, prompt, generated, usage } = sample;
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
-        let both = Missing { input: true, output: true, answer: false, history: false };
+        let both = Missing { input: true, output: true, ..Missing::default() };
         let Estimates { input, output } =
             estimating::estimates(&subject, both, Some(prompt), &generated, None);
         let input = input.filter(|input| input.unseen.is_empty());
@@ -167,7 +167,8 @@ impl Learner {
             return;
         };
         // Media are counted by rules of their own; what was learnt of text is not about them.
-        let text = estimate.tokens - (estimate.image + estimate.audio).min(estimate.tokens);
+        let text =
+            estimate.tokens - estimate.image.saturating_add(estimate.audio).min(estimate.tokens);
         estimate.tokens = estimate.tokens - text + calibration.corrected(text);
         estimate.error = calibration.expected_error(estimate.error);
     }

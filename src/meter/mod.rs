@@ -3,6 +3,7 @@
 
 mod capture;
 mod charging;
+mod clerk;
 mod estimating;
 mod learning;
 mod pool;
@@ -24,6 +25,7 @@ use crate::provider::{Generated, Reading, RequestReader};
 use crate::record::Record;
 use crate::usage::UsageSource;
 use capture::Budget;
+use clerk::Clerk;
 use estimating::{Estimates, Missing};
 use learning::{Learner, Sample};
 use pool::Pool;
@@ -43,6 +45,7 @@ pub struct Meter {
 #[derive(Debug)]
 struct Books {
     ledger: Ledger,
+    clerk: Clerk,
     prices: ArcSwap<PriceBook>,
     learner: Learner,
 }
@@ -55,6 +58,8 @@ pub struct Observed<'a> {
     pub generated: Generated,
     /// The request's body.
     pub prompt: Option<Prompt>,
+    /// A connection to the provider took all of the request.
+    pub is_sent: bool,
     /// The model that the path or the configuration names, for where the answer names none.
     pub model_behind: Option<&'a str>,
 }
@@ -72,7 +77,8 @@ struct Unsettled {
 impl Meter {
     pub fn new(ledger: Ledger, prices: PriceBook) -> Meter {
         let learner = Learner::new(ledger.calibrations());
-        let books = Books { ledger, prices: ArcSwap::from_pointee(prices), learner };
+        let clerk = Clerk::new(ledger.clone());
+        let books = Books { ledger, clerk, prices: ArcSwap::from_pointee(prices), learner };
         Meter { books: Arc::new(books), pool: Pool::new(), budget: Arc::default() }
     }
 
@@ -114,6 +120,7 @@ impl Meter {
             return;
         };
         self.books.ledger.closed_for_now(&record);
+        let share = self.budget.take(observed.generated.bytes());
         let unsettled = Unsettled {
             record,
             reading: observed.reading.clone(),
@@ -123,7 +130,13 @@ impl Meter {
             missing,
         };
         let books = Arc::clone(&self.books);
-        if !self.pool.run(move || books.settle(unsettled)) {
+        let taken = share.is_some_and(|share| {
+            self.pool.run(move || {
+                books.settle(unsettled);
+                drop(share);
+            })
+        });
+        if !taken {
             tracing::warn!("too many estimates wait; a rough one stands");
         }
     }
@@ -138,6 +151,7 @@ impl Meter {
     /// Lets estimates that have been begun be finished. No calls may follow.
     pub fn finish(&self) {
         self.pool.finish(FINISH);
+        self.books.clerk.finish(FINISH);
     }
 }
 
@@ -160,7 +174,7 @@ impl Books {
             record.upstream_request_id.clone_from(&reading.id);
         }
         let (generated, prompt) = (&observed.generated, observed.prompt.as_ref());
-        let missing = estimating::missing(record, reading, generated, prompt.is_some());
+        let missing = estimating::missing(record, observed);
         let Some(missing) = missing else {
             charging::charge(
                 &self.prices.load(),
@@ -200,8 +214,7 @@ impl Books {
     fn settle(&self, mut unsettled: Unsettled) {
         let record = &mut unsettled.record;
         let behind = unsettled.model_behind.as_deref();
-        let model =
-            subject_model(record.model.as_deref(), behind, record.model_requested.as_deref());
+        let model = subject_model(record, behind);
         let (provider, endpoint) = (record.provider.clone(), record.endpoint.clone());
         let subject = Subject { provider: &provider, endpoint: &endpoint, model: &model };
         let (missing, prompt) = (unsettled.missing, unsettled.prompt);
@@ -216,13 +229,13 @@ impl Books {
             }
         }
         self.put(record, &unsettled.reading, missing, &estimates, behind);
-        self.ledger.amended(record);
+        self.clerk.amend(unsettled.record);
     }
 
     /// Compares an estimate with the usage that was reported, and keeps what it teaches.
     fn check(&self, sample: Sample) {
         for calibration in self.learner.check(sample) {
-            self.ledger.learned(&calibration);
+            self.clerk.learn(calibration);
         }
     }
 }
@@ -234,9 +247,10 @@ pub fn guarded<T>(look: impl FnOnce() -> T) -> Option<T> {
 }
 
 /// The model by which a call is estimated: the one that answered, unless its name says nothing and
-/// another's does.
-fn subject_model(answered: Option<&str>, behind: Option<&str>, requested: Option<&str>) -> String {
-    let names = [answered, behind, requested].into_iter().flatten();
+/// another's does. Empty if there is none.
+fn subject_model(record: &Record, behind: Option<&str>) -> String {
+    let names = [record.model.as_deref(), behind, record.model_requested.as_deref()];
+    let names = names.into_iter().flatten();
     let mut known = names.clone().filter(|name| estimate::knows(name));
     known.next().or_else(|| names.clone().next()).unwrap_or_default().to_owned()
 }

@@ -75,7 +75,7 @@ impl RequestBody {
             return;
         }
         let mut has_yielded = false;
-        poll_fn(|cx| match Pin::new(&mut *self).poll_frame(cx) {
+        poll_fn(|cx| match self.poll_next(cx) {
             Poll::Ready(first) => {
                 self.first = first;
                 Poll::Ready(())
@@ -89,6 +89,36 @@ impl RequestBody {
             Poll::Pending => Poll::Ready(()),
         })
         .await;
+    }
+
+    /// The next frame, whoever asks for it.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        if let Some(first) = self.first.take().or_else(|| self.queued.pop_front().map(Ok)) {
+            return Poll::Ready(Some(first));
+        }
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        if let Some(gate) = &mut self.gate {
+            std::task::ready!(gate.poll_open(cx));
+            self.gate = None;
+        }
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        self.progress.set_waits_for_client(polled.is_pending());
+        let polled = std::task::ready!(polled);
+        let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
+        if polled.is_none() || ends_with_trailers || incoming.is_end_stream() {
+            self.client.has_sent_all();
+            self.progress.upload_ended();
+        }
+        Poll::Ready(polled.map(|result| match result {
+            Ok(frame) => self.frame(&frame).map(|()| frame),
+            Err(error) => {
+                self.progress.upload_failed(UploadFault::ClientGone);
+                Err(RequestBodyError::Client(error))
+            }
+        }))
     }
 
     fn frame(&mut self, frame: &Frame<Bytes>) -> Result<(), RequestBodyError> {
@@ -119,29 +149,17 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let body = self.get_mut();
-        if let Some(first) = body.first.take().or_else(|| body.queued.pop_front().map(Ok)) {
-            return Poll::Ready(Some(first));
+        let polled = body.poll_next(cx);
+        // A connection asks: what it is given, it sends.
+        let is_over = match &polled {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
+            _ => false,
+        };
+        if is_over {
+            body.request.borrow_mut().sent();
         }
-        let Some(incoming) = &mut body.incoming else { return Poll::Ready(None) };
-        if let Some(gate) = &mut body.gate {
-            std::task::ready!(gate.poll_open(cx));
-            body.gate = None;
-        }
-        let polled = Pin::new(&mut *incoming).poll_frame(cx);
-        body.progress.set_waits_for_client(polled.is_pending());
-        let polled = std::task::ready!(polled);
-        let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
-        if polled.is_none() || ends_with_trailers || incoming.is_end_stream() {
-            body.client.has_sent_all();
-            body.progress.upload_ended();
-        }
-        Poll::Ready(polled.map(|result| match result {
-            Ok(frame) => body.frame(&frame).map(|()| frame),
-            Err(error) => {
-                body.progress.upload_failed(UploadFault::ClientGone);
-                Err(RequestBodyError::Client(error))
-            }
-        }))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -381,8 +381,10 @@ impl Open {
         // A batch's results have a line for each of its calls, but they are a file.
         record.streaming &= !reading.batch;
         let prompt = self.request.borrow_mut().take_prompt();
+        let is_sent = self.request.borrow().is_sent();
         let model_behind = self.deployed.as_deref();
-        self.meter.close(self.record, Observed { reading, generated, prompt, model_behind });
+        let observed = Observed { reading, generated, prompt, is_sent, model_behind };
+        self.meter.close(self.record, observed);
         if self.left.is_some() {
             self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);
         }

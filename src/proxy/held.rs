@@ -4,7 +4,6 @@
 //! Invariant: what has been read goes up, in its order, unless something is put in its place.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -29,7 +28,7 @@ impl RequestBody {
         self.gate = None;
         let mut held = BytesMut::with_capacity(announced.min(MAX_RESERVED));
         let mut trailers = None;
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await {
+        while let Some(frame) = poll_fn(|cx| self.poll_next(cx)).await {
             let frame = frame?;
             match frame.data_ref() {
                 // Frames of a byte each would take a hundred times as much.

@@ -207,6 +207,39 @@ fn a_client_that_leaves_before_the_answer_leaves_what_it_asked() {
 }
 
 #[test]
+fn an_answer_that_cannot_be_read_or_never_began_is_not_taken_for_an_empty_one() {
+    let coded = Answer::ok("application/json", b"\x01\x02\x03");
+    let mut coded = Answer { framing: Framing::Length, ..coded };
+    coded.fields.0.push(("Content-Encoding".to_owned(), "made-up".to_owned()));
+    let left = chat_events(&["Sunny."]);
+    let left = event_stream(&left);
+    let comment = ": waiting\n\n";
+    let waiting = vec![
+        Step::Send(left.head()),
+        Step::Send(left.piece(comment.as_bytes())),
+        Step::UntilClosed,
+    ];
+    for (script, enough) in [(coded.whole(), None), (waiting, Some(comment.len()))] {
+        let (rows, _) = played("/openai/v1/chat/completions", &prompt(), vec![script], enough);
+        let record = rows.only();
+        assert_eq!((record.input_tokens, record.output_tokens), (Some(PROMPT), None));
+        assert_eq!(record.total_tokens, None);
+        assert_eq!(record.estimate.unwrap().unseen, [Unseen::Answer]);
+    }
+}
+
+#[test]
+fn a_limit_that_is_none_is_not_taken_for_the_answer() {
+    let mut body = prompt();
+    body["max_tokens"] = json!(u64::MAX);
+    let events = chat_events(&["Sunny."]).concat().replace("\"stop\"", "\"length\"");
+    let answer = Answer::ok("text/event-stream", events).framed(Framing::Chunked);
+    let record = row("/openai/v1/chat/completions", &body, answer.whole());
+    assert_eq!(record.finish_reason.as_deref(), Some("length"));
+    assert!(record.output_tokens.unwrap() < 10);
+}
+
+#[test]
 fn reasoning_that_is_not_shown_is_said_to_be_missing() {
     let mut body = prompt();
     body["model"] = json!("o4-mini");

@@ -240,6 +240,7 @@ impl Row {
             reading: &self.seen.reading,
             generated: std::mem::take(&mut self.seen.generated),
             prompt: self.prompt.take(),
+            is_sent: true,
             model_behind: self.deployed.as_deref(),
         };
         self.meter.close(self.record.clone(), observed);

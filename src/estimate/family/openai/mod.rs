@@ -63,7 +63,7 @@ fn error_of(unseen: Unseen) -> f64 {
     match unseen {
         Unseen::Reasoning | Unseen::Media => 0.3,
         Unseen::History | Unseen::ServerTools | Unseen::Request => 0.5,
-        Unseen::Length => 0.1,
+        Unseen::Length | Unseen::Rest => 0.1,
         Unseen::Answer => 1.0,
     }
 }
