@@ -24,11 +24,17 @@ const OLDER: Weights = Weights {
 };
 
 /// Since 4.7: more tokens for the same text.
-const NEWER: Weights = Weights { ratio: 1.08, long: 0.85, ..OLDER };
+const NEWER: Weights = Weights { ratio: 1.08, long: 0.85, symbol: 0.0, ..OLDER };
 
 /// A turn, and the reply's beginning: `u` 7, `uau` 15 and `ua` 7 on 60 requests.
 const TURN: f64 = 4.0;
 const REPLY: f64 = 3.0;
+
+/// What Claude 2 has more around a conversation, around a prompt in one text, and at an answer's end
+/// (8 requests).
+const CLAUDE_2: f64 = 2.0;
+const CLAUDE_2_PROMPT: f64 = 2.0;
+const CLAUDE_2_END: f64 = 1.0;
 
 /// What `thinking` adds: 35 requests, all within 2.
 const THINKING: f64 = 29.0;
@@ -48,6 +54,8 @@ const EARLY_SCHEMA: f64 = 34.0;
 /// An answer's end. A tool call is written as tags: the first of an answer, each further one, each
 /// argument, and per token of the arguments (some 65 answers).
 const END: f64 = 3.0;
+/// A number that begins the answer; years do not (15 answers).
+const NUMBER_FIRST: f64 = 1.0;
 /// Around thinking that is shown (20 answers: 5 to 13).
 const THOUGHT: f64 = 9.0;
 const FIRST_CALL: f64 = 36.0;
@@ -77,6 +85,8 @@ struct Model {
     newer: bool,
     /// Begins the first call of an answer.
     first_call: f64,
+    /// Claude 2 and Instant.
+    second: bool,
     /// What 4.7 reads more where it may not think (2 requests).
     unthinking: f64,
 }
@@ -110,14 +120,19 @@ impl Model {
         let adaptive = if newer { 0.0 } else { ADAPTIVE };
         let first_call = if has(&["3-haiku", "3-sonnet"]) { EARLY_CALL } else { FIRST_CALL };
         let unthinking = if has(&["opus-4-7"]) { 36.0 } else { 0.0 };
-        Model { weights, tools, forced, adaptive, newer, first_call, unthinking }
+        let second = has(&["claude-2", "claude-v2", "claude-instant"]);
+        Model { weights, tools, forced, adaptive, newer, first_call, second, unthinking }
     }
 }
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     let model = Model::of(subject.model);
     let text = |text: &str| model.weights.text(text);
-    let mut tokens = 0.0;
+    let mut tokens = match prompt.api {
+        Api::Completion if model.second => CLAUDE_2_PROMPT,
+        _ if model.second => CLAUDE_2,
+        _ => 0.0,
+    };
     if prompt.api != Api::Completion {
         tokens += turns(&prompt.messages);
         tokens += match (prompt.thinking, prompt.effort) {
@@ -174,6 +189,13 @@ pub(super) fn output(
     let model = Model::of(subject.model);
     let named = prompt.is_some_and(|prompt| prompt.tool_choice == ToolChoice::Named);
     let mut tokens = if generated.segments().is_empty() { 0.0 } else { END };
+    if model.second && tokens > 0.0 {
+        tokens += CLAUDE_2_END;
+    }
+    let first = generated.segments().first().filter(|first| first.kind == Kind::Content);
+    if first.is_some_and(|first| begins_with_number(&first.text())) {
+        tokens += NUMBER_FIRST;
+    }
     let (mut made, mut shown, mut unseen) = (0_u32, false, Vec::new());
     let by_tool = prompt.is_some_and(|prompt| prompt.schema.is_some())
         && matches!(subject.provider, "databricks" | "snowflake");
@@ -211,6 +233,11 @@ pub(super) fn output(
     unseen.dedup();
     let error = if made > 0 { 0.08 } else { 0.06 };
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
+}
+
+fn begins_with_number(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=3).contains(&digits)
 }
 
 /// What marks the turns. Messages of one side that follow each other are one turn; the system prompt
