@@ -147,7 +147,8 @@ fn is_compacted(request: &Value, recording: &Recording) -> bool {
 fn is_cut(recording: &Recording) -> bool {
     let reported = &recording.expected.normalized;
     let bytes = recording.request.body().len() as u64;
-    reported.cache_write.is_some_and(|written| written.0 > bytes + 2_000)
+    let cached = [reported.cache_write, reported.cache_read];
+    cached.iter().flatten().map(|count| count.0).sum::<u64>() > bytes + 2_000
 }
 
 /// Bedrock reports how long an answer took: of those measured, one in fifty is a multiple of 50 ms and

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::open::turn;
-use super::{printed, round};
+use super::{at_least, printed, round};
 use crate::estimate::measure::{Weights, real};
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, Tool, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
@@ -171,11 +171,12 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         (true, false, _) => 0.06,
         _ => 0.08,
     };
+    let tokens = tokens + image + pages;
     Estimate {
-        tokens: round(tokens + image + pages),
+        tokens: round(tokens),
         image: round(image + pages),
         audio: 0,
-        error,
+        error: at_least(error, tokens),
         method: Method::Ratio,
         unseen: prompt.unseen.clone(),
     }
@@ -232,6 +233,7 @@ pub(super) fn output(
     }
     unseen.dedup();
     let error = if made > 0 { 0.08 } else { 0.06 };
+    let error = at_least(error, tokens);
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
 }
 
