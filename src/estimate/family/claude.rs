@@ -23,6 +23,11 @@ const OLDER: Weights = Weights {
     ..Weights::like(Encoding::O200k, 1.0)
 };
 
+/// Per word of a sentence in capitals, which are cut smaller (2 texts, 0.58 and 0.75).
+const CAPITALS: f64 = 0.6;
+/// Fewer words than these in a row are names and abbreviations.
+const SENTENCE: u32 = 3;
+
 /// Since 4.7: more tokens for the same text.
 const NEWER: Weights = Weights { ratio: 1.08, long: 0.85, symbol: 0.0, ..OLDER };
 
@@ -123,11 +128,15 @@ impl Model {
         let second = has(&["claude-2", "claude-v2", "claude-instant"]);
         Model { weights, tools, forced, adaptive, newer, first_call, second, unthinking }
     }
+
+    fn text(&self, text: &str) -> f64 {
+        self.weights.text(text) + CAPITALS * f64::from(words_in_capitals(text))
+    }
 }
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     let model = Model::of(subject.model);
-    let text = |text: &str| model.weights.text(text);
+    let text = |text: &str| model.text(text);
     let mut tokens = match prompt.api {
         Api::Completion if model.second => CLAUDE_2_PROMPT,
         _ if model.second => CLAUDE_2,
@@ -216,11 +225,11 @@ pub(super) fn output(
             Kind::ToolArguments => written_call(&model, &text),
             Kind::Reasoning => {
                 let first = if std::mem::replace(&mut shown, true) { 0.0 } else { THOUGHT };
-                first + model.weights.text(&text)
+                first + model.text(&text)
             }
             Kind::ReasoningSummary => 0.0,
             Kind::Content if by_tool => FORCED_CALL + written_call(&model, &text),
-            Kind::Content | Kind::Refusal => model.weights.text(&text),
+            Kind::Content | Kind::Refusal => model.text(&text),
         };
         if segment.beyond > 0 {
             unseen.push(Unseen::Length);
@@ -240,6 +249,25 @@ pub(super) fn output(
 fn begins_with_number(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     (1..=3).contains(&digits)
+}
+
+/// The words of a text that stand in sentences of capitals.
+fn words_in_capitals(text: &str) -> u32 {
+    let (mut words, mut row) = (0, 0);
+    for word in text.split_ascii_whitespace() {
+        let mut letters = word.chars().filter(|letter| letter.is_alphabetic()).peekable();
+        if letters.peek().is_some() && letters.all(char::is_uppercase) {
+            row += 1;
+            words += match row {
+                ..SENTENCE => 0,
+                SENTENCE => SENTENCE,
+                _ => 1,
+            };
+        } else {
+            row = 0;
+        }
+    }
+    words
 }
 
 /// What marks the turns. Messages of one side that follow each other are one turn; the system prompt
@@ -272,12 +300,12 @@ fn calls(model: &Model, message: &Message<'_>) -> f64 {
 
 /// A call's arguments. One that is an object stands in its tag as JSON.
 fn written_call(model: &Model, arguments: &str) -> f64 {
-    let mut tokens = ARGUMENT_JSON * model.weights.text(arguments);
+    let mut tokens = ARGUMENT_JSON * model.text(arguments);
     let Ok(Value::Object(members)) = serde_json::from_str(arguments) else { return tokens };
     for value in members.values() {
         tokens += ARGUMENT;
         if value.is_object() {
-            tokens += NESTED_JSON * model.weights.text(&value.to_string());
+            tokens += NESTED_JSON * model.text(&value.to_string());
         }
     }
     tokens
@@ -294,13 +322,13 @@ fn tools(model: &Model, subject: &Subject<'_>, prompt: &Prompt<'_>) -> f64 {
     }
     for tool in &prompt.tools {
         let described = tool.parameters.map(printed::descriptions).unwrap_or_default();
-        let words = tool.description.map_or(0.0, |words| model.weights.text(words))
-            + model.weights.text(&described);
-        let all = model.weights.text(&json(tool));
+        let words =
+            tool.description.map_or(0.0, |words| model.text(words)) + model.text(&described);
+        let all = model.text(&json(tool));
         tokens += TOOL + words + TOOL_JSON * (all - words).max(0.0);
     }
     if let Some(schema) = &prompt.schema {
-        let cost = model.weights.text(&written(schema.schema));
+        let cost = model.text(&written(schema.schema));
         tokens += match subject.provider {
             // These make the schema a tool that has to be called.
             "databricks" | "snowflake" => model.tools + model.forced + TOOL + TOOL_JSON * cost,
@@ -369,6 +397,25 @@ mod tests {
             "messages": [{"role": "user", "content": "What is the capital of France?"}]});
         // Recorded: 43.
         assert_eq!(count("claude-sonnet-4-5-20250929", &request), 43);
+    }
+
+    #[test]
+    fn sentences_in_capitals_cost_more_than_names() {
+        assert_eq!(words_in_capitals("Use it, AND ONLY USE UPPERCASE."), 4);
+        assert_eq!(words_in_capitals("the HTTP API of NASA"), 0);
+    }
+
+    #[test]
+    fn a_number_alone_is_two_tokens_and_the_end() {
+        let answer = |text: &str| {
+            let mut generated = Generated::default();
+            generated.push(0, Kind::Content, text.as_bytes(), false);
+            let model = "claude-sonnet-4-5-20250929";
+            let subject = Subject { provider: "anthropic", endpoint: "messages", model };
+            output(&subject, None, &generated).tokens
+        };
+        // Recorded: 5 and 4.
+        assert_eq!((answer("2"), answer("Hi")), (5, 4));
     }
 
     #[test]

@@ -331,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn a_newline_behind_a_mark_is_a_token() {
+        // Recorded: 8, of "The capital of France is Paris." with its newline.
+        assert!((words("The capital of France is Paris.\n") - 8.0).abs() < 1e-9);
+        assert!((words("Hi.\n") - 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn calls_cost_their_words_before_2_5() {
+        let call = |tool: &str, arguments: &str| name(tool) + value_words(arguments);
+        // Recorded: 9 and 7.
+        let boston = call("get_current_weather", r#"{"location":"Boston, MA"}"#);
+        assert!((boston - 9.0).abs() < 1e-9);
+        assert!((call("get_weather", r#"{"location":"Paris, France"}"#) - 7.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn pictures_are_tiles_before_2_5_and_one_sum_after() {
         let image = |width, height| Image { size: Some((width, height)), detail: None };
         let tiles = |width, height| picture(&image(width, height), Generation::Two) / PICTURE;
