@@ -298,13 +298,13 @@ fn calls(model: &Model, message: &Message<'_>) -> f64 {
     tokens
 }
 
-/// A call's arguments. One that is an object stands in its tag as JSON.
+/// A call's arguments. One that is an object or a list stands in its tag as JSON.
 fn written_call(model: &Model, arguments: &str) -> f64 {
     let mut tokens = ARGUMENT_JSON * model.text(arguments);
     let Ok(Value::Object(members)) = serde_json::from_str(arguments) else { return tokens };
     for value in members.values() {
         tokens += ARGUMENT;
-        if value.is_object() {
+        if value.is_object() || value.is_array() {
             tokens += NESTED_JSON * model.text(&value.to_string());
         }
     }

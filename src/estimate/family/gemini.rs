@@ -125,7 +125,7 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     if functions == Generation::Three && !prompt.tools.is_empty() {
         tokens += OFFERED_3;
     }
-    if let Some(schema) = prompt.schema.as_ref().filter(|_| functions == Generation::Two) {
+    if let Some(schema) = prompt.schema.as_ref().filter(|_| generation == Generation::Two) {
         tokens += schema_words(schema.schema);
     }
     let name = subject.model.to_ascii_lowercase();
