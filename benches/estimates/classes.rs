@@ -36,6 +36,10 @@ const SOUND: Class = Class::Other("sound, video");
 const FILES: Class = Class::Other("files");
 const BY_URL: Class = Class::Other("media by URL");
 const PREDICTION: Class = Class::Other("predicted output");
+const COMPACTED: Class = Class::Other("history that was compacted");
+const CITED: Class = Class::Other("citations by the provider");
+const CUT: Class = Class::Other("a body that was not kept whole");
+const INVENTED: Class = Class::Other("written by hand");
 
 pub(crate) fn class(
     recording: &Recording,
@@ -74,6 +78,19 @@ pub(crate) fn class(
     if reasons_hidden(recording, request, model, generated) {
         found.push(REASONING);
     }
+    if is_compacted(request, recording) {
+        found.push(COMPACTED);
+    }
+    // A citing answer holds marks that its client never sees, and its prompt says how to set them.
+    if holds(recording, &["citationsContent"]) {
+        found.push(CITED);
+    }
+    if is_cut(recording) {
+        found.push(CUT);
+    }
+    if is_invented(recording) {
+        found.push(INVENTED);
+    }
     walk(request, &mut found);
     // The weightiest reason: pictures last.
     let other = found.iter().find(|class| matches!(class, Class::Other(_)));
@@ -108,6 +125,47 @@ fn is_client_tool(tool: &Value) -> bool {
     }
 }
 
+fn holds(recording: &Recording, texts: &[&str]) -> bool {
+    let body = recording.response.body();
+    texts.iter().any(|text| body.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+/// Anthropic sums up a history that grew too long: a call of its own, billed with this one, which reads
+/// everything once more.
+fn is_compacted(request: &Value, recording: &Recording) -> bool {
+    let edits =
+        request.get("context_management").and_then(|edited| edited.get("edits")?.as_array());
+    let compacts = |edit: &Value| {
+        edit.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("compact"))
+    };
+    let is_asked = edits.is_some_and(|edits| edits.iter().any(compacts));
+    is_asked && holds(recording, &[r#""type":"compaction""#, r#""type": "compaction""#])
+}
+
+/// No vocabulary makes more tokens than bytes, and no provider adds as many as 2,000 to a prompt: what
+/// was cached at the provider stood in a body of which the recording keeps a part.
+fn is_cut(recording: &Recording) -> bool {
+    let reported = &recording.expected.normalized;
+    let bytes = recording.request.body().len() as u64;
+    let cached = [reported.cache_write, reported.cache_read];
+    cached.iter().flatten().map(|count| count.0).sum::<u64>() > bytes + 2_000
+}
+
+/// Bedrock reports how long an answer took: of those measured, one in fifty is a multiple of 50 ms and
+/// one in 25 has both counts as multiples of five. And an answer holds no tool's result.
+fn is_invented(recording: &Recording) -> bool {
+    let Ok(answer) = serde_json::from_slice::<Value>(&recording.response.body()) else {
+        return false;
+    };
+    let number = |place: &str| answer.pointer(place).and_then(Value::as_u64);
+    let is_round = |place: &str, by: u64| number(place).is_some_and(|number| number % by == 0);
+    let round = is_round("/metrics/latencyMs", 50)
+        && is_round("/usage/inputTokens", 5)
+        && is_round("/usage/outputTokens", 5);
+    let blocks = answer.pointer("/output/message/content").and_then(Value::as_array);
+    round || blocks.is_some_and(|blocks| blocks.iter().any(|b| b.get("toolResult").is_some()))
+}
+
 /// Reasoning that is billed and not shown as it was billed.
 fn reasons_hidden(
     recording: &Recording,
@@ -115,16 +173,28 @@ fn reasons_hidden(
     model: &str,
     generated: &Generated,
 ) -> bool {
-    let thinking = request.get("thinking").and_then(|thinking| thinking.get("type"));
-    if thinking.is_some_and(|kind| kind != "disabled") && family(model) == "Claude" {
+    // Converse passes on what it does not know; routers ask by `reasoning`.
+    let passed_on = request.get("additionalModelRequestFields").and_then(|f| f.get("thinking"));
+    let thinking = request.get("thinking").or(passed_on).and_then(|thinking| thinking.get("type"));
+    let effort = request.get("reasoning").and_then(|reasoning| reasoning.get("effort"));
+    if family(model) == "Claude"
+        && (thinking.is_some_and(|kind| kind != "disabled") || effort.is_some_and(|e| e != "none"))
+    {
+        return true;
+    }
+    // What Gemini thought is sealed and handed out, whether or not its tokens are reported apart.
+    if family(model) == "Gemini"
+        && holds(
+            recording,
+            &["\"thoughtSignature\"", "\"thought_signature\"", "\"encrypted_content\""],
+        )
+    {
         return true;
     }
     // An item for it stands in the answer, whatever the figures say (recorded: 40 tokens more, and 0
     // of reasoning reported).
-    let body = recording.response.body();
-    let holds = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
     if family(model) == "OpenAI"
-        && [r#""type":"reasoning""#, r#""type": "reasoning""#].iter().any(|text| holds(text))
+        && holds(recording, &[r#""type":"reasoning""#, r#""type": "reasoning""#])
     {
         return true;
     }

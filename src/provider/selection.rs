@@ -105,6 +105,7 @@ static CHOICE_DELTA: Selection = Selection(&[
     ("content", TextOrMembers(slot::CONTENT, &BLOCK)),
     ("reasoning_content", Text(slot::REASONING)),
     ("reasoning", Text(slot::REASONING_TOO)),
+    ("reasoning_details", Members(&Selection(&[("text", Text(slot::REASONING_BLOCK))]))),
     ("tool_calls", Members(&TOOL_CALL)),
     ("function_call", Members(&TOOL_CALL)),
     ("refusal", Text(slot::REFUSAL)),
@@ -116,6 +117,10 @@ static CHOICE_MESSAGE: Selection = Selection(&[
     ("content", TextOrMembers(slot::WHOLE | slot::CONTENT, &BLOCK)),
     ("reasoning_content", Text(slot::WHOLE | slot::REASONING)),
     ("reasoning", Text(slot::WHOLE | slot::REASONING_TOO)),
+    (
+        "reasoning_details",
+        Members(&Selection(&[("text", Text(slot::WHOLE | slot::REASONING_BLOCK))])),
+    ),
     ("tool_calls", Members(&TOOL_CALL)),
     ("function_call", Members(&TOOL_CALL)),
     ("refusal", Text(slot::WHOLE | slot::REFUSAL)),

@@ -31,6 +31,8 @@ pub(super) mod slot {
     pub(in crate::provider) const TOP_TEXT: u8 = 11;
     /// A text in a part of a Gemini Live turn, which may be a thought.
     pub(in crate::provider) const LIVE_PART: u8 = 12;
+    /// Reasoning in blocks, which may stand beside either of the two, saying the same.
+    pub(in crate::provider) const REASONING_BLOCK: u8 = 13;
     /// Added: the text is the whole of what deltas may have brought already.
     pub(in crate::provider) const WHOLE: u8 = 0x80;
 }
@@ -141,6 +143,13 @@ impl Texts {
             slot::REASONING_TOO => {
                 let same = |other: &Waiting| {
                     other.slot & !slot::WHOLE == slot::REASONING && other.outer == one.outer
+                };
+                (!self.waiting.iter().any(same)).then_some(Kind::Reasoning)
+            }
+            slot::REASONING_BLOCK => {
+                let same = |other: &Waiting| {
+                    matches!(other.slot & !slot::WHOLE, slot::REASONING | slot::REASONING_TOO)
+                        && other.outer == one.outer
                 };
                 (!self.waiting.iter().any(same)).then_some(Kind::Reasoning)
             }
@@ -255,6 +264,18 @@ mod tests {
             r#"{"choices":[{"index":0,"delta":{"content":"c"},"message":{"content":"aac"}}]}"#,
         ]);
         assert_eq!(texts(&events), ["0Content:aac", "1Content:b"]);
+    }
+
+    #[test]
+    fn reasoning_that_stands_twice_counts_once() {
+        let beside =
+            r#"{"choices":[{"message":{"reasoning":"r","reasoning_details":[{"text":"r"}]}}]}"#;
+        assert_eq!(texts(beside), ["0Reasoning:r"]);
+        let alone = stream(&[
+            r#"{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"r"}]}}]}"#,
+            r#"{"choices":[{"delta":{"content":"","reasoning_details":[{"text":"s"}]}}]}"#,
+        ]);
+        assert_eq!(texts(&alone), ["0Reasoning:rs"]);
     }
 
     #[test]

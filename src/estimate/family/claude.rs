@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::open::turn;
-use super::{printed, round};
+use super::{at_least, printed, round};
 use crate::estimate::measure::{Weights, real};
 use crate::estimate::prompt::{Api, Image, Message, Part, Prompt, Tool, ToolChoice};
 use crate::estimate::{Encoding, Estimate, Method, Subject, Unseen};
@@ -23,12 +23,23 @@ const OLDER: Weights = Weights {
     ..Weights::like(Encoding::O200k, 1.0)
 };
 
+/// Per word of a sentence in capitals, which are cut smaller (2 texts, 0.58 and 0.75).
+const CAPITALS: f64 = 0.6;
+/// Fewer words than these in a row are names and abbreviations.
+const SENTENCE: u32 = 3;
+
 /// Since 4.7: more tokens for the same text.
-const NEWER: Weights = Weights { ratio: 1.08, long: 0.85, ..OLDER };
+const NEWER: Weights = Weights { ratio: 1.08, long: 0.85, symbol: 0.0, ..OLDER };
 
 /// A turn, and the reply's beginning: `u` 7, `uau` 15 and `ua` 7 on 60 requests.
 const TURN: f64 = 4.0;
 const REPLY: f64 = 3.0;
+
+/// What Claude 2 has more around a conversation, around a prompt in one text, and at an answer's end
+/// (8 requests).
+const CLAUDE_2: f64 = 2.0;
+const CLAUDE_2_PROMPT: f64 = 2.0;
+const CLAUDE_2_END: f64 = 1.0;
 
 /// What `thinking` adds: 35 requests, all within 2.
 const THINKING: f64 = 29.0;
@@ -48,6 +59,8 @@ const EARLY_SCHEMA: f64 = 34.0;
 /// An answer's end. A tool call is written as tags: the first of an answer, each further one, each
 /// argument, and per token of the arguments (some 65 answers).
 const END: f64 = 3.0;
+/// A number that begins the answer; years do not (15 answers).
+const NUMBER_FIRST: f64 = 1.0;
 /// Around thinking that is shown (20 answers: 5 to 13).
 const THOUGHT: f64 = 9.0;
 const FIRST_CALL: f64 = 36.0;
@@ -77,6 +90,8 @@ struct Model {
     newer: bool,
     /// Begins the first call of an answer.
     first_call: f64,
+    /// Claude 2 and Instant.
+    second: bool,
     /// What 4.7 reads more where it may not think (2 requests).
     unthinking: f64,
 }
@@ -110,14 +125,23 @@ impl Model {
         let adaptive = if newer { 0.0 } else { ADAPTIVE };
         let first_call = if has(&["3-haiku", "3-sonnet"]) { EARLY_CALL } else { FIRST_CALL };
         let unthinking = if has(&["opus-4-7"]) { 36.0 } else { 0.0 };
-        Model { weights, tools, forced, adaptive, newer, first_call, unthinking }
+        let second = has(&["claude-2", "claude-v2", "claude-instant"]);
+        Model { weights, tools, forced, adaptive, newer, first_call, second, unthinking }
+    }
+
+    fn text(&self, text: &str) -> f64 {
+        self.weights.text(text) + CAPITALS * f64::from(words_in_capitals(text))
     }
 }
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     let model = Model::of(subject.model);
-    let text = |text: &str| model.weights.text(text);
-    let mut tokens = 0.0;
+    let text = |text: &str| model.text(text);
+    let mut tokens = match prompt.api {
+        Api::Completion if model.second => CLAUDE_2_PROMPT,
+        _ if model.second => CLAUDE_2,
+        _ => 0.0,
+    };
     if prompt.api != Api::Completion {
         tokens += turns(&prompt.messages);
         tokens += match (prompt.thinking, prompt.effort) {
@@ -156,11 +180,12 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         (true, false, _) => 0.06,
         _ => 0.08,
     };
+    let tokens = tokens + image + pages;
     Estimate {
-        tokens: round(tokens + image + pages),
+        tokens: round(tokens),
         image: round(image + pages),
         audio: 0,
-        error,
+        error: at_least(error, tokens),
         method: Method::Ratio,
         unseen: prompt.unseen.clone(),
     }
@@ -174,6 +199,13 @@ pub(super) fn output(
     let model = Model::of(subject.model);
     let named = prompt.is_some_and(|prompt| prompt.tool_choice == ToolChoice::Named);
     let mut tokens = if generated.segments().is_empty() { 0.0 } else { END };
+    if model.second && tokens > 0.0 {
+        tokens += CLAUDE_2_END;
+    }
+    let first = generated.segments().first().filter(|first| first.kind == Kind::Content);
+    if first.is_some_and(|first| begins_with_number(&first.text())) {
+        tokens += NUMBER_FIRST;
+    }
     let (mut made, mut shown, mut unseen) = (0_u32, false, Vec::new());
     let by_tool = prompt.is_some_and(|prompt| prompt.schema.is_some())
         && matches!(subject.provider, "databricks" | "snowflake");
@@ -193,11 +225,11 @@ pub(super) fn output(
             Kind::ToolArguments => written_call(&model, &text),
             Kind::Reasoning => {
                 let first = if std::mem::replace(&mut shown, true) { 0.0 } else { THOUGHT };
-                first + model.weights.text(&text)
+                first + model.text(&text)
             }
             Kind::ReasoningSummary => 0.0,
             Kind::Content if by_tool => FORCED_CALL + written_call(&model, &text),
-            Kind::Content | Kind::Refusal => model.weights.text(&text),
+            Kind::Content | Kind::Refusal => model.text(&text),
         };
         if segment.beyond > 0 {
             unseen.push(Unseen::Length);
@@ -210,7 +242,32 @@ pub(super) fn output(
     }
     unseen.dedup();
     let error = if made > 0 { 0.08 } else { 0.06 };
+    let error = at_least(error, tokens);
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
+}
+
+fn begins_with_number(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    (1..=3).contains(&digits)
+}
+
+/// The words of a text that stand in sentences of capitals.
+fn words_in_capitals(text: &str) -> u32 {
+    let (mut words, mut row) = (0, 0);
+    for word in text.split_ascii_whitespace() {
+        let mut letters = word.chars().filter(|letter| letter.is_alphabetic()).peekable();
+        if letters.peek().is_some() && letters.all(char::is_uppercase) {
+            row += 1;
+            words += match row {
+                ..SENTENCE => 0,
+                SENTENCE => SENTENCE,
+                _ => 1,
+            };
+        } else {
+            row = 0;
+        }
+    }
+    words
 }
 
 /// What marks the turns. Messages of one side that follow each other are one turn; the system prompt
@@ -241,14 +298,14 @@ fn calls(model: &Model, message: &Message<'_>) -> f64 {
     tokens
 }
 
-/// A call's arguments. One that is an object stands in its tag as JSON.
+/// A call's arguments. One that is an object or a list stands in its tag as JSON.
 fn written_call(model: &Model, arguments: &str) -> f64 {
-    let mut tokens = ARGUMENT_JSON * model.weights.text(arguments);
+    let mut tokens = ARGUMENT_JSON * model.text(arguments);
     let Ok(Value::Object(members)) = serde_json::from_str(arguments) else { return tokens };
     for value in members.values() {
         tokens += ARGUMENT;
-        if value.is_object() {
-            tokens += NESTED_JSON * model.weights.text(&value.to_string());
+        if value.is_object() || value.is_array() {
+            tokens += NESTED_JSON * model.text(&value.to_string());
         }
     }
     tokens
@@ -265,13 +322,13 @@ fn tools(model: &Model, subject: &Subject<'_>, prompt: &Prompt<'_>) -> f64 {
     }
     for tool in &prompt.tools {
         let described = tool.parameters.map(printed::descriptions).unwrap_or_default();
-        let words = tool.description.map_or(0.0, |words| model.weights.text(words))
-            + model.weights.text(&described);
-        let all = model.weights.text(&json(tool));
+        let words =
+            tool.description.map_or(0.0, |words| model.text(words)) + model.text(&described);
+        let all = model.text(&json(tool));
         tokens += TOOL + words + TOOL_JSON * (all - words).max(0.0);
     }
     if let Some(schema) = &prompt.schema {
-        let cost = model.weights.text(&written(schema.schema));
+        let cost = model.text(&written(schema.schema));
         tokens += match subject.provider {
             // These make the schema a tool that has to be called.
             "databricks" | "snowflake" => model.tools + model.forced + TOOL + TOOL_JSON * cost,
@@ -340,6 +397,25 @@ mod tests {
             "messages": [{"role": "user", "content": "What is the capital of France?"}]});
         // Recorded: 43.
         assert_eq!(count("claude-sonnet-4-5-20250929", &request), 43);
+    }
+
+    #[test]
+    fn sentences_in_capitals_cost_more_than_names() {
+        assert_eq!(words_in_capitals("Use it, AND ONLY USE UPPERCASE."), 4);
+        assert_eq!(words_in_capitals("the HTTP API of NASA"), 0);
+    }
+
+    #[test]
+    fn a_number_alone_is_two_tokens_and_the_end() {
+        let answer = |text: &str| {
+            let mut generated = Generated::default();
+            generated.push(0, Kind::Content, text.as_bytes(), false);
+            let model = "claude-sonnet-4-5-20250929";
+            let subject = Subject { provider: "anthropic", endpoint: "messages", model };
+            output(&subject, None, &generated).tokens
+        };
+        // Recorded: 5 and 4.
+        assert_eq!((answer("2"), answer("Hi")), (5, 4));
     }
 
     #[test]

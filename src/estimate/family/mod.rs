@@ -47,6 +47,12 @@ pub(super) fn is_listed(model: &str) -> bool {
     template::is_listed(model)
 }
 
+/// An error as a share, of which a token and a half is the least: so many lie in rounding and in what
+/// ends an answer.
+fn at_least(error: f64, tokens: f64) -> f64 {
+    error.max(1.5 / tokens.max(1.5))
+}
+
 /// A sum of fractions as a number of tokens; a sum below nothing is none.
 #[expect(
     clippy::cast_possible_truncation,
