@@ -183,7 +183,9 @@ fn part(object: &Value) -> Option<Class> {
         }
         Some("url") if has("url") => Some(BY_URL),
         Some("input_audio" | "audio" | "video") => Some(SOUND),
-        Some("file" | "input_file" | "document" | "container_upload") => Some(FILES),
+        Some("file" | "input_file" | "document" | "document_url" | "container_upload") => {
+            Some(FILES)
+        }
         Some("item_reference" | "compaction") => Some(HISTORY),
         Some("reasoning" | "thinking" | "redacted_thinking") => Some(EARLIER),
         Some("additional_tools" | "tool_search_call" | "tool_search_output") => Some(SERVER_TOOLS),

@@ -95,7 +95,7 @@ pub static RESPONSE: Selection = Selection(&[
 static CHOICE: Selection = Selection(&[
     ("index", Scalar),
     ("finish_reason", Scalar),
-    ("text", Text(slot::CONTENT)),
+    ("text", Text(slot::CONTENT_TOO)),
     ("delta", Members(&CHOICE_DELTA)),
     ("message", Members(&CHOICE_MESSAGE)),
     ("error", Members(&ERROR)),

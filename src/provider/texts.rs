@@ -29,6 +29,8 @@ pub(super) mod slot {
     pub(in crate::provider) const PART: u8 = 10;
     /// A text at the top of a document, which may be an event that repeats what came before.
     pub(in crate::provider) const TOP_TEXT: u8 = 11;
+    /// A choice's text, which may stand beside [`CONTENT`], saying the same.
+    pub(in crate::provider) const CONTENT_TOO: u8 = 12;
     /// Added: the text is the whole of what deltas may have brought already.
     pub(in crate::provider) const WHOLE: u8 = 0x80;
 }
@@ -124,6 +126,13 @@ impl Texts {
                     other.slot & !slot::WHOLE == slot::REASONING && other.outer == one.outer
                 };
                 (!self.waiting.iter().any(same)).then_some(Kind::Reasoning)
+            }
+            // Together's completions as a stream have both.
+            slot::CONTENT_TOO => {
+                let same = |other: &Waiting| {
+                    other.slot & !slot::WHOLE == slot::CONTENT && other.outer == one.outer
+                };
+                (!self.waiting.iter().any(same)).then_some(Kind::Content)
             }
             slot::SUMMARY => Some(Kind::ReasoningSummary),
             slot::TOOL_NAME => Some(Kind::ToolName),
@@ -234,6 +243,11 @@ mod tests {
             r#"{"choices":[{"index":0,"delta":{"content":"c"},"message":{"content":"aac"}}]}"#,
         ]);
         assert_eq!(texts(&events), ["0Content:aac", "1Content:b"]);
+        let both = stream(&[
+            r#"{"choices":[{"index":0,"text":"a","delta":{"content":"a"}}]}"#,
+            r#"{"choices":[{"index":0,"text":"b","delta":{"content":"b"}}]}"#,
+        ]);
+        assert_eq!(texts(&both), ["0Content:ab"]);
     }
 
     #[test]

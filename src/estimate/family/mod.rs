@@ -37,7 +37,8 @@ pub(super) fn output(
     };
     // An answer that came to its limit has exactly that many.
     if let Some(most) = prompt.and_then(|prompt| prompt.most).filter(|most| *most > 0) {
-        estimate.tokens = estimate.tokens.min(most);
+        let choices = generated.segments().iter().map(|segment| u64::from(segment.choice) + 1);
+        estimate.tokens = estimate.tokens.min(most.saturating_mul(choices.max().unwrap_or(1)));
     }
     estimate
 }

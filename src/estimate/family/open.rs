@@ -1,6 +1,8 @@
 //! Models of other makers: text by the nearest published vocabulary, and what the chat template adds.
 //! Owns the counting; the facts of each family stand in `template.rs`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::printed::printed_tool;
@@ -32,6 +34,9 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         tally.tokens += template.start + effort(subject.model, prompt);
         if !prompt.messages.iter().any(is_system) {
             tally.tokens += template.no_system;
+        }
+        if prompt.schema.is_none() && !prompt.json_object {
+            tally.tokens += template.unformatted;
         }
     }
     let turn = turn(&prompt.messages);
@@ -79,9 +84,7 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
         };
         tokens += real(segment.beyond) / 4.0;
     }
-    if !generated.segments().is_empty() {
-        tokens += if shown { template.reasoned } else { template.answer };
-    }
+    tokens += choices(generated) * if shown { template.reasoned } else { template.answer };
     if summed || (hides_reasoning(subject.model) && !shown) {
         unseen.push(Unseen::Reasoning);
     }
@@ -91,6 +94,12 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     let error =
         if generated.segments().iter().any(|s| s.kind == Kind::ToolName) { 0.12 } else { 0.06 };
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
+}
+
+/// How many answers there are, each with its own end.
+fn choices(generated: &Generated) -> f64 {
+    let choices: BTreeSet<u32> = generated.segments().iter().map(|one| one.choice).collect();
+    real(choices.len() as u64)
 }
 
 /// Models that reason, bill for it and show none of it.
@@ -111,7 +120,10 @@ struct Tally {
 
 impl Tally {
     fn message(&mut self, template: &Template, api: Api, message: &Message<'_>, current: bool) {
-        let text = |text: &str| template.weights.text(text);
+        let raw = api == Api::Completion;
+        let text = |text: &str| {
+            if raw { raw_text(template, text) } else { template.weights.text(text) }
+        };
         if matches!(api, Api::Chat | Api::Responses) {
             self.tokens += match message.role {
                 _ if message.is_tool_result => template.result,
@@ -197,6 +209,23 @@ fn call(template: &Template, call: &ToolCall<'_>) -> f64 {
 pub(super) fn arguments(json: &str) -> f64 {
     let Ok(Value::Object(members)) = serde_json::from_str(json) else { return 0.0 };
     real(members.len() as u64)
+}
+
+/// A text to be continued may hold the template's own marks, each of which is one token.
+fn raw_text(template: &Template, text: &str) -> f64 {
+    let mut tokens = 0.0;
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("<|") {
+        let name = behind.split_once("|>").filter(|(name, _)| is_mark(name));
+        let Some((_, behind)) = name else { break };
+        tokens += template.weights.text(before) + 1.0;
+        rest = behind;
+    }
+    tokens + template.weights.text(rest)
+}
+
+fn is_mark(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 fn is_system(message: &Message<'_>) -> bool {

@@ -17,6 +17,8 @@ pub(super) struct Template {
     pub(super) start: f64,
     /// More, where the request has no system message: a default one.
     pub(super) no_system: f64,
+    /// More, where the answer may be of any form: what asks for JSON takes a default prompt's place.
+    pub(super) unformatted: f64,
     /// Around a message of each role.
     pub(super) system: f64,
     pub(super) user: f64,
@@ -60,14 +62,35 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["llama-4", "llama4"], LLAMA4),
     ("bedrock", &["llama2", "llama-2"], Template { start: 0.0, ..LLAMA2 }),
     ("", &["llama2", "llama-2"], LLAMA2),
+    ("openrouter", &["r1-distill-llama"], Template { start: 5.0, ..DISTILL_LLAMA }),
     ("", &["r1-distill-llama"], DISTILL_LLAMA),
+    (
+        "openrouter",
+        &["r1-distill-qwen"],
+        Template { start: 5.0, weights: QWEN.weights, ..DISTILL_LLAMA },
+    ),
     ("", &["r1-distill-qwen"], Template { weights: QWEN.weights, ..DISTILL_LLAMA }),
-    ("huggingface", &["llama3.1-8b"], Template { schema: 95.0, ..LLAMA31 }),
+    // Served by Cerebras, which tells more about tools and shows the schema of the answer.
+    (
+        "huggingface",
+        &["llama3.1-8b"],
+        Template { schema: 95.0, tools: 416.0, tools_named: 416.0, tool_json: 0.76, ..LLAMA31 },
+    ),
+    (
+        "cerebras",
+        &["llama3.1", "llama-3.3"],
+        Template { schema: 95.0, tools: 416.0, tools_named: 416.0, tool_json: 0.76, ..LLAMA31 },
+    ),
     ("huggingface", &["turbo"], LLAMA3),
     // Served for nothing, behind a hidden prompt.
     ("openrouter", &["llama-3.2-3b-instruct:free", "llama-3.3-70b-instruct:free"], FREE_LLAMA),
     ("openrouter", &["llama-3"], Template { start: 6.0, ..LLAMA3 }),
-    ("together", &["llama-3.1"], LLAMA3),
+    ("together", &["llama-3.1"], Template { text: 0.0, ..LLAMA3 }),
+    ("groq", &["llama-3.1", "llama-3.3"], GROQ_LLAMA31),
+    // Ollama's own templates tell no dates, or one line of them.
+    ("ollama", &["llama3.2"], Template { start: 20.0, ..LLAMA31 }),
+    ("ollama", &["llama3.1", "llama3.3"], LLAMA3),
+    ("bedrock", &["llama3-8b", "llama3-70b"], Template { text: 0.0, ..LLAMA3 }),
     ("snowflake", &["llama3.1"], LLAMA3),
     ("", &["llama-3.1-sonar"], SONAR),
     ("", &["llama-3.1", "llama-3.2", "llama-3.3", "llama3.1", "llama3.2", "llama3.3"], LLAMA31),
@@ -79,8 +102,12 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("", &["devstral-small-2505"], Template { no_system: 1100.0, ..MISTRAL }),
     ("", &["mistral-small-2506", "mistral-small-3"], MISTRAL),
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
-    ("mistral", &["mistral-small", "magistral-small"], Template { start: 13.0, ..MISTRAL }),
-    ("", &["mixtral", "mistral-7b", "mistral-tiny"], MISTRAL1),
+    ("mistral", &["mistral-small", "magistral-small"], Template { unformatted: 12.0, ..MISTRAL }),
+    // Whoever serves Nemo to OpenRouter frames it by more than the original does.
+    ("openrouter", &["mistral-nemo"], Template { start: 5.0, ..MISTRAL }),
+    ("", &["mistral-nemo"], Template { system: 0.0, ..MISTRAL }),
+    ("bedrock", &["mixtral", "mistral-7b"], Template { text: 1.0, ..MISTRAL1 }),
+    ("", &["mixtral", "mistral-7b"], MISTRAL1),
     ("", &["mistral", "magistral", "ministral", "codestral", "devstral", "pixtral"], MISTRAL),
     ("", &["voxtral", "mathstral"], MISTRAL),
     (
@@ -190,6 +217,7 @@ const PLAIN: Template = Template {
     weights: Weights::like(Encoding::O200k, 1.03),
     start: 4.0,
     no_system: 0.0,
+    unformatted: 0.0,
     system: 5.0,
     user: 5.0,
     assistant: 5.0,
@@ -225,8 +253,22 @@ const LLAMA3: Template = Template {
     ..PLAIN
 };
 
-/// From 3.1 on the system message tells two dates, whether or not the request has one.
-const LLAMA31: Template = Template { start: 30.0, system: 0.0, ..LLAMA3 };
+/// From 3.1 on the system message tells two dates, whether or not the request has one. Tools come
+/// with 61 tokens of instructions and as JSON indented by four blanks (Together and llama.cpp, to the
+/// token); a call is JSON too.
+const LLAMA31: Template = Template {
+    start: 30.0,
+    system: 0.0,
+    tools: 61.0,
+    tools_named: 61.0,
+    tool_json: 1.31,
+    called: 8.0,
+    ..LLAMA3
+};
+
+/// Groq tells more about tools, shows them shorter, and has calls as tags.
+const GROQ_LLAMA31: Template =
+    Template { tools: 150.0, tools_named: 150.0, tool_json: 0.76, called: 5.0, ..LLAMA31 };
 
 const FREE_LLAMA: Template = Template { start: 600.0, ..LLAMA3 };
 
@@ -271,9 +313,13 @@ const MISTRAL: Template = Template {
     ..PLAIN
 };
 
-/// A vocabulary of 32,000.
-const MISTRAL1: Template =
-    Template { weights: Weights::like(Encoding::O200k, 1.26).digits(1.0), start: 2.0, ..MISTRAL };
+/// A vocabulary of 32,000, in which `[INST]` and `[/INST]` are texts of three tokens and of four.
+const MISTRAL1: Template = Template {
+    weights: Weights::like(Encoding::O200k, 1.14).digits(1.0),
+    start: 1.0,
+    user: 7.0,
+    ..MISTRAL
+};
 
 /// Answers: 53 samples, median error 0.8 %. The tools are printed without their wrapping; calls as
 /// tags around each argument.
