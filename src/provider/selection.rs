@@ -31,6 +31,8 @@ pub static RESPONSE: Selection = Selection(&[
     ("content", TextOrMembers(slot::TOP_TEXT, &BLOCK)),
     ("content_block", Members(&BLOCK_START)),
     ("output", Members(&OUTPUT)),
+    // mistral.rs: what its Responses thought, beside the output.
+    ("reasoning", Text(slot::REASONING)),
     ("item", Members(&ITEM)),
     ("error", Members(&ERROR)),
     ("code", Scalar),

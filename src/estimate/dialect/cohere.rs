@@ -18,10 +18,7 @@ pub(super) fn read_v2(request: &Value) -> Prompt<'_> {
     if text(request, "tool_choice") == Some("NONE") {
         prompt.tool_choice = ToolChoice::None;
     }
-    // Documents are pasted into a template that is not public.
-    if !list(request, "documents").is_empty() {
-        prompt.lacks(Unseen::ServerTools);
-    }
+    prompt.messages.extend(list(request, "documents").iter().map(document));
     prompt
 }
 
@@ -43,7 +40,8 @@ pub(super) fn read_v1(request: &Value) -> Prompt<'_> {
         parameters: tool.get("parameter_definitions"),
         strict: false,
     }));
-    let held = ["documents", "connectors", "tool_results"];
+    prompt.messages.extend(list(request, "documents").iter().map(document));
+    let held = ["connectors", "tool_results"];
     if held.iter().any(|name| !list(request, name).is_empty()) {
         prompt.lacks(Unseen::ServerTools);
     }
@@ -68,6 +66,13 @@ pub(super) fn read_embed(request: &Value) -> Prompt<'_> {
         prompt.lacks(Unseen::Media);
     }
     prompt
+}
+
+/// A document to answer from, as a text or an object. The template that it is pasted into is not
+/// public.
+fn document(document: &Value) -> Message<'_> {
+    let words = document.as_str().map_or_else(|| Cow::Owned(document.to_string()), Cow::Borrowed);
+    Message { role: "document", parts: vec![Part::Text(words)], ..Message::default() }
 }
 
 /// A message, unless it is empty.

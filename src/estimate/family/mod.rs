@@ -33,7 +33,7 @@ pub(super) fn output(
         }
         Family::Claude => claude::output(subject, prompt, generated),
         Family::Gemini => gemini::output(subject, prompt, generated),
-        Family::Open => open::output(subject, generated),
+        Family::Open => open::output(subject, prompt, generated),
     };
     // An answer that came to its limit has exactly that many.
     if let Some(most) = prompt.and_then(|prompt| prompt.most).filter(|most| *most > 0) {

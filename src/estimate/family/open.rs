@@ -28,7 +28,8 @@ const PAGE_BYTES: u64 = 60_000;
 const DEEPSEEK_EFFORT: f64 = 79.0;
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
-    let template = template(subject.provider, subject.model);
+    let provider = if prompt.bare { "" } else { subject.provider };
+    let template = template(provider, subject.model);
     let mut tally = Tally::default();
     if prompt.api == Api::Chat || prompt.api == Api::Responses {
         tally.tokens += template.start + effort(subject.model, prompt);
@@ -40,6 +41,14 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
         }
     }
     let turn = turn(&prompt.messages);
+    if prompt.messages.iter().any(is_document) {
+        tally.tokens += template.documents;
+    }
+    if !prompt.tools.is_empty() {
+        let is_result = |at: usize| prompt.messages.get(at).is_some_and(|one| one.is_tool_result);
+        let ends = (0..prompt.messages.len()).filter(|at| is_result(*at) && !is_result(at + 1));
+        tally.tokens += template.results * real(ends.count() as u64);
+    }
     for (at, message) in prompt.messages.iter().enumerate() {
         tally.message(&template, prompt.api, message, at >= turn);
     }
@@ -60,11 +69,25 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
+pub(super) fn output(
+    subject: &Subject<'_>,
+    prompt: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
     let template = template(subject.provider, subject.model);
     let mut tokens = 0.0;
     let mut unseen = Vec::new();
     let (mut shown, mut summed) = (false, false);
+    let calls = generated.segments().iter().filter(|one| one.kind == Kind::ToolName).count() as u64;
+    tokens += template.again * real(calls.saturating_sub(1));
+    let is_source = |message: &Message<'_>| is_document(message) || message.is_tool_result;
+    if prompt.is_some_and(|prompt| prompt.messages.iter().any(is_source)) && calls == 0 {
+        tokens += template.cited;
+    }
+    // Cohere puts a plan of its own before a call that it enforces.
+    let planned = subject.provider == "cohere"
+        && calls > 0
+        && prompt.is_some_and(|prompt| prompt.tool_choice == ToolChoice::Any);
     for segment in generated.segments() {
         let text = segment.text();
         tokens += match segment.kind {
@@ -80,6 +103,7 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
                 shown = true;
                 template.weights.text(&text)
             }
+            Kind::Content if planned => 0.0,
             Kind::Content | Kind::Refusal => template.weights.text(&text),
         };
         tokens += real(segment.beyond) / 4.0;
@@ -91,8 +115,9 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
     if generated.segments().iter().any(|segment| segment.beyond > 0) {
         unseen.push(Unseen::Length);
     }
-    let error =
-        if generated.segments().iter().any(|s| s.kind == Kind::ToolName) { 0.12 } else { 0.06 };
+    // Short answers are a token or two off.
+    let error: f64 = if calls > 0 { 0.12 } else { 0.06 };
+    let error = error.max(1.5 / tokens.max(1.5));
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
 }
 
@@ -143,7 +168,9 @@ impl Tally {
                     self.tokens += text(if dropped { without_reasoning(words) } else { words });
                 }
                 // Most templates keep the reasoning of the turn that goes on and drop what is older.
-                Part::Reasoning(words) if current || !template.drops_reasoning => {
+                Part::Reasoning(words)
+                    if template.reads_reasoning && (current || !template.drops_reasoning) =>
+                {
                     self.tokens += text(words);
                 }
                 Part::Reasoning(_) | Part::Signature { .. } => {}
@@ -168,7 +195,7 @@ impl Tally {
     }
 
     fn tools(&mut self, template: &Template, prompt: &Prompt<'_>) {
-        let off = prompt.tool_choice == ToolChoice::None && !template.always;
+        let off = prompt.tool_choice == ToolChoice::None && !template.always || prompt.tools_unseen;
         if prompt.tools.is_empty() || off {
             return;
         }
@@ -209,6 +236,10 @@ fn call(template: &Template, call: &ToolCall<'_>) -> f64 {
 pub(super) fn arguments(json: &str) -> f64 {
     let Ok(Value::Object(members)) = serde_json::from_str(json) else { return 0.0 };
     real(members.len() as u64)
+}
+
+fn is_document(message: &Message<'_>) -> bool {
+    message.role == "document"
 }
 
 /// A text to be continued may hold the template's own marks, each of which is one token.
@@ -252,9 +283,11 @@ fn effort(model: &str, prompt: &Prompt<'_>) -> f64 {
 
 /// By class: media, tools, plain text. Set by hand above the medians of most families, not fitted.
 fn error(prompt: &Prompt<'_>, tally: &Tally) -> f64 {
-    match (tally.image + tally.audio > 0.0, prompt.tools.is_empty()) {
+    let share: f64 = match (tally.image + tally.audio > 0.0, prompt.tools.is_empty()) {
         (true, _) => 0.4,
         (false, false) => 0.1,
         (false, true) => 0.06,
-    }
+    };
+    // Short ones are a token or two off.
+    share.max(1.5 / tally.tokens.max(1.5))
 }

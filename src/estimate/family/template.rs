@@ -25,6 +25,14 @@ pub(super) struct Template {
     pub(super) assistant: f64,
     /// Around a tool's result.
     pub(super) result: f64,
+    /// Once for results that stand together, where tools are offered: what to do with them.
+    pub(super) results: f64,
+    /// Once, where the request brings documents; and in an answer that cites them or tools: the marks
+    /// of the citations.
+    pub(super) documents: f64,
+    pub(super) cited: f64,
+    /// Reasoning that comes back with earlier turns is read.
+    pub(super) reads_reasoning: bool,
     /// Once, where tools are offered; and for each tool.
     pub(super) tools: f64,
     pub(super) tool: f64,
@@ -43,8 +51,9 @@ pub(super) struct Template {
     pub(super) schema: f64,
     /// The side of the squares that pictures are cut into, in pixels; 0 where that is not known.
     pub(super) square: u32,
-    /// Around a tool call in an answer.
+    /// Around a tool call in an answer; and what is thought before each but the first, unseen.
     pub(super) called: f64,
+    pub(super) again: f64,
     /// An answer's end and the marks around its parts: of one without reasoning, and of one with.
     pub(super) answer: f64,
     pub(super) reasoned: f64,
@@ -104,22 +113,36 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ("venice", &["qwen"], Template { start: 930.0, ..QWEN35 }),
     ("mistral", &["mistral-small", "magistral-small"], Template { unformatted: 12.0, ..MISTRAL }),
     // Whoever serves Nemo to OpenRouter frames it by more than the original does.
-    ("openrouter", &["mistral-nemo"], Template { start: 5.0, ..MISTRAL }),
+    ("openrouter", &["mistral-nemo"], Template { start: 3.0, ..MISTRAL }),
     ("", &["mistral-nemo"], Template { system: 0.0, ..MISTRAL }),
     ("bedrock", &["mixtral", "mistral-7b"], Template { text: 1.0, ..MISTRAL1 }),
     ("", &["mixtral", "mistral-7b"], MISTRAL1),
+    ("vllm", &["e5-mistral"], MISTRAL1),
+    (
+        "",
+        &["mistral-tiny"],
+        Template { weights: Weights::like(Encoding::Cl100k, 1.14).digits(0.96), ..MISTRAL },
+    ),
     ("", &["mistral", "magistral", "ministral", "codestral", "devstral", "pixtral"], MISTRAL),
     ("", &["voxtral", "mathstral"], MISTRAL),
     (
         "azure",
         &["deepseek", "mai-ds"],
-        Template { start: 4.0, tools: 100.0, tools_named: 100.0, tool: -13.0, ..DEEPSEEK },
+        Template {
+            start: 4.0,
+            tools: 100.0,
+            tools_named: 100.0,
+            tool: -13.0,
+            called: 8.0,
+            argument: 0.0,
+            ..DEEPSEEK
+        },
     ),
     ("ollama", &["deepseek-r1"], Template { start: 1.0, weights: QWEN.weights, ..DEEPSEEK }),
     (
         "",
         &["deepseek-v3.1", "deepseek-r1", "r1t2"],
-        Template { tools: 100.0, tools_named: 100.0, ..DEEPSEEK },
+        Template { tools: 100.0, tools_named: 100.0, called: 8.0, argument: 0.0, ..DEEPSEEK },
     ),
     ("", &["deepseek"], DEEPSEEK),
     (
@@ -136,7 +159,17 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
         &["qwen3"],
         Template { start: 5.0, tools: 80.0, tools_named: 80.0, tool_json: 0.65, ..QWEN },
     ),
-    ("gpustack", &["qwen"], Template { tools: 150.0, tools_named: 150.0, tool_json: 0.75, ..QWEN }),
+    (
+        "gpustack",
+        &["qwen"],
+        Template {
+            reads_reasoning: false,
+            tools: 150.0,
+            tools_named: 150.0,
+            tool_json: 0.75,
+            ..QWEN
+        },
+    ),
     ("", &["qwen3.5", "qwen3.6", "qwen3-5", "qwen3-6"], QWEN35),
     (
         "",
@@ -183,11 +216,18 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
         },
     ),
     ("", &["command-a-reasoning"], Template { start: 1383.0, ..COMMAND_A }),
-    ("", &["command-r7b", "command-a"], COMMAND_A),
+    ("", &["command-a-plus"], Template { documents: 0.0, ..COMMAND_A }),
+    ("", &["command-r7b"], Template { cited: 29.0, ..COMMAND_A }),
+    ("", &["command-a"], COMMAND_A),
     ("", &["command-r-08", "command-r-plus-08"], Template { start: 196.0, ..COMMAND_R }),
     ("", &["command", "cohere", "embed-v4", "embed-english", "embed-multilingual"], COMMAND_R),
     ("", &["nova-2"], Template { start: 46.0, tools: 835.0, tools_named: 835.0, ..NOVA }),
     ("", &["nova"], NOVA),
+    (
+        "bedrock",
+        &["titan-text"],
+        Template { start: 3.0, weights: Weights::like(Encoding::O200k, 1.05), ..NOVA },
+    ),
     ("", &["titan"], Template { weights: Weights::like(Encoding::O200k, 1.05), ..NOVA }),
     ("", &["gemma"], GEMMA),
     ("", &["sonar"], SONAR),
@@ -222,6 +262,10 @@ const PLAIN: Template = Template {
     user: 5.0,
     assistant: 5.0,
     result: 8.0,
+    results: 0.0,
+    documents: 0.0,
+    cited: 0.0,
+    reads_reasoning: true,
     tools: 80.0,
     tool: 0.0,
     tool_json: 1.0,
@@ -233,6 +277,7 @@ const PLAIN: Template = Template {
     schema: 0.0,
     square: 0,
     called: 10.0,
+    again: 0.0,
     answer: 1.0,
     reasoned: 1.0,
     text: 0.0,
@@ -295,7 +340,7 @@ const LLAMA2: Template = Template {
 
 /// Answers: 46 samples, median error 2.6 %.
 const MISTRAL: Template = Template {
-    weights: Weights::like(Encoding::Cl100k, 1.016).digits(0.96),
+    weights: Weights::like(Encoding::Cl100k, 1.016).digits(0.96).capitals(0.3),
     start: 1.0,
     system: 2.0,
     user: 2.0,
@@ -315,7 +360,7 @@ const MISTRAL: Template = Template {
 
 /// A vocabulary of 32,000, in which `[INST]` and `[/INST]` are texts of three tokens and of four.
 const MISTRAL1: Template = Template {
-    weights: Weights::like(Encoding::O200k, 1.14).digits(1.0),
+    weights: Weights::like(Encoding::O200k, 1.17).digits(1.0),
     start: 1.0,
     user: 7.0,
     ..MISTRAL
@@ -447,9 +492,16 @@ const GROK: Template = Template {
     ..PLAIN
 };
 
-/// A hidden system prompt; another hidden text comes with every tool result.
-const GROK4: Template =
-    Template { start: 150.0, tools: 150.0, tools_named: 150.0, tool: -30.0, result: 190.0, ..GROK };
+/// A hidden system prompt; another hidden text comes with tool results, as long as tools are offered.
+const GROK4: Template = Template {
+    start: 150.0,
+    tools: 150.0,
+    tools_named: 150.0,
+    tool: -30.0,
+    result: 32.0,
+    results: 158.0,
+    ..GROK
+};
 
 /// What the model reads (`usage.tokens`), with Cohere's own preamble.
 const COMMAND_R: Template = Template {
@@ -459,6 +511,8 @@ const COMMAND_R: Template = Template {
     user: 4.0,
     assistant: 5.0,
     result: 30.0,
+    documents: 585.0,
+    cited: 35.0,
     tools: 745.0,
     tools_named: 745.0,
     call: 40.0,
@@ -474,6 +528,9 @@ const COMMAND_A: Template = Template {
     system: 36.0,
     tools: 875.0,
     tools_named: 875.0,
+    documents: 1130.0,
+    cited: 11.0,
+    schema: 67.0,
     result: 35.0,
     ..COMMAND_R
 };
@@ -493,6 +550,7 @@ const NOVA: Template = Template {
     argument: 8.0,
     answer: 2.0,
     called: 9.0,
+    again: 60.0,
     ..PLAIN
 };
 
