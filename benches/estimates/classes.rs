@@ -166,6 +166,10 @@ fn part(object: &Value) -> Option<Class> {
         Some("application") => return Some(FILES),
         _ => {}
     }
+    // Nova's own tools.
+    if has("systemTool") {
+        return Some(SERVER_TOOLS);
+    }
     if has("reasoning_details") || has("encrypted_content") {
         return Some(EARLIER);
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::chat;
 use super::parts::{elements as list, text};
 use crate::estimate::Unseen;
-use crate::estimate::prompt::{Api, Message, Part, Prompt, Tool, ToolChoice};
+use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, Tool, ToolChoice};
 
 /// v2's messages and tools are those of chat completions.
 pub(super) fn read_v2(request: &Value) -> Prompt<'_> {
@@ -19,6 +19,12 @@ pub(super) fn read_v2(request: &Value) -> Prompt<'_> {
         prompt.tool_choice = ToolChoice::None;
     }
     prompt.messages.extend(list(request, "documents").iter().map(document));
+    if prompt.schema.is_none() {
+        let format = request.get("response_format").unwrap_or(&Value::Null);
+        let schema = format.get("json_schema").or_else(|| format.get("schema"));
+        let schema = schema.filter(|schema| schema.is_object());
+        prompt.schema = schema.map(|schema| Schema { name: None, description: None, schema });
+    }
     prompt
 }
 
