@@ -35,6 +35,7 @@ const EARLIER: Class = Class::Other("hidden reasoning of earlier turns");
 const SOUND: Class = Class::Other("sound, video");
 const FILES: Class = Class::Other("files");
 const BY_URL: Class = Class::Other("media by URL");
+const REPLACED: Class = Class::Other("text replaced by a guardrail");
 const PREDICTION: Class = Class::Other("predicted output");
 
 pub(crate) fn class(
@@ -70,6 +71,12 @@ pub(crate) fn class(
     let is_audible = |list: &Value| list.as_array().is_some_and(|l| l.iter().any(|m| m == "audio"));
     if request.get("modalities").is_some_and(is_audible) {
         found.push(SOUND);
+    }
+    // What is shown is not what was generated and counted; the guardrail's own trace says so.
+    let body = recording.response.body();
+    let word = br#""action":"ANONYMIZED""#;
+    if body.windows(word.len()).any(|window| window == word) {
+        found.push(REPLACED);
     }
     if reasons_hidden(recording, request, model, generated) {
         found.push(REASONING);

@@ -109,8 +109,8 @@ mod tests {
             "documents": [{"text": "…"}]});
         let prompt = read_v1(&request);
         let roles: Vec<&str> = prompt.messages.iter().map(|message| message.role).collect();
-        assert_eq!(roles, ["system", "user", "assistant", "user"]);
-        assert_eq!(prompt.unseen, [Unseen::ServerTools]);
+        assert_eq!(roles, ["system", "user", "assistant", "user", "document"]);
+        assert!(prompt.unseen.is_empty());
     }
 
     #[test]

@@ -291,3 +291,44 @@ fn error(prompt: &Prompt<'_>, tally: &Tally) -> f64 {
     // Short ones are a token or two off.
     share.max(1.5 / tally.tokens.max(1.5))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::estimate;
+
+    #[test]
+    fn marks_of_the_template_in_a_raw_prompt_are_one_token_each() {
+        let subject = Subject {
+            provider: "bedrock",
+            endpoint: "bedrock.invoke",
+            model: "meta.llama3-8b-instruct-v1:0",
+        };
+        let tokens = |prompt: &str| {
+            estimate::input(&subject, &json!({"prompt": prompt, "max_gen_len": 9})).unwrap().tokens
+        };
+        assert_eq!(tokens("<|start_header_id|>user<|end_header_id|>") - tokens("user"), 2);
+        assert!(tokens("a <| b") > 2);
+    }
+
+    #[test]
+    fn each_choice_has_its_own_end() {
+        let subject =
+            Subject { provider: "mistral", endpoint: "chat.completions", model: "mistral-small" };
+        let mut generated = Generated::default();
+        generated.push(0, Kind::Content, b"Yes", false);
+        assert_eq!(estimate::output(&subject, &generated).unwrap().tokens, 2);
+        generated.push(1, Kind::Content, b"Yes", false);
+        assert_eq!(estimate::output(&subject, &generated).unwrap().tokens, 4);
+    }
+
+    #[test]
+    fn a_short_answer_may_be_a_token_or_two_off() {
+        let subject = Subject { provider: "groq", endpoint: "chat.completions", model: "llama3" };
+        let mut generated = Generated::default();
+        generated.push(0, Kind::Content, b"Yes", false);
+        assert!(estimate::output(&subject, &generated).unwrap().error > 0.7);
+    }
+}
