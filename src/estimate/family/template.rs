@@ -253,7 +253,7 @@ const TEMPLATES: &[(&str, &[&str], Template)] = &[
     ),
     ("", &["command-a-reasoning"], Template { start: 1383.0, ..COMMAND_A }),
     ("", &["command-a-plus"], Template { documents: 0.0, ..COMMAND_A }),
-    ("", &["command-r7b"], Template { cited: 29.0, ..COMMAND_A }),
+    ("", &["command-r7b"], Template { cited: 29.0, answer: 2.0, ..COMMAND_A }),
     ("", &["command-a"], COMMAND_A),
     ("", &["command-r-08", "command-r-plus-08"], Template { start: 196.0, ..COMMAND_R }),
     ("", &["command", "cohere", "embed-v4", "embed-english", "embed-multilingual"], COMMAND_R),
@@ -565,14 +565,14 @@ const COMMAND_R: Template = Template {
     assistant: 5.0,
     result: 30.0,
     documents: 585.0,
-    cited: 35.0,
+    cited: 37.0,
     tools: 745.0,
     tools_named: 745.0,
     call: 40.0,
-    answer: 2.0,
+    answer: 0.0,
     called: 30.0,
     always: true,
-    reasoned: 2.0,
+    reasoned: 3.0,
     ..PLAIN
 };
 
@@ -582,7 +582,8 @@ const COMMAND_A: Template = Template {
     tools: 875.0,
     tools_named: 875.0,
     documents: 1130.0,
-    cited: 11.0,
+    cited: 10.0,
+    answer: 3.0,
     schema: 67.0,
     result: 35.0,
     ..COMMAND_R
