@@ -35,6 +35,7 @@ const EARLIER: Class = Class::Other("hidden reasoning of earlier turns");
 const SOUND: Class = Class::Other("sound, video");
 const FILES: Class = Class::Other("files");
 const BY_URL: Class = Class::Other("media by URL");
+const REPLACED: Class = Class::Other("text replaced by a guardrail");
 const PREDICTION: Class = Class::Other("predicted output");
 const COMPACTED: Class = Class::Other("history that was compacted");
 const CITED: Class = Class::Other("citations by the provider");
@@ -74,6 +75,12 @@ pub(crate) fn class(
     let is_audible = |list: &Value| list.as_array().is_some_and(|l| l.iter().any(|m| m == "audio"));
     if request.get("modalities").is_some_and(is_audible) {
         found.push(SOUND);
+    }
+    // What is shown is not what was generated and counted; the guardrail's own trace says so.
+    let body = recording.response.body();
+    let word = br#""action":"ANONYMIZED""#;
+    if body.windows(word.len()).any(|window| window == word) {
+        found.push(REPLACED);
     }
     if reasons_hidden(recording, request, model, generated) {
         found.push(REASONING);
@@ -236,6 +243,10 @@ fn part(object: &Value) -> Option<Class> {
         Some("application") => return Some(FILES),
         _ => {}
     }
+    // Nova's own tools.
+    if has("systemTool") {
+        return Some(SERVER_TOOLS);
+    }
     if has("reasoning_details") || has("encrypted_content") {
         return Some(EARLIER);
     }
@@ -253,7 +264,9 @@ fn part(object: &Value) -> Option<Class> {
         }
         Some("url") if has("url") => Some(BY_URL),
         Some("input_audio" | "audio" | "video") => Some(SOUND),
-        Some("file" | "input_file" | "document" | "container_upload") => Some(FILES),
+        Some("file" | "input_file" | "document" | "document_url" | "container_upload") => {
+            Some(FILES)
+        }
         Some("item_reference" | "compaction") => Some(HISTORY),
         Some("reasoning" | "thinking" | "redacted_thinking") => Some(EARLIER),
         Some("additional_tools" | "tool_search_call" | "tool_search_output") => Some(SERVER_TOOLS),

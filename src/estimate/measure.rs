@@ -25,6 +25,8 @@ pub(super) struct Weights {
     pub(super) long: f64,
     /// Per character from U+0080 to U+024F.
     pub(super) accent: f64,
+    /// Per capital beyond the third of a row of them.
+    pub(super) capital: f64,
     /// Per character from U+2000 on that is no letter: dashes, arrows, emoji.
     pub(super) symbol: f64,
 }
@@ -40,6 +42,7 @@ impl Weights {
             number: 0.0,
             long: 0.0,
             accent: 0.0,
+            capital: 0.0,
             symbol: 0.0,
         }
     }
@@ -47,6 +50,11 @@ impl Weights {
     /// The same, with a charge for every digit beyond one token for three.
     pub(super) const fn digits(self, digit: f64) -> Weights {
         Weights { digit, ..self }
+    }
+
+    /// The same, with a charge for words in capitals.
+    pub(super) const fn capitals(self, capital: f64) -> Weights {
+        Weights { capital, ..self }
     }
 
     /// The tokens of a text; fractions stand until the end of the sum.
@@ -64,6 +72,7 @@ impl Weights {
             + self.number * real(marks.numbers)
             + self.long * real(marks.long)
             + self.accent * real(marks.accents)
+            + self.capital * real(marks.capitals)
             + self.symbol * real(marks.symbols)
     }
 }
@@ -84,17 +93,20 @@ struct Marks {
     numbers: u64,
     long: u64,
     accents: u64,
+    capitals: u64,
     symbols: u64,
 }
 
 impl Marks {
     fn of(text: &str) -> Marks {
         let mut marks = Marks::default();
-        let (mut letters, mut digits) = (0_u64, 0_u64);
+        let (mut letters, mut capitals, mut digits) = (0_u64, 0_u64, 0_u64);
         for character in text.chars() {
             marks.characters += 1;
             letters = if character.is_ascii_alphabetic() { letters + 1 } else { 0 };
             digits = if character.is_ascii_digit() { digits + 1 } else { 0 };
+            capitals = if character.is_ascii_uppercase() { capitals + 1 } else { 0 };
+            marks.capitals += u64::from(capitals > 3);
             marks.long += u64::from(letters > 6);
             marks.numbers += u64::from(digits == 1);
             // The first, fourth, seventh digit begin a token of the published vocabularies.
@@ -117,14 +129,15 @@ mod tests {
 
     #[test]
     fn what_vocabularies_treat_differently_is_counted() {
-        let marks = Marks::of("2024 élan vital, extraordinary 👋 да 7");
+        let marks = Marks::of("2024 élan vital, extraordinary 👋 да 7 NATO");
         let expected = Marks {
-            characters: 37,
+            characters: 42,
             foreign: 2,
             digits: 2,
             numbers: 2,
             long: 7,
             accents: 1,
+            capitals: 1,
             symbols: 1,
         };
         assert_eq!(marks, expected);

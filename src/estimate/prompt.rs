@@ -27,6 +27,10 @@ pub struct Prompt<'a> {
     pub most: Option<u64>,
     /// How much reasoning: `low`, `high`; `enabled`, `adaptive`, `disabled` where that is all it says.
     pub effort: Option<&'a str>,
+    /// The gateway is told to keep its own system prompt out.
+    pub bare: bool,
+    /// The offered tools bind the answer and are not shown to the model.
+    pub tools_unseen: bool,
     /// The model that the request names, where its body does.
     pub asked: Option<&'a str>,
     /// Prompts that came as tokens: their number.
@@ -60,7 +64,7 @@ pub enum Api {
 
 #[derive(Clone, Debug, Default)]
 pub struct Message<'a> {
-    /// `system`, `developer`, `user`, `assistant`, `tool`.
+    /// `system`, `developer`, `user`, `assistant`, `tool`, `document`.
     pub role: &'a str,
     pub name: Option<&'a str>,
     pub parts: Vec<Part<'a>>,

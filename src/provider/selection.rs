@@ -31,6 +31,8 @@ pub static RESPONSE: Selection = Selection(&[
     ("content", TextOrMembers(slot::TOP_TEXT, &BLOCK)),
     ("content_block", Members(&BLOCK_START)),
     ("output", Members(&OUTPUT)),
+    // mistral.rs: what its Responses thought, beside the output.
+    ("reasoning", Text(slot::REASONING)),
     ("item", Members(&ITEM)),
     ("error", Members(&ERROR)),
     ("code", Scalar),
@@ -95,7 +97,7 @@ pub static RESPONSE: Selection = Selection(&[
 static CHOICE: Selection = Selection(&[
     ("index", Scalar),
     ("finish_reason", Scalar),
-    ("text", Text(slot::CONTENT)),
+    ("text", Text(slot::CONTENT_TOO)),
     ("delta", Members(&CHOICE_DELTA)),
     ("message", Members(&CHOICE_MESSAGE)),
     ("error", Members(&ERROR)),

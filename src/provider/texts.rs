@@ -33,6 +33,8 @@ pub(super) mod slot {
     pub(in crate::provider) const LIVE_PART: u8 = 12;
     /// Reasoning in blocks, which may stand beside either of the two, saying the same.
     pub(in crate::provider) const REASONING_BLOCK: u8 = 13;
+    /// A choice's text, which may stand beside [`CONTENT`], saying the same.
+    pub(in crate::provider) const CONTENT_TOO: u8 = 14;
     /// Added: the text is the whole of what deltas may have brought already.
     pub(in crate::provider) const WHOLE: u8 = 0x80;
 }
@@ -153,6 +155,13 @@ impl Texts {
                 };
                 (!self.waiting.iter().any(same)).then_some(Kind::Reasoning)
             }
+            // Together's completions as a stream have both.
+            slot::CONTENT_TOO => {
+                let same = |other: &Waiting| {
+                    other.slot & !slot::WHOLE == slot::CONTENT && other.outer == one.outer
+                };
+                (!self.waiting.iter().any(same)).then_some(Kind::Content)
+            }
             slot::SUMMARY => Some(Kind::ReasoningSummary),
             slot::TOOL_NAME => Some(Kind::ToolName),
             slot::TOOL_ARGUMENTS => Some(Kind::ToolArguments),
@@ -264,6 +273,11 @@ mod tests {
             r#"{"choices":[{"index":0,"delta":{"content":"c"},"message":{"content":"aac"}}]}"#,
         ]);
         assert_eq!(texts(&events), ["0Content:aac", "1Content:b"]);
+        let both = stream(&[
+            r#"{"choices":[{"index":0,"text":"a","delta":{"content":"a"}}]}"#,
+            r#"{"choices":[{"index":0,"text":"b","delta":{"content":"b"}}]}"#,
+        ]);
+        assert_eq!(texts(&both), ["0Content:ab"]);
     }
 
     #[test]

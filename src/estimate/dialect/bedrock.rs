@@ -112,13 +112,14 @@ fn blocks<'a>(role: &'a str, content: &'a [Value], prompt: &mut Prompt<'a>) {
 }
 
 fn part<'a>(block: &'a Value, message: &mut Message<'a>, unseen: &mut Vec<Unseen>) {
-    let Some((kind, value)) = block.as_object().and_then(|members| members.iter().next()) else {
+    // A mark for the cache stands in a block of its own or beside what it follows.
+    let mut members = block.as_object().into_iter().flatten();
+    let Some((kind, value)) = members.find(|(kind, _)| *kind != "cachePoint") else {
         return;
     };
     let found = match (kind.as_str(), value) {
         ("text", Value::String(words)) => Part::Text(Cow::Borrowed(words)),
         ("json", value) => Part::Text(json(value)),
-        ("cachePoint", _) => return,
         ("reasoningContent", value) => {
             match value.get("reasoningText").and_then(|value| text(value, "text")) {
                 Some(words) => Part::Reasoning(words),
@@ -178,7 +179,7 @@ mod tests {
         let request = json!({
             "system": [{"text": "Be brief."}, {"cachePoint": {"type": "default"}}],
             "messages": [
-                {"role": "user", "content": [{"text": "Hi"}]},
+                {"role": "user", "content": [{"cachePoint": {"type": "default"}, "text": "Hi"}]},
                 {"role": "assistant", "content": [
                     {"toolUse": {"toolUseId": "t", "name": "now", "input": {"zone": "UTC"}}}]},
                 {"role": "user", "content": [

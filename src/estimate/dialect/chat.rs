@@ -39,6 +39,13 @@ pub(super) fn read(request: &Value) -> Prompt<'_> {
         schema: format.get("json_schema").and_then(schema),
         json_object: text(format, "type") == Some("json_object"),
         thinking: request.get("reasoning_effort").is_some() || request.get("reasoning").is_some(),
+        // Not this dialect's word for it: xAI takes it and shows no tools (six models recorded).
+        tools_unseen: request.get("tool_choice").and_then(|choice| text(choice, "type"))
+            == Some("tool"),
+        bare: request
+            .get("venice_parameters")
+            .and_then(|own| own.get("include_venice_system_prompt"))
+            .is_some_and(|included| included == false),
         unseen,
         ..Prompt::default()
     }

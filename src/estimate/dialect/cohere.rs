@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::chat;
 use super::parts::{elements as list, text};
 use crate::estimate::Unseen;
-use crate::estimate::prompt::{Api, Message, Part, Prompt, Tool, ToolChoice};
+use crate::estimate::prompt::{Api, Message, Part, Prompt, Schema, Tool, ToolChoice};
 
 /// v2's messages and tools are those of chat completions.
 pub(super) fn read_v2(request: &Value) -> Prompt<'_> {
@@ -18,9 +18,12 @@ pub(super) fn read_v2(request: &Value) -> Prompt<'_> {
     if text(request, "tool_choice") == Some("NONE") {
         prompt.tool_choice = ToolChoice::None;
     }
-    // Documents are pasted into a template that is not public.
-    if !list(request, "documents").is_empty() {
-        prompt.lacks(Unseen::ServerTools);
+    prompt.messages.extend(list(request, "documents").iter().map(document));
+    if prompt.schema.is_none() {
+        let format = request.get("response_format").unwrap_or(&Value::Null);
+        let schema = format.get("json_schema").or_else(|| format.get("schema"));
+        let schema = schema.filter(|schema| schema.is_object());
+        prompt.schema = schema.map(|schema| Schema { name: None, description: None, schema });
     }
     prompt
 }
@@ -43,7 +46,8 @@ pub(super) fn read_v1(request: &Value) -> Prompt<'_> {
         parameters: tool.get("parameter_definitions"),
         strict: false,
     }));
-    let held = ["documents", "connectors", "tool_results"];
+    prompt.messages.extend(list(request, "documents").iter().map(document));
+    let held = ["connectors", "tool_results"];
     if held.iter().any(|name| !list(request, name).is_empty()) {
         prompt.lacks(Unseen::ServerTools);
     }
@@ -68,6 +72,13 @@ pub(super) fn read_embed(request: &Value) -> Prompt<'_> {
         prompt.lacks(Unseen::Media);
     }
     prompt
+}
+
+/// A document to answer from, as a text or an object. The template that it is pasted into is not
+/// public.
+fn document(document: &Value) -> Message<'_> {
+    let words = document.as_str().map_or_else(|| Cow::Owned(document.to_string()), Cow::Borrowed);
+    Message { role: "document", parts: vec![Part::Text(words)], ..Message::default() }
 }
 
 /// A message, unless it is empty.
@@ -98,8 +109,8 @@ mod tests {
             "documents": [{"text": "…"}]});
         let prompt = read_v1(&request);
         let roles: Vec<&str> = prompt.messages.iter().map(|message| message.role).collect();
-        assert_eq!(roles, ["system", "user", "assistant", "user"]);
-        assert_eq!(prompt.unseen, [Unseen::ServerTools]);
+        assert_eq!(roles, ["system", "user", "assistant", "user", "document"]);
+        assert!(prompt.unseen.is_empty());
     }
 
     #[test]

@@ -19,6 +19,7 @@ const OLDER: Weights = Weights {
     number: 0.48,
     long: 0.16,
     accent: 1.4,
+    capital: 0.0,
     symbol: 2.0,
     ..Weights::like(Encoding::O200k, 1.0)
 };

@@ -33,11 +33,16 @@ pub(super) fn output(
         }
         Family::Claude => claude::output(subject, prompt, generated),
         Family::Gemini => gemini::output(subject, prompt, generated),
-        Family::Open => open::output(subject, generated),
+        Family::Open => open::output(subject, prompt, generated),
     };
-    // An answer that came to its limit has exactly that many.
+    // An answer that came to its limit has exactly that many; one that is far longer tells that the
+    // limit was not for all of it.
     if let Some(most) = prompt.and_then(|prompt| prompt.most).filter(|most| *most > 0) {
-        estimate.tokens = estimate.tokens.min(most);
+        let choices = generated.segments().iter().map(|segment| u64::from(segment.choice) + 1);
+        let most = most.saturating_mul(choices.max().unwrap_or(1));
+        if estimate.tokens <= most.saturating_mul(2).saturating_add(16) {
+            estimate.tokens = estimate.tokens.min(most);
+        }
     }
     estimate
 }

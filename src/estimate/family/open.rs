@@ -1,6 +1,8 @@
 //! Models of other makers: text by the nearest published vocabulary, and what the chat template adds.
 //! Owns the counting; the facts of each family stand in `template.rs`.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::printed::printed_tool;
@@ -26,15 +28,27 @@ const PAGE_BYTES: u64 = 60_000;
 const DEEPSEEK_EFFORT: f64 = 79.0;
 
 pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
-    let template = template(subject.provider, subject.model);
+    let provider = if prompt.bare { "" } else { subject.provider };
+    let template = template(provider, subject.model);
     let mut tally = Tally::default();
     if prompt.api == Api::Chat || prompt.api == Api::Responses {
         tally.tokens += template.start + effort(subject.model, prompt);
         if !prompt.messages.iter().any(is_system) {
             tally.tokens += template.no_system;
         }
+        if prompt.schema.is_none() && !prompt.json_object {
+            tally.tokens += template.unformatted;
+        }
     }
     let turn = turn(&prompt.messages);
+    if prompt.messages.iter().any(is_document) {
+        tally.tokens += template.documents;
+    }
+    if !prompt.tools.is_empty() {
+        let is_result = |at: usize| prompt.messages.get(at).is_some_and(|one| one.is_tool_result);
+        let ends = (0..prompt.messages.len()).filter(|at| is_result(*at) && !is_result(at + 1));
+        tally.tokens += template.results * real(ends.count() as u64);
+    }
     for (at, message) in prompt.messages.iter().enumerate() {
         tally.message(&template, prompt.api, message, at >= turn);
     }
@@ -55,11 +69,25 @@ pub(super) fn input(subject: &Subject<'_>, prompt: &Prompt<'_>) -> Estimate {
     }
 }
 
-pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
+pub(super) fn output(
+    subject: &Subject<'_>,
+    prompt: Option<&Prompt<'_>>,
+    generated: &Generated,
+) -> Estimate {
     let template = template(subject.provider, subject.model);
     let mut tokens = 0.0;
     let mut unseen = Vec::new();
     let (mut shown, mut summed) = (false, false);
+    let calls = generated.segments().iter().filter(|one| one.kind == Kind::ToolName).count() as u64;
+    tokens += template.again * real(calls.saturating_sub(1));
+    let is_source = |message: &Message<'_>| is_document(message) || message.is_tool_result;
+    if prompt.is_some_and(|prompt| prompt.messages.iter().any(is_source)) && calls == 0 {
+        tokens += template.cited;
+    }
+    // Cohere puts a plan of its own before a call that it enforces.
+    let planned = subject.provider == "cohere"
+        && calls > 0
+        && prompt.is_some_and(|prompt| prompt.tool_choice == ToolChoice::Any);
     for segment in generated.segments() {
         let text = segment.text();
         tokens += match segment.kind {
@@ -75,22 +103,28 @@ pub(super) fn output(subject: &Subject<'_>, generated: &Generated) -> Estimate {
                 shown = true;
                 template.weights.text(&text)
             }
+            Kind::Content if planned => 0.0,
             Kind::Content | Kind::Refusal => template.weights.text(&text),
         };
         tokens += real(segment.beyond) / 4.0;
     }
-    if !generated.segments().is_empty() {
-        tokens += if shown { template.reasoned } else { template.answer };
-    }
+    tokens += choices(generated) * if shown { template.reasoned } else { template.answer };
     if summed || (hides_reasoning(subject.model) && !shown) {
         unseen.push(Unseen::Reasoning);
     }
     if generated.segments().iter().any(|segment| segment.beyond > 0) {
         unseen.push(Unseen::Length);
     }
-    let error =
-        if generated.segments().iter().any(|s| s.kind == Kind::ToolName) { 0.12 } else { 0.06 };
+    // Short answers are a token or two off.
+    let error: f64 = if calls > 0 { 0.12 } else { 0.06 };
+    let error = error.max(1.5 / tokens.max(1.5));
     Estimate { tokens: round(tokens), image: 0, audio: 0, error, method: Method::Ratio, unseen }
+}
+
+/// How many answers there are, each with its own end.
+fn choices(generated: &Generated) -> f64 {
+    let choices: BTreeSet<u32> = generated.segments().iter().map(|one| one.choice).collect();
+    real(choices.len() as u64)
 }
 
 /// Models that reason, bill for it and show none of it.
@@ -111,7 +145,10 @@ struct Tally {
 
 impl Tally {
     fn message(&mut self, template: &Template, api: Api, message: &Message<'_>, current: bool) {
-        let text = |text: &str| template.weights.text(text);
+        let raw = api == Api::Completion;
+        let text = |text: &str| {
+            if raw { raw_text(template, text) } else { template.weights.text(text) }
+        };
         if matches!(api, Api::Chat | Api::Responses) {
             self.tokens += match message.role {
                 _ if message.is_tool_result => template.result,
@@ -131,7 +168,9 @@ impl Tally {
                     self.tokens += text(if dropped { without_reasoning(words) } else { words });
                 }
                 // Most templates keep the reasoning of the turn that goes on and drop what is older.
-                Part::Reasoning(words) if current || !template.drops_reasoning => {
+                Part::Reasoning(words)
+                    if template.reads_reasoning && (current || !template.drops_reasoning) =>
+                {
                     self.tokens += text(words);
                 }
                 Part::Reasoning(_) | Part::Signature { .. } => {}
@@ -156,7 +195,7 @@ impl Tally {
     }
 
     fn tools(&mut self, template: &Template, prompt: &Prompt<'_>) {
-        let off = prompt.tool_choice == ToolChoice::None && !template.always;
+        let off = prompt.tool_choice == ToolChoice::None && !template.always || prompt.tools_unseen;
         if prompt.tools.is_empty() || off {
             return;
         }
@@ -199,6 +238,27 @@ pub(super) fn arguments(json: &str) -> f64 {
     real(members.len() as u64)
 }
 
+fn is_document(message: &Message<'_>) -> bool {
+    message.role == "document"
+}
+
+/// A text to be continued may hold the template's own marks, each of which is one token.
+fn raw_text(template: &Template, text: &str) -> f64 {
+    let mut tokens = 0.0;
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once("<|") {
+        let name = behind.split_once("|>").filter(|(name, _)| is_mark(name));
+        let Some((_, behind)) = name else { break };
+        tokens += template.weights.text(before) + 1.0;
+        rest = behind;
+    }
+    tokens + template.weights.text(rest)
+}
+
+fn is_mark(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
 fn is_system(message: &Message<'_>) -> bool {
     matches!(message.role, "system" | "developer")
 }
@@ -223,9 +283,52 @@ fn effort(model: &str, prompt: &Prompt<'_>) -> f64 {
 
 /// By class: media, tools, plain text. Set by hand above the medians of most families, not fitted.
 fn error(prompt: &Prompt<'_>, tally: &Tally) -> f64 {
-    match (tally.image + tally.audio > 0.0, prompt.tools.is_empty()) {
+    let share: f64 = match (tally.image + tally.audio > 0.0, prompt.tools.is_empty()) {
         (true, _) => 0.4,
         (false, false) => 0.1,
         (false, true) => 0.06,
+    };
+    // Short ones are a token or two off.
+    share.max(1.5 / tally.tokens.max(1.5))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::estimate;
+
+    #[test]
+    fn marks_of_the_template_in_a_raw_prompt_are_one_token_each() {
+        let subject = Subject {
+            provider: "bedrock",
+            endpoint: "bedrock.invoke",
+            model: "meta.llama3-8b-instruct-v1:0",
+        };
+        let tokens = |prompt: &str| {
+            estimate::input(&subject, &json!({"prompt": prompt, "max_gen_len": 9})).unwrap().tokens
+        };
+        assert_eq!(tokens("<|start_header_id|>user<|end_header_id|>") - tokens("user"), 2);
+        assert!(tokens("a <| b") > 2);
+    }
+
+    #[test]
+    fn each_choice_has_its_own_end() {
+        let subject =
+            Subject { provider: "mistral", endpoint: "chat.completions", model: "mistral-small" };
+        let mut generated = Generated::default();
+        generated.push(0, Kind::Content, b"Yes", false);
+        assert_eq!(estimate::output(&subject, &generated).unwrap().tokens, 2);
+        generated.push(1, Kind::Content, b"Yes", false);
+        assert_eq!(estimate::output(&subject, &generated).unwrap().tokens, 4);
+    }
+
+    #[test]
+    fn a_short_answer_may_be_a_token_or_two_off() {
+        let subject = Subject { provider: "groq", endpoint: "chat.completions", model: "llama3" };
+        let mut generated = Generated::default();
+        generated.push(0, Kind::Content, b"Yes", false);
+        assert!(estimate::output(&subject, &generated).unwrap().error > 0.7);
     }
 }
