@@ -98,7 +98,7 @@ impl Calibration {
             let error = ((said - reported).abs() / reported).min(WORST);
             *mean += weight * (error - *mean);
         }
-        self.bias += weight * ((reported / estimated - 1.0).min(WORST) - self.bias);
+        self.bias += weight * (reported / estimated - 1.0 - self.bias);
         let for_offset = weight * (MEDIUM / estimated).min(1.0);
         let offset = &mut self.corrections.offset;
         *offset += for_offset * (reported - estimated - *offset);
@@ -108,14 +108,14 @@ impl Calibration {
         self.error = self.corrections.errors[self.best()];
     }
 
-    /// The corrected estimate, in tokens.
+    /// The corrected estimate, in tokens. What is not nothing does not become nothing.
     pub fn corrected(&self, estimated: u64) -> u64 {
-        if self.best() == 0 {
+        if self.best() == 0 || estimated == 0 {
             return estimated;
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let tokens = self.candidates(float(estimated))[self.best()].round() as u64;
-        tokens
+        tokens.max(1)
     }
 
     /// The error to be expected of a corrected estimate, given what was said of it beforehand.

@@ -34,6 +34,9 @@ const ERROR_BESIDE_MEDIA: f64 = 0.5;
 /// Tokens that an estimate of one side may come to, as reported counts may.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
 
+/// The error to be expected where part of an answer was not kept, and was counted by its length.
+const ERROR_OF_THE_REST: f64 = 0.3;
+
 /// Whose call it is that is estimated.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -116,6 +119,13 @@ pub fn generates(endpoint: &str) -> bool {
     dialect::generates(endpoint)
 }
 
+/// Reads the vocabularies, which the first estimate would have to wait for.
+pub fn warm_up() {
+    for encoding in [Encoding::O200k, Encoding::Cl100k] {
+        encoding.count("");
+    }
+}
+
 /// True if the model's name tells how it counts.
 pub fn knows(model: &str) -> bool {
     model::family(model) != model::Family::Open || family::is_listed(model)
@@ -150,6 +160,9 @@ pub fn answer(
     let mut estimate = family::output(subject, prompt.as_ref(), generated);
     if let Some(prompt) = &prompt {
         limit::apply(&mut estimate, subject, prompt, generated, finish_reason);
+    }
+    if generated.segments().iter().any(|segment| segment.beyond > 0) {
+        estimate.error = estimate.error.max(ERROR_OF_THE_REST);
     }
     if generated.has_media() {
         estimate.error = estimate.error.max(ERROR_BESIDE_MEDIA);

@@ -20,7 +20,7 @@ use std::io::{self, Write};
 pub use aws::EventStream;
 pub use edit::{EventFilter, Verdict};
 pub use encoding::{Coding, Decoder};
-pub use json::{Keep, Scanner, Selection};
+pub use json::{Keep, Lines, Scanner, Selection};
 pub use sse::Sse;
 pub use websocket::{Extensions, Sender, WebSocket};
 
@@ -59,7 +59,7 @@ pub enum Framer {
     /// One JSON value, or several, or an array whose elements are the documents.
     Json(Scanner),
     /// A JSON value a line; a broken line does not harm the next.
-    JsonLines(json::Lines),
+    JsonLines(Lines),
     /// Server-sent events.
     Sse(Sse),
     /// `application/vnd.amazon.eventstream`.
@@ -90,7 +90,7 @@ impl Framer {
             | "application/x-jsonl"
             | "application/jsonlines"
             | "application/x-jsonlines"
-            | "application/stream+json" => Framer::JsonLines(json::Lines::new(selection)),
+            | "application/stream+json" => Framer::JsonLines(Lines::new(selection)),
             "application/json" | "text/event-stream" | "" => {
                 Framer::Undecided { selection, may_be_events: true }
             }

@@ -138,8 +138,6 @@ fn of_bytes(bytes: u64) -> Estimate {
 }
 
 /// As well as is possible. Takes time: 1 MB of text some 60 ms.
-///
-/// No estimate of the input if the request's body is no JSON.
 pub(super) fn estimates(
     subject: &Subject<'_>,
     missing: Missing,
@@ -157,9 +155,11 @@ pub(super) fn estimates(
             let estimate = estimate::input(subject, &body.request)?;
             return Some(with_the_rest(estimate, body.read, body.beyond));
         }
-        // Where nothing of it was kept, its length is all that there is.
-        let prompt = prompt.as_ref().filter(|prompt| prompt.beyond() > 0)?;
-        Some(Estimate { unseen: vec![Unseen::Length], ..of_bytes(prompt.len()) })
+        // In a coding that is not read, with text that is none, or not kept at all: its length is all
+        // that there is.
+        let prompt = prompt.as_ref().filter(|prompt| prompt.len() > 0)?;
+        let unseen = if prompt.beyond() > 0 { Unseen::Length } else { Unseen::Request };
+        Some(Estimate { unseen: vec![unseen], ..of_bytes(prompt.len()) })
     };
     let input = missing.input.then(input).flatten();
     let answer = || {
@@ -227,7 +227,7 @@ pub(super) fn apply(
     note.unseen.sort_unstable();
     note.unseen.dedup();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let error_tokens = off.round() as u64;
+    let error_tokens = off.ceil() as u64;
     note.error_tokens = error_tokens;
     Some(note)
 }

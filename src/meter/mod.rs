@@ -10,6 +10,7 @@ mod pool;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -39,6 +40,8 @@ pub struct Meter {
     books: Arc<Books>,
     pool: Pool,
     budget: Arc<Budget>,
+    /// A call that may be estimated has come: the vocabularies are being read.
+    is_warm: AtomicBool,
 }
 
 /// What settling a call needs, on whatever thread.
@@ -79,7 +82,12 @@ impl Meter {
         let learner = Learner::new(ledger.calibrations());
         let clerk = Clerk::new(ledger.clone());
         let books = Books { ledger, clerk, prices: ArcSwap::from_pointee(prices), learner };
-        Meter { books: Arc::new(books), pool: Pool::new(), budget: Arc::default() }
+        Meter {
+            books: Arc::new(books),
+            pool: Pool::new(),
+            budget: Arc::default(),
+            is_warm: AtomicBool::new(false),
+        }
     }
 
     /// Puts another price table in force, at once and as a whole.
@@ -92,6 +100,9 @@ impl Meter {
     pub fn observe(&self, endpoint: &str, content_type: &str, coding: &str) -> RequestObserver {
         let reader = RequestReader::new(content_type, coding);
         let prompt = estimate::covers(endpoint).then(|| Prompt::new(&self.budget));
+        if prompt.is_some() && !self.is_warm.swap(true, Ordering::Relaxed) {
+            self.pool.run(estimate::warm_up);
+        }
         RequestObserver::new(reader, prompt)
     }
 

@@ -11,7 +11,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use http::{Response, StatusCode};
 
 use super::tags;
-use crate::framing::{Coding, Decoder, Framed, Framer};
+use crate::framing::{Coding, Decoder, Framed, Framer, Lines};
 use crate::meter::{Meter, Observed, RequestObserver, guarded};
 use crate::provider::{Generated, RESPONSE, Reader, Reading, RequestFacts, is_read_header};
 use crate::record::{Outcome, Record, StreamUsage};
@@ -258,6 +258,10 @@ impl Exchange {
         let coding = text_of(head.headers(), &CONTENT_ENCODING).unwrap_or_default();
         let content_type = text_of(head.headers(), &CONTENT_TYPE);
         let (coding, framer) = match Coding::of_header(coding) {
+            // A part of a file may begin anywhere, and is read from its first whole line.
+            Some(coding) if head.status() == StatusCode::PARTIAL_CONTENT => {
+                (coding, Framer::JsonLines(Lines::new(&RESPONSE)))
+            }
             Some(coding) => (coding, Framer::for_content_type(content_type, &RESPONSE)),
             // Not read; but headers may say something yet.
             None => (Coding::Identity, Framer::Opaque),
