@@ -57,6 +57,8 @@ pub struct Observed<'a> {
     pub prompt: Option<Prompt>,
     /// The model that the path or the configuration names, for where the answer names none.
     pub model_behind: Option<&'a str>,
+    /// The answer is made in the background: a call that ends early does not end it.
+    pub background: bool,
 }
 
 /// A call whose row waits for its estimate.
@@ -161,7 +163,7 @@ impl Books {
         }
         let (generated, prompt) = (&observed.generated, observed.prompt.as_ref());
         let missing = estimating::missing(record, reading, generated, prompt.is_some());
-        let Some(missing) = missing else {
+        let Some(missing) = missing.filter(|_| !observed.background) else {
             charging::charge(
                 &self.prices.load(),
                 record,

@@ -382,7 +382,9 @@ impl Open {
         record.streaming &= !reading.batch;
         let prompt = self.request.borrow_mut().take_prompt();
         let model_behind = self.deployed.as_deref();
-        self.meter.close(self.record, Observed { reading, generated, prompt, model_behind });
+        let background = facts.background;
+        let observed = Observed { reading, generated, prompt, model_behind, background };
+        self.meter.close(self.record, observed);
         if self.left.is_some() {
             self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);
         }

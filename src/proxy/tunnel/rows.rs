@@ -241,6 +241,7 @@ impl Row {
             generated: std::mem::take(&mut self.seen.generated),
             prompt: self.prompt.take(),
             model_behind: self.deployed.as_deref(),
+            background: false,
         };
         self.meter.close(self.record.clone(), observed);
     }
