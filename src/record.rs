@@ -219,7 +219,7 @@ pub struct Record {
     /// What tokenmeter did to make the stream report its usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream_usage: Option<StreamUsage>,
-    /// The usage is charged by another row: this call only fetched the same answer again.
+    /// The usage is charged by another row: this call had the same answer, with less right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charged_by: Option<CallId>,
     /// What may be fetched again and must be charged once. In the journal only.

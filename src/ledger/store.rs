@@ -52,7 +52,11 @@ pub(super) fn apply(
                 continue;
             }
         };
-        let charged = charged::once(transaction, record)?;
+        // A row that is there stays as it is: what is inserted again claims nothing.
+        let stays = matches!(change, Change::Insert(_))
+            && !record.charges.is_empty()
+            && has_row(transaction, &record.id)?;
+        let charged = if stays { None } else { charged::once(transaction, record)? };
         row::bind(statement, charged.as_ref().unwrap_or(record))?;
         statement.raw_execute()?;
         if stored_open.contains(&record.id) {

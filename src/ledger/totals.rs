@@ -48,7 +48,7 @@ pub struct Totals {
     pub estimate_error: Option<Decimal>,
     /// Calls whose tokens nobody knows.
     pub unreported_requests: u64,
-    /// Calls that only fetched again what another call is charged for.
+    /// Calls that had only what another call is charged for.
     pub refetched_requests: u64,
     /// Calls that may well have cost something that `cost_usd` does not hold.
     pub unpriced_requests: u64,

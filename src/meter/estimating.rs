@@ -59,7 +59,8 @@ pub(super) fn missing(record: &Record, observed: &Observed<'_>) -> Option<Missin
         return missing_of_turn(record, observed);
     }
     let Observed { reading, generated, .. } = observed;
-    if record.method != "POST" || reading.batch || !estimate::covers(&record.endpoint) {
+    let later = reading.batch || observed.background;
+    if record.method != "POST" || later || !estimate::covers(&record.endpoint) {
         return None;
     }
     let finish_reason = reading.finish_reason.as_deref();
@@ -266,7 +267,14 @@ mod tests {
 
     fn seen(reading: &Reading, generated: Generated, has_prompt: bool) -> Observed<'_> {
         let prompt = has_prompt.then(|| Prompt::new(&std::sync::Arc::default()));
-        Observed { reading, generated, prompt, is_sent: true, model_behind: None }
+        Observed {
+            reading,
+            generated,
+            prompt,
+            is_sent: true,
+            model_behind: None,
+            background: false,
+        }
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Observed<'a> {
     pub is_sent: bool,
     /// The model that the path or the configuration names, for where the answer names none.
     pub model_behind: Option<&'a str>,
+    /// The answer is made in the background: a call that ends early does not end it.
+    pub background: bool,
 }
 
 /// A call whose row waits for its estimate.

@@ -1,5 +1,5 @@
 //! What a request says about itself. Owns which members of a request's body are read: model, whether
-//! a stream is asked for, who the caller is. Never a word of the prompt.
+//! a stream or the background is asked for, who the caller is. Never a word of the prompt.
 
 use serde_json::Value;
 
@@ -15,6 +15,8 @@ const MAX_DECODED: u64 = 16 * 1024 * 1024;
 pub struct RequestFacts {
     pub model: Option<String>,
     pub stream: bool,
+    /// The answer is made apart from this call, and can be fetched when it is there.
+    pub background: bool,
     /// `safety_identifier`, `user`, or Anthropic's `metadata.user_id`.
     pub user: Option<String>,
 }
@@ -25,6 +27,7 @@ impl Sink for RequestFacts {
         let metadata = object(&document, "metadata");
         self.model = text(&document, "model").map(str::to_owned);
         self.stream = document.get("stream") == Some(&Value::Bool(true));
+        self.background = document.get("background") == Some(&Value::Bool(true));
         self.user = text(&document, "safety_identifier")
             .or_else(|| text(&document, "user"))
             .or_else(|| text(metadata?, "user_id"))
@@ -173,6 +176,16 @@ mod tests {
             assert_eq!(facts.model.as_deref(), Some("gpt-5"));
             assert!(facts.stream);
             assert_eq!(facts.user.as_deref(), Some("u1"));
+        }
+    }
+
+    #[test]
+    fn only_true_asks_for_the_background() {
+        let background = |body: &[u8]| facts("application/json", body, 5).background;
+        assert!(background(br#"{"background":true,"stream":true}"#));
+        // Of an image, it is what is behind it.
+        for body in ["{}", r#"{"background":false}"#, r#"{"background":"transparent"}"#] {
+            assert!(!background(body.as_bytes()), "{body}");
         }
     }
 

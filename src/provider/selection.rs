@@ -10,6 +10,7 @@ use crate::framing::Selection;
 pub static REQUEST: Selection = Selection(&[
     ("model", Scalar),
     ("stream", Scalar),
+    ("background", Scalar),
     ("user", Scalar),
     ("safety_identifier", Scalar),
     ("metadata", Members(&Selection(&[("user_id", Scalar)]))),

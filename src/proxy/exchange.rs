@@ -387,7 +387,8 @@ impl Open {
         let prompt = self.request.borrow_mut().take_prompt();
         let is_sent = self.request.borrow().is_sent();
         let model_behind = self.deployed.as_deref();
-        let observed = Observed { reading, generated, prompt, is_sent, model_behind };
+        let background = facts.background;
+        let observed = Observed { reading, generated, prompt, is_sent, model_behind, background };
         self.meter.close(self.record, observed);
         if self.left.is_some() {
             self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);

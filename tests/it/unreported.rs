@@ -285,6 +285,48 @@ fn what_is_reported_stands_as_it_is() {
 }
 
 #[test]
+fn a_response_that_was_cut_off_and_is_fetched_later_is_charged_once_and_exactly() {
+    let response = json!({"id": "resp_1", "object": "response", "status": "completed",
+        "model": "gpt-4o-2024-08-06", "output": [],
+        "usage": {"input_tokens": 13, "output_tokens": 400, "total_tokens": 413}});
+    let events = [
+        json!({"type": "response.created", "response": {"id": "resp_1", "object": "response",
+            "status": "in_progress", "model": "gpt-4o-2024-08-06", "output": [], "usage": null}}),
+        json!({"type": "response.output_text.delta", "delta": "The weather in Paris is sunny."}),
+    ];
+    let events = events.map(|event| format!("data: {event}\n\n")).concat();
+    let stream = Answer::ok("text/event-stream", &events).framed(Framing::Chunked);
+    for background in [true, false] {
+        let upstream = Upstream::start();
+        let proxy = Proxy::start(Setup::new().upstream("openai", upstream.address()));
+        upstream.expect(vec![
+            Step::Send(stream.head()),
+            Step::Send(stream.piece(&stream.body)),
+            Step::UntilClosed,
+        ]);
+        let request = json!({"model": "gpt-4o", "stream": true, "background": background,
+            "input": "What's the weather in Paris?"});
+        let mut client = proxy.client();
+        client.send(&Ask::post("/openai/v1/responses", request.to_string().as_bytes()));
+        client.receive_until(&Seen::default(), |body| body.len() >= events.len());
+        drop(client);
+        for _ in 0..2 {
+            upstream.expect(Answer::ok("application/json", response.to_string()).whole());
+            proxy.client().exchange(&Ask::get("/openai/v1/responses/resp_1"));
+        }
+        let rows = proxy.stop();
+        upstream.join();
+        let [post, get, again] = <[Record; 3]>::try_from(rows.records).unwrap();
+        assert_eq!((post.outcome, post.usage_source), (Outcome::ClientClosed, UsageSource::None));
+        assert_eq!((post.total_tokens, post.cost_usd, &post.estimate), (None, None, &None));
+        assert_eq!(post.charged_by, (!background).then_some(get.id), "{background}");
+        assert_eq!((get.usage_source, get.total_tokens), (UsageSource::Reported, Some(413)));
+        assert_eq!(get.cost_usd.unwrap().nanos(), 13 * 2_500 + 400 * 10_000);
+        assert_eq!((again.total_tokens, again.charged_by), (None, Some(get.id)));
+    }
+}
+
+#[test]
 fn calls_are_estimated_one_by_one_in_any_number() {
     let script = event_stream(&chat_events(&["Sunny."])).whole();
     let (rows, bodies) = played("/openai/v1/chat/completions", &prompt(), vec![script; 50], None);

@@ -159,6 +159,153 @@ fn a_batch_of_a_hundred_thousand_is_charged_once() {
     assert!(longest < 20_000_000, "{longest}");
 }
 
+/// A call that made the answer of this key, with its usage, or cut off and estimated.
+fn made(at: i64, key: &str, source: UsageSource) -> Record {
+    let mut record = Record { method: "POST".to_owned(), ..fetched(at, &[key]) };
+    record.charges[0].fetched = false;
+    if source == UsageSource::Estimated {
+        let usage = Usage { input: Some(10), output: Some(7), total: Some(17), ..Usage::default() };
+        record.set_usage(&usage, source);
+        record.estimate = Some(EstimateNote { error_tokens: 3, ..EstimateNote::default() });
+        record.cost_usd = Some(Usd::from_nanos(1_700_000));
+        record.computed_cost_usd = record.cost_usd;
+        let charge = &mut record.charges[0];
+        (charge.usage, charge.cost_usd) = (usage, record.cost_usd);
+    }
+    record
+}
+
+/// What is done to a ledger, in this order.
+enum Do<'a> {
+    Close(&'a Record),
+    CloseForNow(&'a Record),
+    Amend(&'a Record),
+    /// Waits until all is in the database, what is held back too.
+    Sync,
+}
+
+/// Whoever comes first, and however often the journal is read: `first` is charged, with 11 tokens,
+/// and the others name it.
+fn assert_only(steps: &[Do<'_>], first: &Record, others: &[&Record]) {
+    let home = Home::new();
+    let ledger = home.open();
+    let play = |ledger: &Ledger| {
+        for step in steps {
+            match step {
+                Do::Close(record) => ledger.closed(record),
+                Do::CloseForNow(record) => ledger.closed_for_now(record),
+                Do::Amend(record) => ledger.amended(record),
+                Do::Sync => assert!(ledger.sync(SOON)),
+            }
+        }
+    };
+    let expect = |ledger: &Ledger| {
+        assert_eq!(charged(ledger, first), (Some(11), Some(1_000_000), None));
+        assert_eq!(row(ledger, first).usage_source, UsageSource::Reported);
+        for other in others {
+            let mut lost = Record { charges: Vec::new(), ..(*other).clone() };
+            lost.set_usage(&Usage::default(), UsageSource::None);
+            (lost.cost_usd, lost.computed_cost_usd, lost.price_id) = (None, None, None);
+            (lost.cost_source, lost.estimate) = (CostSource::None, None);
+            lost.charged_by = Some(first.id);
+            let [row, lost] =
+                [&row(ledger, other), &lost].map(|record| serde_json::to_value(record).unwrap());
+            assert_eq!(row, lost);
+        }
+        let totals = ledger.reader().stats(&StatsQuery::default()).unwrap().totals;
+        assert_eq!((totals.total_tokens, totals.refetched_requests), (11, others.len() as u64));
+    };
+    play(&ledger);
+    expect(&ledger);
+    play(&ledger);
+    expect(&ledger);
+    drop(ledger);
+    expect(&home.open());
+    let database = Connection::open(home.database()).unwrap();
+    database.execute("DELETE FROM journal_progress", []).unwrap();
+    drop(database);
+    expect(&home.open());
+    remove_database(&home.database());
+    expect(&home.open());
+}
+
+#[test]
+fn what_was_estimated_gives_way_to_what_is_fetched_and_exact() {
+    use Do::{Amend, Close, CloseForNow, Sync};
+    let cut = &made(1, "a", UsageSource::Estimated);
+    let (get, again) = (&fetched(2, &["a"]), &fetched(3, &["a"]));
+    for steps in [
+        vec![Close(cut), Close(get), Close(again)],
+        vec![Close(cut), Sync, Close(get), Sync, Close(again)],
+        vec![Close(get), Close(cut), Close(again)],
+        vec![Close(get), Close(again), Sync, Close(cut)],
+        vec![CloseForNow(cut), Amend(cut), Close(get), Close(again)],
+        vec![CloseForNow(cut), Close(get), Close(again), Amend(cut)],
+        vec![CloseForNow(cut), Close(get), Sync, Amend(cut), Sync, Close(again)],
+        vec![CloseForNow(cut), Sync, Close(get), Amend(cut), Close(again), Close(cut)],
+        // Its amendment never comes.
+        vec![CloseForNow(cut), Close(get), Close(again)],
+    ] {
+        assert_only(&steps, get, &[cut, again]);
+    }
+}
+
+#[test]
+fn who_made_the_answer_is_charged_although_it_was_fetched_sooner() {
+    use Do::{Amend, Close, CloseForNow, Sync};
+    let (cut, whole) =
+        (&made(1, "a", UsageSource::Estimated), &made(1, "a", UsageSource::Reported));
+    let cut = &Record { id: whole.id, ..cut.clone() };
+    let (get, again) = (&fetched(2, &["a"]), &fetched(3, &["a"]));
+    for steps in [
+        vec![Close(whole), Close(get), Close(again)],
+        vec![Close(get), Close(whole), Close(again)],
+        vec![Close(get), Close(again), Close(whole)],
+        vec![Close(get), Sync, Close(again), Sync, Close(whole)],
+        vec![CloseForNow(whole), Close(get), Amend(whole), Close(again)],
+        vec![CloseForNow(cut), Close(get), Close(again), Amend(whole)],
+        vec![CloseForNow(cut), Sync, Close(get), Sync, Amend(whole), Close(again)],
+        vec![Close(get), CloseForNow(cut), Close(again), Sync, Amend(whole), Amend(get)],
+    ] {
+        assert_only(&steps, whole, &[get, again]);
+    }
+}
+
+#[test]
+fn calls_that_made_answers_of_one_id_keep_theirs() {
+    for sources in [[UsageSource::Reported; 2], [UsageSource::Estimated, UsageSource::Reported]] {
+        for order in [[0, 1], [1, 0]] {
+            let home = Home::new();
+            let ledger = home.open();
+            let calls = order.map(|at| made(1, "a", sources[at]));
+            for call in &calls {
+                ledger.closed(call);
+            }
+            for call in &calls {
+                assert_eq!(
+                    charged(&ledger, call),
+                    (call.total_tokens, call.cost_usd.map(Usd::nanos), None)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_with_several_keys_is_never_blanked() {
+    let home = Home::new();
+    let ledger = home.open();
+    let (cut, batch) = (made(1, "a", UsageSource::Estimated), fetched(2, &["a", "b"]));
+    let (whole, get) = (made(3, "b", UsageSource::Reported), fetched(4, &["b"]));
+    for record in [&cut, &batch, &whole, &get] {
+        ledger.closed(record);
+    }
+    assert_eq!(charged(&ledger, &cut), (None, None, Some(batch.id)));
+    assert_eq!(charged(&ledger, &batch), (Some(22), Some(2_000_000), None));
+    assert_eq!(charged(&ledger, &whole), (Some(11), Some(1_000_000), None));
+    assert_eq!(charged(&ledger, &get), (None, None, Some(batch.id)));
+}
+
 #[test]
 fn totals_say_how_good_their_estimates_are() {
     let home = Home::new();

@@ -242,6 +242,7 @@ impl Row {
             prompt: self.prompt.take(),
             is_sent: true,
             model_behind: self.deployed.as_deref(),
+            background: false,
         };
         self.meter.close(self.record.clone(), observed);
     }
