@@ -29,6 +29,9 @@ SPEECH = bytes(range(256)) * 400
 SLOW_PACE = 0.02
 SLOW_WORDS = 500
 
+# How often the words are said in an answer that goes on for about a second.
+LINGERING_WORDS = 8
+
 # Seconds that a late head takes; the trial's clients wait for less.
 LATE_HEAD = 3.0
 
@@ -50,7 +53,7 @@ class Request:
 
     @property
     def words(self):
-        return WORDS * SLOW_WORDS if self.script == "slow" else WORDS
+        return WORDS * {"slow": SLOW_WORDS, "lingers": LINGERING_WORDS}.get(self.script, 1)
 
     @property
     def retry(self):
@@ -82,6 +85,15 @@ class Answer:
         headers = [("Content-Type", content_type), ("cache-control", "no-cache"), *STANDING]
         return Answer(200, headers, [piece.encode() for piece in pieces], is_stream=True)
 
+
+# Models, and what they are called in answers, whose usage no case gets to see: the figures in
+# `usage.json` are made up, and tokenmeter would learn from them how far its estimates are off.
+UNTAUGHT = {
+    "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
+    "openai/gpt-4.1-mini": "openai/gpt-4.1-mini",
+    "prod-untaught": "gpt-4.1-mini-2025-04-14",
+    "claude-haiku-4-5": "claude-haiku-4-5-20251001",
+}
 
 # Headers of every answer. Repeated ones and odd cases are there to be kept.
 STANDING = [
@@ -192,11 +204,12 @@ def chat(request):
 
 def chat_stream(request, asked, dialect):
     includes_usage = (asked.get("stream_options") or {}).get("include_usage")
+    model = UNTAUGHT.get(asked.get("model"), dialect.model)
 
     def chunk(choices, **more):
         usage = {"usage": None} if includes_usage and not dialect.always_reports else {}
         head = {"id": "chatcmpl-trial", "object": "chat.completion.chunk", "created": CREATED}
-        head |= {"model": dialect.model, **dialect.extra, "choices": choices}
+        head |= {"model": model, **dialect.extra, "choices": choices}
         return data({**head, **usage, **more})
 
     def delta(content, reason=None):
@@ -251,7 +264,7 @@ def embeddings(request):
     return Answer.json({"object": "list", "data": items, "model": model, "usage": usage})
 
 
-def response_object(status, usage, identity="resp_trial"):
+def response_object(status, usage, identity="resp_trial", model="gpt-5.6-2026-06-01"):
     text = {"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}
     message = {"id": "msg_trial", "type": "message", "role": "assistant", "status": "completed"}
     return {
@@ -263,7 +276,7 @@ def response_object(status, usage, identity="resp_trial"):
         "error": None,
         "incomplete_details": None,
         "instructions": None,
-        "model": "gpt-5.6-2026-06-01",
+        "model": model,
         "output": [{**message, "content": [text]}] if usage else [],
         "parallel_tool_calls": True,
         "tool_choice": "auto",
@@ -278,13 +291,14 @@ def response_object(status, usage, identity="resp_trial"):
 def responses(request):
     asked, usage = request.json, USAGE["openai.response"]
     if asked.get("background"):
-        return Answer.json(response_object("queued", None))
+        return Answer.json(response_object("queued", None, "resp_background"))
     if not asked.get("stream"):
         return Answer.json(response_object("completed", usage))
     at = {"item_id": "msg_trial", "output_index": 0, "content_index": 0}
     item = {"id": "msg_trial", "type": "message", "role": "assistant", "content": []}
     part = {"type": "output_text", "text": "", "annotations": []}
-    started = response_object("in_progress", None)
+    model = UNTAUGHT.get(asked["model"], "gpt-5.6-2026-06-01")
+    started = response_object("in_progress", None, model=model)
     events = [
         {"type": "response.created", "response": started},
         {"type": "response.in_progress", "response": started},
@@ -301,8 +315,9 @@ def responses(request):
     return Answer.stream([event(one) for one in numbered])
 
 
-def response_retrieved(_):
-    return Answer.json(response_object("completed", USAGE["openai.response"]))
+def response_retrieved(request):
+    identity = request.path.split("?")[0].rsplit("/", 1)[1]
+    return Answer.json(response_object("completed", USAGE["openai.response"], identity))
 
 
 FILE = {
@@ -387,12 +402,12 @@ def model(_):
 # --- Anthropic ---
 
 
-def message_object(content, usage, stop_reason):
+def message_object(content, usage, stop_reason, model="claude-sonnet-5-5"):
     return {
         "id": "msg_trial",
         "type": "message",
         "role": "assistant",
-        "model": "claude-sonnet-5-5",
+        "model": model,
         "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": None,
@@ -408,7 +423,8 @@ def messages(request):
             use = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}}
             content, reason = [*content, use], "tool_use"
         return Answer.json(message_object(content, USAGE["anthropic.message"], reason))
-    start = message_object([], USAGE["anthropic.start"], None)
+    model = UNTAUGHT.get(asked["model"], "claude-sonnet-5-5")
+    start = message_object([], USAGE["anthropic.start"], None, model)
     deltas = [
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}}
         for word in request.words
@@ -486,6 +502,8 @@ def error(request, status, kind, code, headers=()):
 def scripted(request):
     """The answer that the script asks for instead of the plain one, if it does."""
     first = request.retry == 0
+    if request.path.startswith("/refusing/") and "stream_options" in request.json:
+        return error(request, 400, "invalid_request_error", "unknown_parameter")
     match request.script:
         case "429-once" if first:
             retry_after = [("Retry-After", "1")]
@@ -513,7 +531,7 @@ ROUTES = [
     (r"/completions$", completion),
     (r"/embeddings$", embeddings),
     (r"/responses$", responses),
-    (r"/responses/resp_trial$", response_retrieved),
+    (r"/responses/resp_[a-z]+$", response_retrieved),
     (r"/files$", files),
     (r"/files/[^/]+/content$", file_content),
     (r"/files/[^/]+$", file),
@@ -545,7 +563,7 @@ def answer(request):
     match request.script:
         case "gzip" | "br" | "zstd":
             plain.encoding = request.script
-        case "slow":
+        case "slow" | "lingers":
             plain.pace = SLOW_PACE
         case "late-head":
             plain.delay = LATE_HEAD

@@ -3,10 +3,12 @@
 import asyncio
 import io
 
-from harness import case, each, entered, got, row, until_broken
+from harness import About, Estimate, SomeId, case, each, entered, estimated, got, row, until_broken
 
 ASK = [{"role": "user", "content": "Count the tokens, please. Zoë 🦊"}]
 CHAT = {"model": "gpt-5-mini", "messages": ASK}
+# A model that never reports its usage: see `UNTAUGHT` among the answers.
+UNTAUGHT_CHAT = {"model": "gpt-4.1-mini", "messages": ASK}
 WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 TOOLS = [
     {
@@ -42,6 +44,24 @@ def chat_stream_row(**more):
 
 def unreported(**more):
     return row("chat.completions", **{**ASKED, **more})
+
+
+# Tokens of what is asked here, and of what is answered: seven words, some more around them.
+ASKED_TOKENS = (16, 18)
+WHOLE_ANSWER = (7, 10)
+
+# Of an answer that is given up: what came until then depends on the machine.
+PART_ANSWER = (2, 60)
+
+
+# Of a call that was given up before there was any answer.
+GUESSED_PROMPT = {"usage_source": "estimated", "input_tokens": About(*ASKED_TOKENS)}
+GUESSED_PROMPT |= {"cost_source": "priced", "estimate": Estimate("input")}
+
+
+def guessed(output, **more):
+    asked = {"upstream": "openai", "provider": "openai", "model_requested": "gpt-4.1-mini"}
+    return estimated("chat.completions", output, ASKED_TOKENS, **{**asked, "streaming": 1, **more})
 
 
 # --- chat completions ---
@@ -102,10 +122,16 @@ async def chat_stream(client):
 @case(
     "chat stream without usage",
     "openai",
-    unreported(**SERVED, streaming=1, finish_reason="stop"),
+    guessed(
+        WHOLE_ANSWER,
+        model="gpt-4.1-mini-2025-04-14",
+        service_tier="default",
+        upstream_request_id="req_trial",
+        finish_reason="stop",
+    ),
 )
 async def chat_stream_unreported(client):
-    return await each(await got(client.chat.completions.create(**CHAT, stream=True)))
+    return await each(await got(client.chat.completions.create(**UNTAUGHT_CHAT, stream=True)))
 
 
 @case("chat stream tool call", "openai", chat_stream_row(finish_reason="tool_calls"))
@@ -157,26 +183,31 @@ declare_encodings()
 # --- endings ---
 
 
-@case(
-    "stream cancelled half-way",
-    "openai",
-    unreported(streaming=1, outcome="client_closed", model="gpt-5-mini-2025-08-07"),
-)
-async def chat_cancelled(client):
-    stream = await got(client.chat.completions.create(**CHAT, **WITH_USAGE, **script("slow")))
+async def chat_abandoned(client, how, **asked):
+    """The first events of a stream that the client gives up."""
+    stream = await got(client.chat.completions.create(**asked, **script(how)))
     found = await each(stream, limit=5)
     await got(stream.close())
     return found
 
 
 @case(
+    "stream cancelled half-way",
+    "openai",
+    guessed(PART_ANSWER, outcome="client_closed", model="gpt-4.1-mini-2025-04-14"),
+)
+async def chat_cancelled(client):
+    return await chat_abandoned(client, "slow", **UNTAUGHT_CHAT, **WITH_USAGE)
+
+
+@case(
     "task cancelled in a stream",
     "openai",
-    unreported(streaming=1, outcome="client_closed"),
+    guessed(PART_ANSWER, outcome="client_closed"),
     modes=("async",),
 )
 async def task_cancelled(client):
-    asked = {**CHAT, **WITH_USAGE, **script("slow")}
+    asked = {**UNTAUGHT_CHAT, **WITH_USAGE, **script("slow")}
 
     async def read():
         return await each(await client.chat.completions.create(**asked))
@@ -191,23 +222,159 @@ async def task_cancelled(client):
 @case(
     "timeout before the head",
     "openai",
-    unreported(status=None, outcome="client_closed"),
-    unreported(status=None, outcome="client_closed", retry=1),
+    *[
+        unreported(
+            **GUESSED_PROMPT,
+            model_requested="gpt-4.1-mini",
+            status=None,
+            outcome="client_closed",
+            retry=retry,
+        )
+        for retry in range(2)
+    ],
 )
 async def timed_out(client):
     client = client.with_options(timeout=0.3, max_retries=1)
-    return await got(client.chat.completions.create(**CHAT, **script("late-head")))
+    return await got(client.chat.completions.create(**UNTAUGHT_CHAT, **script("late-head")))
 
 
 @case(
     "stream broken by the provider",
     "openai",
-    *[unreported(streaming=1, outcome="upstream_failed", error="chunks_truncated")] * 5,
+    *[guessed((2, 5), outcome="upstream_failed", error="chunks_truncated")] * 5,
 )
 async def chat_broken(client):
-    asked = {**CHAT, **WITH_USAGE, **script("breaks")}
+    asked = {**UNTAUGHT_CHAT, **WITH_USAGE, **script("breaks")}
     create = client.chat.completions.create
     return [await until_broken(await got(create(**asked))) for _ in range(5)]
+
+
+@case(
+    "chat stream of tools without usage",
+    "openai",
+    estimated("chat.completions", (14, 20), (40, 60), streaming=1, finish_reason="tool_calls"),
+)
+async def chat_tools_unreported(client):
+    asked = {**UNTAUGHT_CHAT, "stream": True, "tools": TOOLS}
+    return await each(await got(client.chat.completions.create(**asked)))
+
+
+@case(
+    "forty without usage at once",
+    "openai",
+    *[guessed(WHOLE_ANSWER, finish_reason="stop")] * 40,
+    modes=("async",),
+)
+async def forty_unreported(client):
+    return await asyncio.gather(*[chat_stream_unreported(client) for _ in range(40)])
+
+
+# --- asking for the usage of streams in the client's stead ---
+
+
+def asked_row(**more):
+    where = {"upstream": "asking", "path": "/asking/v1/chat/completions", "streaming": 1}
+    return chat_row(**{**where, **more})
+
+
+@case(
+    "stream without usage, asked for",
+    "asking",
+    asked_row(stream_usage="injected"),
+    asked_usage=1,
+)
+async def asked(client):
+    return await each(await got(client.chat.completions.create(**CHAT, stream=True)))
+
+
+@case(
+    "stream in gzip without usage, asked for",
+    "asking",
+    asked_row(stream_usage="injected"),
+    asked_usage=1,
+)
+async def asked_gzip(client):
+    asked = {**CHAT, "stream": True, **script("gzip")}
+    return await each(await got(client.chat.completions.create(**asked)))
+
+
+@case(
+    "stream whose usage the client asks for itself, and one for which it does not want it",
+    "asking",
+    asked_row(),
+    guessed(WHOLE_ANSWER, upstream="asking", finish_reason="stop"),
+)
+async def asked_by_client(client):
+    unwanted = {"stream": True, "stream_options": {"include_usage": False}}
+    create = client.chat.completions.create
+    return [await chat_stream(client), await each(await got(create(**UNTAUGHT_CHAT, **unwanted)))]
+
+
+@case(
+    "tools, the stream helper and a chat that is no stream, asked for",
+    "asking",
+    asked_row(stream_usage="injected", finish_reason="tool_calls"),
+    asked_row(stream_usage="injected"),
+    asked_row(streaming=0),
+    asked_usage=2,
+)
+async def asked_variously(client):
+    create = client.chat.completions.create
+    found = [await each(await got(create(**CHAT, stream=True, tools=TOOLS)))]
+    async with entered(client.chat.completions.stream(**CHAT)) as stream:
+        found.append([event.type for event in await each(stream)])
+        found.append(await got(stream.get_final_completion()))
+    return [*found, await chat(client)]
+
+
+@case(
+    "stream cancelled half-way, asked for",
+    "asking",
+    guessed(PART_ANSWER, upstream="asking", outcome="client_closed", stream_usage="injected"),
+    asked_usage=1,
+)
+async def asked_and_cancelled(client):
+    return await chat_abandoned(client, "slow", **UNTAUGHT_CHAT, stream=True)
+
+
+@case(
+    "provider that will not be asked",
+    "refusing",
+    guessed(WHOLE_ANSWER, upstream="refusing", finish_reason="stop", stream_usage="refused"),
+    *[guessed(WHOLE_ANSWER, upstream="refusing", finish_reason="stop")] * 2,
+    modes=("sync",),
+    asked_usage=1,
+    asked_in_vain=1,
+)
+async def asked_in_vain(client):
+    return [await chat_stream_unreported(client) for _ in range(3)]
+
+
+# --- reading on when the client has left ---
+
+
+@case(
+    "stream with usage cancelled half-way",
+    "draining",
+    chat_stream_row(
+        upstream="draining",
+        path="/draining/v1/chat/completions",
+        outcome="client_closed",
+    ),
+    drained=True,
+)
+async def drained(client):
+    return await chat_abandoned(client, "lingers", **CHAT, **WITH_USAGE)
+
+
+@case(
+    "stream without usage cancelled half-way",
+    "draining",
+    guessed((56, 61), upstream="draining", finish_reason="stop", outcome="client_closed"),
+    drained=True,
+)
+async def drained_unreported(client):
+    return await chat_abandoned(client, "lingers", **UNTAUGHT_CHAT, stream=True)
 
 
 # --- errors and retries ---
@@ -298,29 +465,54 @@ async def response_stream_helper(client):
 @case(
     "response stream cancelled half-way",
     "openai",
-    row("responses", **{**RESPONSE, "finish_reason": None}, streaming=1, outcome="client_closed"),
+    estimated(
+        "responses",
+        PART_ANSWER,
+        (10, 14),
+        model_requested="gpt-4.1-mini",
+        model="gpt-4.1-mini-2025-04-14",
+        streaming=1,
+        outcome="client_closed",
+    ),
 )
 async def response_cancelled(client):
-    asked = {**ASKED_RESPONSE, "stream": True, **script("slow")}
+    asked = {**ASKED_RESPONSE, "model": "gpt-4.1-mini", "stream": True, **script("slow")}
     stream = await got(client.responses.create(**asked))
     found = await each(stream, limit=8)
     await got(stream.close())
     return found
 
 
+RETRIEVED = {**RESPONSE, "model_requested": None, "method": "GET", "retry": 0}
+QUEUED = row("responses", **{**RESPONSE, "finish_reason": "queued"})
+CHARGED_BEFORE = row("responses.retrieve", charged_by=SomeId(), **RETRIEVED)
+
+
 @case(
-    "response in the background",
+    "response in the background, retrieved three times",
     "openai",
-    row("responses", **{**RESPONSE, "finish_reason": "queued"}),
-    row(
-        "responses.retrieve",
-        "openai.response",
-        **{**RESPONSE, "model_requested": None, "method": "GET"},
-    ),
+    QUEUED,
+    row("responses.retrieve", "openai.response", **RETRIEVED),
+    CHARGED_BEFORE,
+    CHARGED_BEFORE,
+    modes=("sync",),
 )
 async def response_background(client):
     queued = await got(client.responses.create(**ASKED_RESPONSE, background=True))
-    return [queued, await got(client.responses.retrieve(queued.id))]
+    return [queued, *[await got(client.responses.retrieve(queued.id)) for _ in range(3)]]
+
+
+@case(
+    "responses retrieved that others have been charged for",
+    "openai",
+    CHARGED_BEFORE,
+    response_row(),
+    CHARGED_BEFORE,
+)
+async def response_retrieved(client):
+    before = await got(client.responses.retrieve("resp_background"))
+    made = await got(client.responses.create(**ASKED_RESPONSE))
+    return [before, made, await got(client.responses.retrieve(made.id))]
 
 
 # --- the rest ---
@@ -341,7 +533,11 @@ async def completion(client):
     return await got(client.completions.create(**asked))
 
 
-@case("legacy completion stream", "openai", row("completions", streaming=1, finish_reason="stop"))
+@case(
+    "legacy completion stream",
+    "openai",
+    estimated("completions", WHOLE_ANSWER, (1, 1), streaming=1, finish_reason="stop"),
+)
 async def completion_stream(client):
     asked = {"model": "gpt-3.5-turbo-instruct", "prompt": "Once", "stream": True}
     return await each(await got(client.completions.create(**asked)))

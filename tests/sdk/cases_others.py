@@ -2,8 +2,17 @@
 
 import io
 
-from cases_openai import ASK, TOOLS, WITH_USAGE, script
-from harness import case, each, entered, got, row, until_broken
+from cases_openai import (
+    ASK,
+    ASKED_TOKENS,
+    PART_ANSWER,
+    TOOLS,
+    WHOLE_ANSWER,
+    WITH_USAGE,
+    chat_abandoned,
+    script,
+)
+from harness import case, each, entered, estimated, got, row, until_broken
 
 # --- Azure OpenAI ---
 
@@ -63,14 +72,20 @@ async def azure_400(client):
 @case(
     "stream of a deployment cancelled half-way",
     "azure",
-    row("chat.completions", **{**AZURE, "finish_reason": None}, streaming=1, outcome="client_closed"),
+    estimated(
+        "chat.completions",
+        PART_ANSWER,
+        ASKED_TOKENS,
+        upstream="azure",
+        model="gpt-4.1-mini-2025-04-14",
+        model_requested="prod-untaught",
+        streaming=1,
+        outcome="client_closed",
+    ),
 )
 async def azure_cancelled(client):
-    asked = {**ASK_AZURE, **WITH_USAGE, **script("slow")}
-    stream = await got(client.chat.completions.create(**asked))
-    found = await each(stream, limit=5)
-    await got(stream.close())
-    return found
+    asked = {**ASK_AZURE, "model": "prod-untaught", **WITH_USAGE}
+    return await chat_abandoned(client, "slow", **asked)
 
 
 @case("v1 chat", "azure-v1", azure_row(path="/azure/openai/v1/chat/completions"))
@@ -113,16 +128,28 @@ async def router_stream(client):
 @case(
     "error in a stream",
     "openrouter",
-    row("chat.completions", **ROUTED, streaming=1, error="502", finish_reason="error"),
+    estimated(
+        "chat.completions",
+        WHOLE_ANSWER,
+        ASKED_TOKENS,
+        upstream="openrouter",
+        model="openai/gpt-4.1-mini",
+        streaming=1,
+        error="502",
+        finish_reason="error",
+    ),
 )
 async def router_error(client):
-    asked = {**ASK_ROUTER, "stream": True, **script("error-in-stream")}
+    asked = {**ASK_ROUTER, "model": "openai/gpt-4.1-mini", "stream": True}
+    asked |= script("error-in-stream")
     return await each(await got(client.chat.completions.create(**asked)))
 
 
 # --- Anthropic ---
 
 ASK_CLAUDE = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": ASK}
+# A model that never reports how it ended: see `UNTAUGHT` among the answers.
+ASK_UNTAUGHT = {**ASK_CLAUDE, "model": "claude-haiku-4-5"}
 CLAUDE = {"upstream": "anthropic", "provider": "anthropic", "model_requested": "claude-sonnet-5-5"}
 CLAUDE |= {"upstream_request_id": "req_trial"}
 ANSWERED = {**CLAUDE, "model": "claude-sonnet-5-5", "finish_reason": "end_turn"}
@@ -134,6 +161,13 @@ def claude_row(usage="anthropic.message", **more):
 
 def claude_stream_row(**more):
     return claude_row("anthropic.stream", streaming=1, **more)
+
+
+def claude_part_row(output, **more):
+    """Of a stream that did not come to its end: the input is in its first event."""
+    known = {"model_requested": "claude-haiku-4-5", "model": "claude-haiku-4-5-20251001"}
+    known |= {"upstream": "anthropic", "upstream_request_id": "req_trial", "streaming": 1}
+    return estimated("messages", output, usage="anthropic.start", **{**known, **more})
 
 
 def claude_error_row(status, error, **more):
@@ -187,18 +221,15 @@ async def beta_message(client):
 @case(
     "message stream cancelled half-way",
     "anthropic",
-    row(
-        "messages",
-        "anthropic.start",
-        **{**ANSWERED, "finish_reason": None},
-        streaming=1,
-        outcome="client_closed",
-        output_tokens=None,
-        total_tokens=None,
-    ),
+    claude_part_row(PART_ANSWER, outcome="client_closed"),
 )
 async def message_cancelled(client):
-    asked = {**ASK_CLAUDE, "stream": True, **script("slow")}
+    return await message_abandoned(client, "slow", ASK_UNTAUGHT)
+
+
+async def message_abandoned(client, how, asked):
+    """The first events of a stream that the client gives up."""
+    asked = {**asked, "stream": True, **script(how)}
     stream = await got(client.messages.create(**asked))
     found = await each(stream, limit=6)
     await got(stream.close())
@@ -206,38 +237,32 @@ async def message_cancelled(client):
 
 
 @case(
+    "message stream cancelled half-way",
+    "draining-claude",
+    claude_stream_row(upstream="draining_claude", outcome="client_closed"),
+    drained=True,
+)
+async def message_drained(client):
+    return await message_abandoned(client, "lingers", ASK_CLAUDE)
+
+
+@case(
     "error in a stream",
     "anthropic",
-    row(
-        "messages",
-        "anthropic.start",
-        **{**ANSWERED, "finish_reason": None},
-        streaming=1,
-        error="overloaded_error",
-        output_tokens=None,
-        total_tokens=None,
-    ),
+    claude_part_row(WHOLE_ANSWER, error="overloaded_error"),
 )
 async def message_error(client):
-    asked = {**ASK_CLAUDE, "stream": True, **script("error-in-stream")}
+    asked = {**ASK_UNTAUGHT, "stream": True, **script("error-in-stream")}
     return await each(await got(client.messages.create(**asked)))
 
 
 @case(
     "message stream broken by the provider",
     "anthropic",
-    row(
-        "messages",
-        "anthropic.start",
-        streaming=1,
-        outcome="upstream_failed",
-        error="chunks_truncated",
-        output_tokens=None,
-        total_tokens=None,
-    ),
+    claude_part_row((1, 6), outcome="upstream_failed", error="chunks_truncated"),
 )
 async def message_broken(client):
-    asked = {**ASK_CLAUDE, "stream": True, **script("breaks")}
+    asked = {**ASK_UNTAUGHT, "stream": True, **script("breaks")}
     return await until_broken(await got(client.messages.create(**asked)))
 
 

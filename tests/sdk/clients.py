@@ -12,6 +12,10 @@ KEY = "sk-trial-0123456789"
 BASES = {
     "openai": ("/v1", "/v1"),
     "openai-named": ("/v1", "/openai/v1"),
+    "asking": ("/v1", "/asking/v1"),
+    "refusing": ("/refusing/v1", "/refusing/v1"),
+    "draining": ("/v1", "/draining/v1"),
+    "draining-claude": ("", "/draining_claude"),
     "azure": ("", "/azure"),
     "azure-v1": ("/openai/v1", "/azure/openai/v1"),
     "openrouter": ("/api/v1", "/openrouter/api/v1"),
@@ -28,10 +32,11 @@ def make_client(api, mode, address, through, tags, seen):
     if api == "ollama":
         make = ollama.AsyncClient if is_async else ollama.Client
         return make(host=base, headers=tags, event_hooks=hooks)
-    sdk = anthropic if api == "anthropic" else openai
+    is_claude = api in ("anthropic", "draining-claude")
+    sdk = anthropic if is_claude else openai
     http = sdk.DefaultAsyncHttpxClient if is_async else sdk.DefaultHttpxClient
     common = {"api_key": KEY, "default_headers": tags, "http_client": http(event_hooks=hooks)}
-    if api == "anthropic":
+    if is_claude:
         make = anthropic.AsyncAnthropic if is_async else anthropic.Anthropic
         return make(base_url=base, **common)
     if api == "azure":

@@ -49,6 +49,42 @@ class Case:
     own_answers: bool = False
     # tokenmeter refuses the call with this code: the provider hears nothing of it.
     refused: str = ""
+    # tokenmeter asks for the usage of this many streams, and so often the provider refuses that.
+    asked_usage: int = 0
+    asked_in_vain: int = 0
+    # The client leaves, and tokenmeter reads on to the end.
+    drained: bool = False
+
+
+@dataclass
+class About:
+    """Some number from `low` to `high`: where tokens are estimated."""
+
+    low: int
+    high: int
+
+    def __eq__(self, other):
+        return isinstance(other, int) and self.low <= other <= self.high
+
+    def __repr__(self):
+        return f"{self.low} to {self.high}"
+
+
+class Estimate:
+    """The JSON text that says how an estimate came about, of these sides and no other."""
+
+    def __init__(self, *sides):
+        self.sides = set(sides)
+
+    def __eq__(self, other):
+        if not isinstance(other, str):
+            return False
+        told = json.loads(other)
+        sides = {side for side in ("input", "output") if side in told}
+        return sides == self.sides and told["error_tokens"] >= 0
+
+    def __repr__(self):
+        return f"an estimate of {sorted(self.sides)}"
 
 
 CASES = []
@@ -64,9 +100,31 @@ def case(name, api, *rows, **more):
     return declare
 
 
+class SomeId:
+    """The id of any row."""
+
+    def __eq__(self, other):
+        return isinstance(other, str) and len(other) == 36
+
+    def __repr__(self):
+        return "an id"
+
+
+def estimated(endpoint, output, prompt=None, usage=None, **more):
+    """A row whose output, and prompt where `usage` does not report it, is estimated: a pair of the
+    least and the most that it may be."""
+    known = LEDGER[usage]["input_tokens"] if usage else None
+    low, high = prompt or (known, known)
+    expected = {"usage_source": "estimated", "output_tokens": About(*output)}
+    expected |= {"input_tokens": About(low, high), "cost_source": "priced"}
+    expected |= {"total_tokens": About(low + output[0], high + output[1])}
+    expected |= {"estimate": Estimate("output") if usage else Estimate("input", "output")}
+    return row(endpoint, usage, **{**expected, **more})
+
+
 def row(endpoint, usage=None, **more):
     """A row of the ledger: these columns, and no other token counts than those of `usage`."""
-    expected = dict.fromkeys(TOKENS)
+    expected = dict.fromkeys([*TOKENS, "estimate", "stream_usage", "charged_by"])
     expected |= {"endpoint": endpoint, "method": "POST", "status": 200, "outcome": "completed"}
     expected |= {"streaming": 0, "error": None, "retry": 0, "attempt": None, "metadata": None}
     expected |= {"usage_source": "reported" if usage else "none"}
@@ -99,14 +157,16 @@ class Trial:
         tags = {name: value for name, value in tags.items() if value is not None}
         direct = await self.made(case, mode, tags, None)
         through = await self.made(case, mode, tags, self.tokenmeter)
-        self.forwarded += len(through.received)
+        self.forwarded += len(through.received) - case.asked_in_vain
         if case.refused:
             yield differ("refusal", [case.refused, []], [through.result["code"], through.received])
         else:
             yield differ("result", direct.result, through.result)
-            yield differ("provider received", direct.requests(tags), through.requests({}))
+            yield self.wrong_requests(case, direct.requests(tags), through.requests({}))
         if not case.refused and not case.own_answers:
-            yield differ("response heads", direct.heads(), through.heads())
+            # A stream whose usage is asked for comes without an encoding.
+            dropped = {"content-encoding"} if case.asked_usage else set()
+            yield differ("response heads", direct.heads(dropped), through.heads(dropped))
         rows = await asyncio.to_thread(ledger.rows, self.database, session, len(case.rows))
         yield self.wrong_rows(case, rows, tags)
         yield wrong_ids(rows, through.ids())
@@ -122,6 +182,20 @@ class Trial:
         with contextlib.suppress(AttributeError):
             await got(client.close())
         return Made(result, seen, await asyncio.to_thread(self.received))
+
+    def wrong_requests(self, case, direct, through):
+        if case.asked_usage:
+            asking = [one for one in through if asks_for_usage(one)]
+            if len(asking) != case.asked_usage:
+                return f"{case.asked_usage} requests should ask for usage, {len(asking)} did"
+            through = [unasked(one) for one in through if one not in asking[: case.asked_in_vain]]
+            through.sort(key=json.dumps)
+            direct = sorted((unasked(one) for one in direct), key=json.dumps)
+        if case.drained:
+            if any(one["ended"] != "whole" for one in through):
+                return f"not read to the end: {[one['ended'] for one in through]}"
+            direct = [{**one, "ended": "whole"} for one in direct]
+        return differ("provider received", direct, through)
 
     def wrong_rows(self, case, rows, tags):
         if len(rows) != len(case.rows):
@@ -148,8 +222,8 @@ class Made:
         # Calls that are made at the same time arrive in any order.
         return sorted((request_of(one, names) for one in self.received), key=json.dumps)
 
-    def heads(self):
-        dropped = HOP_BY_HOP | {"x-tokenmeter-id"}
+    def heads(self, dropped):
+        dropped = dropped | HOP_BY_HOP | {"x-tokenmeter-id"}
         return [(status, without(headers, dropped)) for status, headers in self.seen]
 
     def ids(self):
@@ -167,7 +241,25 @@ def request_of(received, left_behind):
         kept = kept.replace(boundary[1], "BOUNDARY")
         body = body.replace(boundary[1].encode(), b"BOUNDARY")
     text = base64.b64encode(body).decode()
-    return [received["method"], received["path"], framing, received["ended"], kept, text]
+    told = {name: received[name] for name in ("method", "path", "ended")}
+    return {**told, "framing": framing, "headers": kept, "body": text}
+
+
+# What tokenmeter puts into a request so that the stream reports its usage.
+ASKED_USAGE = b'"stream_options":{"include_usage":true}'
+
+
+def asks_for_usage(request):
+    return ASKED_USAGE in base64.b64decode(request["body"])
+
+
+def unasked(request):
+    """A request without what asking for its usage changes: these bytes, length and encodings."""
+    body = base64.b64decode(request["body"])
+    for splice in (b"," + ASKED_USAGE, ASKED_USAGE + b","):
+        body = body.replace(splice, b"", 1)
+    headers = without(json.loads(request["headers"]), {"content-length", "accept-encoding"})
+    return {**request, "headers": headers, "body": base64.b64encode(body).decode()}
 
 
 def without(headers, names):

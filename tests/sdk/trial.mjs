@@ -37,6 +37,10 @@ const TOKENS = [
 
 const CLIENTS = {
   openai: (base, through, common) => new OpenAI({ baseURL: `${base}/v1`, ...common }),
+  asking: (base, through, common) =>
+    new OpenAI({ baseURL: `${base}${through ? "/asking" : ""}/v1`, ...common }),
+  draining: (base, through, common) =>
+    new OpenAI({ baseURL: `${base}${through ? "/draining" : ""}/v1`, ...common }),
   azure: (base, through, common) =>
     new AzureOpenAI({
       endpoint: base + (through ? "/azure" : ""),
@@ -56,14 +60,43 @@ const CLIENTS = {
 const CASES = [];
 
 /** Declares a case: a call made with a client of `api`, and the rows the ledger must have of it. */
-function declare(name, api, rows, call) {
-  CASES.push({ name, api, rows, call });
+function declare(name, api, rows, call, how = {}) {
+  CASES.push({ name, api, rows, call, ...how });
+}
+
+/** Some number from `low` to `high`: where tokens are estimated. */
+const about = (low, high) => ({
+  holds: (value) => Number.isInteger(value) && low <= value && value <= high,
+  toString: () => `${low} to ${high}`,
+});
+
+/** The JSON text that says how an estimate came about, of these sides and no other. */
+const estimateOf = (...sides) => ({
+  holds(value) {
+    const told = JSON.parse(value ?? "{}");
+    const found = ["input", "output"].filter((side) => side in told);
+    return isDeepStrictEqual(found, sides) && told.error_tokens >= 0;
+  },
+  toString: () => `an estimate of ${sides}`,
+});
+
+/** A row whose output, and prompt where `usage` does not report it, is estimated. */
+function estimated(endpoint, output, prompt, usage, more) {
+  const known = usage && LEDGER[usage].ledger.input_tokens;
+  const [low, high] = prompt ?? [known, known];
+  return row(endpoint, usage, {
+    ...{ usage_source: "estimated", cost_source: "priced" },
+    ...{ input_tokens: about(low, high), output_tokens: about(...output) },
+    total_tokens: about(low + output[0], high + output[1]),
+    estimate: usage ? estimateOf("output") : estimateOf("input", "output"),
+    ...more,
+  });
 }
 
 /** A row of the ledger: these columns, and no other token counts than those of `usage`. */
 function row(endpoint, usage, more = {}) {
   return {
-    ...Object.fromEntries(TOKENS.map((name) => [name, null])),
+    ...Object.fromEntries([...TOKENS, "estimate", "stream_usage"].map((name) => [name, null])),
     ...{ endpoint, method: "POST", status: 200, outcome: "completed", streaming: 0, error: null },
     ...{ retry: 0, usage_source: usage ? "reported" : "none" },
     cost_source: usage ? "priced" : "none",
@@ -81,7 +114,7 @@ async function faultsOf(test) {
   const leftBehind = Object.keys(tags).map((name) => name.toLowerCase());
   return [
     differ("result", direct.result, through.result),
-    differ("provider received", requests(direct, leftBehind), requests(through, [])),
+    wrongRequests(test, requests(direct, leftBehind), requests(through, [])),
     differ("response heads", heads(direct), heads(through)),
     ...wrongRows(test, rows, { user: "trial", session, operation: test.api }),
     ...ids(through)
@@ -131,6 +164,29 @@ function requests({ received }, leftBehind) {
   });
 }
 
+// What tokenmeter puts into a request so that the stream reports its usage.
+const ASKED_USAGE = '"stream_options":{"include_usage":true}';
+
+/** A request without what asking for its usage changes: these bytes, the length, the encodings. */
+function unasked(request) {
+  const changed = ["content-length", "accept-encoding"];
+  const kept = JSON.parse(request.kept).filter(([name]) => !changed.includes(name.toLowerCase()));
+  const text = request.text.replace(`,${ASKED_USAGE}`, "").replace(`${ASKED_USAGE},`, "");
+  return { ...request, kept, text };
+}
+
+function wrongRequests({ asked, drained }, direct, through) {
+  if (asked) {
+    if (!through.every(({ text }) => text.includes(ASKED_USAGE))) return "usage was not asked for";
+    [direct, through] = [direct, through].map((all) => all.map(unasked));
+  }
+  if (drained) {
+    if (!through.every(({ ended }) => ended === "whole")) return "not read to the end";
+    direct = direct.map((one) => ({ ...one, ended: "whole" }));
+  }
+  return differ("provider received", direct, through);
+}
+
 function heads({ seen }) {
   const dropped = [...HOP_BY_HOP, "x-tokenmeter-id"];
   return seen.map(([status, headers]) => [status, without(headers, dropped)]);
@@ -152,7 +208,10 @@ function wrongRows(test, rows, tagged) {
   }
   return test.rows.flatMap((expected, number) =>
     Object.entries({ ...tagged, ...expected })
-      .filter(([column, value]) => rows[number][column] !== value)
+      .filter(([column, value]) => {
+        const found = rows[number][column];
+        return value?.holds ? !value.holds(found) : value !== found;
+      })
       .map(
         ([column, value]) =>
           `row ${number} ${column}: ${value} expected, found ${rows[number][column]}`,
@@ -198,6 +257,8 @@ function script(name) {
 
 const messages = [{ role: "user", content: "Count the tokens, please. Zoë 🦊" }];
 const CHAT = { model: "gpt-5-mini", messages };
+// A model that never reports its usage: see `UNTAUGHT` among the answers.
+const UNTAUGHT = { ...CHAT, model: "gpt-4.1-mini", stream: true };
 const STREAMED = { ...CHAT, stream: true, stream_options: { include_usage: true } };
 const SERVED = {
   upstream: "openai",
@@ -206,6 +267,13 @@ const SERVED = {
   finish_reason: "stop",
 };
 const chatRow = (more) => row("chat.completions", "openai.chat", { ...SERVED, ...more });
+
+// Tokens of what is asked here, of the whole answer, and of one that is given up.
+const ASKED_TOKENS = [16, 18];
+const WHOLE_ANSWER = [7, 10];
+const PART_ANSWER = [2, 60];
+const guessed = (output, more) =>
+  estimated("chat.completions", output, ASKED_TOKENS, null, { streaming: 1, ...more });
 const errorRow = (status, error, more) => row("chat.completions", null, { status, error, ...more });
 
 declare("chat", "openai", [chatRow()], (client) => client.chat.completions.create(CHAT));
@@ -217,8 +285,24 @@ declare("chat stream with usage", "openai", [chatRow({ streaming: 1 })], async (
 declare(
   "chat stream without usage",
   "openai",
-  [row("chat.completions", null, { ...SERVED, streaming: 1 })],
+  [guessed(WHOLE_ANSWER, { model: "gpt-4.1-mini-2025-04-14", finish_reason: "stop" })],
+  async (client) => each(await client.chat.completions.create(UNTAUGHT)),
+);
+
+declare(
+  "stream without usage, asked for",
+  "asking",
+  [chatRow({ streaming: 1, upstream: "asking", stream_usage: "injected" })],
   async (client) => each(await client.chat.completions.create({ ...CHAT, stream: true })),
+  { asked: true },
+);
+
+declare(
+  "stream with usage cancelled half-way",
+  "draining",
+  [chatRow({ streaming: 1, upstream: "draining", outcome: "client_closed" })],
+  async (client) => each(await client.chat.completions.create(STREAMED, script("lingers")), 5),
+  { drained: true },
 );
 
 declare("chat stream helper", "openai", [chatRow({ streaming: 1 })], async (client) => {
@@ -235,30 +319,34 @@ declare(
   "stream cancelled half-way",
   "openai",
   [
-    row("chat.completions", null, {
-      ...{ ...SERVED, finish_reason: null },
-      streaming: 1,
-      outcome: "client_closed",
+    guessed(PART_ANSWER, {
+      ...{ model: "gpt-4.1-mini-2025-04-14", finish_reason: null, outcome: "client_closed" },
     }),
   ],
-  async (client) => each(await client.chat.completions.create(STREAMED, script("slow")), 5),
+  async (client) => each(await client.chat.completions.create(UNTAUGHT, script("slow")), 5),
 );
 
 declare(
   "aborted before the head",
   "openai",
-  [row("chat.completions", null, { status: null, outcome: "client_closed" })],
+  [
+    row("chat.completions", null, {
+      ...{ usage_source: "estimated", input_tokens: about(...ASKED_TOKENS), cost_source: "priced" },
+      ...{ estimate: estimateOf("input"), status: null, outcome: "client_closed" },
+    }),
+  ],
   (client) => {
     const signal = AbortSignal.timeout(300);
-    return client.chat.completions.create(CHAT, { ...script("late-head"), signal });
+    const asked = { ...CHAT, model: UNTAUGHT.model };
+    return client.chat.completions.create(asked, { ...script("late-head"), signal });
   },
 );
 
 declare(
   "stream broken by the provider",
   "openai",
-  [row("chat.completions", null, { streaming: 1, outcome: "upstream_failed", error: "chunks_truncated" })],
-  async (client) => untilBroken(await client.chat.completions.create(STREAMED, script("breaks"))),
+  [guessed([2, 5], { outcome: "upstream_failed", error: "chunks_truncated" })],
+  async (client) => untilBroken(await client.chat.completions.create(UNTAUGHT, script("breaks"))),
 );
 
 declare(
@@ -382,12 +470,18 @@ declare(
   "message stream cancelled half-way",
   "anthropic",
   [
-    claudeRow("anthropic.start", {
-      ...{ streaming: 1, outcome: "client_closed", output_tokens: null, total_tokens: null },
+    estimated("messages", PART_ANSWER, null, "anthropic.start", {
+      ...{ upstream: "anthropic", streaming: 1, outcome: "client_closed" },
     }),
   ],
   async (client) =>
-    each(await client.messages.create({ ...CLAUDE, stream: true }, script("slow")), 5),
+    each(
+      await client.messages.create(
+        { ...CLAUDE, model: "claude-haiku-4-5", stream: true },
+        script("slow"),
+      ),
+      5,
+    ),
 );
 
 declare("count of tokens", "anthropic", [row("messages.countTokens")], (client) =>
