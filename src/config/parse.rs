@@ -158,8 +158,12 @@ pub(super) fn http2(text: &str) -> Result<Http2, String> {
 
 pub(super) fn log(text: &str) -> Result<String, String> {
     let wrong =
-        |_| format!("`{text}` is not a filter such as \"info\" or \"warn,tokenmeter=debug\"");
-    EnvFilter::builder().parse(text).map_err(wrong)?;
+        || format!("`{text}` is not a filter such as \"info\" or \"warn,tokenmeter=debug\"");
+    // Names of modules are ASCII; on other characters the parser panics.
+    if !text.is_ascii() {
+        return Err(wrong());
+    }
+    EnvFilter::builder().parse(text).map_err(|_| wrong())?;
     Ok(text.to_owned())
 }
 

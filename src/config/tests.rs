@@ -276,6 +276,14 @@ operation = ["x-operation"]
     assert_eq!(config.tags, defaults().tags);
 }
 
+/// On which the parser of filters panics.
+#[test]
+fn a_log_filter_of_other_letters_is_refused() {
+    let env = BTreeMap::from([("TOKENMETER_LOG".to_owned(), " NÝ𜽃ⶓ🣁=⸏".to_owned())]);
+    let error = Config::from_sources(&Flags::default(), &env, &nothing_anywhere).unwrap_err();
+    assert!(error.to_string().contains("is not a filter"), "{error}");
+}
+
 proptest::proptest! {
     /// Whatever is typed is answered with a configuration or with complaints.
     #[test]
