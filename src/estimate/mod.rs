@@ -1,7 +1,7 @@
 //! Token counts of what nobody counted. Owns how a request's and an answer's tokens are estimated
 //! where the provider reports none; knows neither prices nor rows, and reads no network.
 //!
-//! A request is read by its dialect into a [`prompt::Prompt`], and counted by the rules of its
+//! A request is read by its dialect into a `Prompt`, and counted by the rules of its
 //! model's family. Text is counted by BPE, exactly for OpenAI's models; for others by a ratio to that
 //! count. An estimate says how far off it may be and what it could not see.
 //!
@@ -16,7 +16,7 @@ mod image;
 mod limit;
 mod measure;
 mod model;
-pub mod prompt;
+mod prompt;
 mod text;
 
 use serde::{Deserialize, Serialize};

@@ -41,7 +41,6 @@ pub(super) fn read_v1(request: &Value) -> Prompt<'_> {
         name: text(tool, "name").unwrap_or_default(),
         description: text(tool, "description"),
         parameters: tool.get("parameter_definitions"),
-        strict: false,
     }));
     let held = ["documents", "connectors", "tool_results"];
     if held.iter().any(|name| !list(request, name).is_empty()) {

@@ -224,7 +224,6 @@ mod tests {
             name: "f",
             description: Some(description),
             parameters: Some(&parameters),
-            strict: false,
         };
         let text = render(&[tool]);
         let text = text.strip_prefix("namespace functions {\n\n").unwrap();
