@@ -31,6 +31,9 @@ pub use text::Encoding;
 /// the text has up to as many tokens again around it as its transcript (recorded).
 const ERROR_BESIDE_MEDIA: f64 = 0.5;
 
+/// The least error to be expected of an answer of which some texts were not looked at.
+const ERROR_OF_LEFT_OUT: f64 = 0.1;
+
 /// Whose call it is that is estimated.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
@@ -55,7 +58,8 @@ pub enum Unseen {
     /// Files or media named by an id or a URL, or of a kind that is not known. A picture by URL may be
     /// counted as one of common size.
     Media,
-    /// The body was longer than what is kept of one: the rest was counted by its length.
+    /// The body was longer than what is kept of one, and the rest was counted by its length; or an answer
+    /// had more texts than are looked at.
     Length,
     /// Part of the request could not be read.
     Request,
@@ -138,8 +142,33 @@ pub fn answer(
     if generated.has_media() {
         estimate.error = estimate.error.max(ERROR_BESIDE_MEDIA);
         estimate.unseen.push(Unseen::Media);
-        estimate.unseen.sort_unstable();
-        estimate.unseen.dedup();
     }
+    if generated.has_left_out() {
+        estimate.error = estimate.error.max(ERROR_OF_LEFT_OUT);
+        estimate.unseen.push(Unseen::Length);
+    }
+    estimate.unseen.sort_unstable();
+    estimate.unseen.dedup();
     Some(estimate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::{Framer, Scanner};
+    use crate::provider::{RESPONSE, Reader};
+
+    #[test]
+    fn a_batch_of_200_prompts_was_estimated_as_128_without_a_word() {
+        let subject = Subject { provider: "openai", endpoint: "completions", model: "davinci-002" };
+        for (choices, is_partial) in [(128, false), (200, true)] {
+            let choices = vec![r#"{"text":"a"}"#; choices].join(",");
+            let body = format!(r#"{{"choices":[{choices}]}}"#);
+            let mut reader = Reader::new();
+            Framer::Json(Scanner::new(&RESPONSE)).push(body.as_bytes(), &mut reader);
+            let estimate = output(&subject, reader.generated()).unwrap();
+            assert_eq!(estimate.unseen.contains(&Unseen::Length), is_partial);
+            assert_eq!(estimate.error >= ERROR_OF_LEFT_OUT, is_partial);
+        }
+    }
 }

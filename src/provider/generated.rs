@@ -72,6 +72,7 @@ pub struct Generated {
     /// The end of a choice's last piece said nothing more of its kind may follow.
     closed: bool,
     has_media: bool,
+    has_left_out: bool,
 }
 
 impl Generated {
@@ -91,6 +92,15 @@ impl Generated {
     /// Audio or images were generated too, of which nothing is kept.
     pub fn has_media(&self) -> bool {
         self.has_media
+    }
+
+    /// Texts were generated too that were not looked at: there were too many of them.
+    pub fn has_left_out(&self) -> bool {
+        self.has_left_out
+    }
+
+    pub(super) fn note_left_out(&mut self) {
+        self.has_left_out = true;
     }
 
     pub(super) fn note_media(&mut self) {
