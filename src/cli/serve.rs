@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 use std::path::PathBuf;
 use std::task::Poll;
+use std::thread;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +51,7 @@ impl ServeArgs {
 pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&args.flags())?;
     log_to_stderr(&config.log);
+    panic::set_hook(Box::new(|panicked| tracing::error!("{}", place(panicked))));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -86,6 +89,16 @@ fn log_to_stderr(filter: &str) {
         .init();
 }
 
+/// Where a panic happened. Not what it said: where text is read, that may quote a prompt.
+fn place(panicked: &PanicHookInfo<'_>) -> String {
+    let thread = thread::current();
+    let name = thread.name().unwrap_or("without a name");
+    panicked.location().map_or_else(
+        || format!("thread {name} panicked"),
+        |location| format!("thread {name} panicked at {location}"),
+    )
+}
+
 /// The signals that ask for a stop.
 struct Signals {
     interrupt: RefCell<Signal>,
@@ -108,5 +121,30 @@ impl Signals {
             if interrupted || terminated { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_printed_the_text_that_it_was_about() {
+        let (said, heard) = mpsc::channel();
+        let before = panic::take_hook();
+        // Other tests' panics are none of this one's.
+        panic::set_hook(Box::new(move |panicked| match thread::current().name() {
+            Some("reader") => said.send(place(panicked)).unwrap(),
+            _ => before(panicked),
+        }));
+        let text = "Swordfish".to_owned();
+        let reader = thread::Builder::new().name("reader".to_owned());
+        let panicked = reader.spawn(move || panic!("byte 3 of {text}")).unwrap().join();
+        assert_eq!(*panicked.unwrap_err().downcast::<String>().unwrap(), "byte 3 of Swordfish");
+        let told = heard.recv().unwrap();
+        assert!(told.starts_with("thread reader panicked at src/cli/serve.rs:"), "{told}");
+        assert!(!told.contains("Sword"), "{told}");
     }
 }

@@ -1,7 +1,7 @@
 //! Token counts of what nobody counted. Owns how a request's and an answer's tokens are estimated
 //! where the provider reports none; knows neither prices nor rows, and reads no network.
 //!
-//! A request is read by its dialect into a [`prompt::Prompt`], and counted by the rules of its
+//! A request is read by its dialect into a `Prompt`, and counted by the rules of its
 //! model's family. Text is counted by BPE, exactly for OpenAI's models; for others by a ratio to that
 //! count. An estimate says how far off it may be and what it could not see.
 //!
@@ -16,7 +16,7 @@ mod image;
 mod limit;
 mod measure;
 mod model;
-pub mod prompt;
+mod prompt;
 mod text;
 
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,9 @@ const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 /// The error to be expected where part of an answer was not kept, and was counted by its length.
 const ERROR_OF_THE_REST: f64 = 0.3;
+
+/// The least error to be expected of an answer of which some texts were not looked at.
+const ERROR_OF_LEFT_OUT: f64 = 0.1;
 
 /// Whose call it is that is estimated.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +64,8 @@ pub enum Unseen {
     /// Files or media named by an id or a URL, or of a kind that is not known. A picture by URL may be
     /// counted as one of common size.
     Media,
-    /// The body was longer than what is kept of one: the rest was counted by its length.
+    /// The body was longer than what is kept of one, and the rest was counted by its length; or an answer
+    /// had more texts than are looked at.
     Length,
     /// Part of the request could not be read.
     Request,
@@ -167,8 +171,33 @@ pub fn answer(
     if generated.has_media() {
         estimate.error = estimate.error.max(ERROR_BESIDE_MEDIA);
         estimate.unseen.push(Unseen::Media);
-        estimate.unseen.sort_unstable();
-        estimate.unseen.dedup();
     }
+    if generated.has_left_out() {
+        estimate.error = estimate.error.max(ERROR_OF_LEFT_OUT);
+        estimate.unseen.push(Unseen::Length);
+    }
+    estimate.unseen.sort_unstable();
+    estimate.unseen.dedup();
     Some(estimate.bounded())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::framing::{Framer, Scanner};
+    use crate::provider::{RESPONSE, Reader};
+
+    #[test]
+    fn a_batch_of_200_prompts_was_estimated_as_128_without_a_word() {
+        let subject = Subject { provider: "openai", endpoint: "completions", model: "davinci-002" };
+        for (choices, is_partial) in [(128, false), (200, true)] {
+            let choices = vec![r#"{"text":"a"}"#; choices].join(",");
+            let body = format!(r#"{{"choices":[{choices}]}}"#);
+            let mut reader = Reader::new();
+            Framer::Json(Scanner::new(&RESPONSE)).push(body.as_bytes(), &mut reader);
+            let estimate = output(&subject, reader.generated()).unwrap();
+            assert_eq!(estimate.unseen.contains(&Unseen::Length), is_partial);
+            assert_eq!(estimate.error >= ERROR_OF_LEFT_OUT, is_partial);
+        }
+    }
 }

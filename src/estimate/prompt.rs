@@ -1,5 +1,7 @@
 //! A request's prompt in one form for all dialects. Owns what of a request can cost tokens; each
 //! dialect's file says where it stands, each family's what it costs.
+//!
+//! Nothing that holds text can be printed for debugging.
 
 use std::borrow::Cow;
 
@@ -8,8 +10,8 @@ use serde_json::Value;
 use super::Unseen;
 
 /// Everything in a request that becomes prompt tokens.
-#[derive(Clone, Debug, Default)]
-pub struct Prompt<'a> {
+#[derive(Clone, Default)]
+pub(super) struct Prompt<'a> {
     pub api: Api,
     /// In order; system, developer and `instructions` texts are messages too.
     pub messages: Vec<Message<'a>>,
@@ -50,7 +52,7 @@ impl Prompt<'_> {
 
 /// How the request's model is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Api {
+pub(super) enum Api {
     /// Messages of a chat, by any dialect but the next.
     #[default]
     Chat,
@@ -62,8 +64,8 @@ pub enum Api {
     Embedding,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Message<'a> {
+#[derive(Clone, Default)]
+pub(super) struct Message<'a> {
     /// `system`, `developer`, `user`, `assistant`, `tool`, `document`.
     pub role: &'a str,
     pub name: Option<&'a str>,
@@ -74,8 +76,8 @@ pub struct Message<'a> {
 }
 
 /// A part of a message's content.
-#[derive(Clone, Debug)]
-pub enum Part<'a> {
+#[derive(Clone)]
+pub(super) enum Part<'a> {
     Text(Cow<'a, str>),
     /// Reasoning of an earlier turn, handed back.
     Reasoning(&'a str),
@@ -93,7 +95,7 @@ pub enum Part<'a> {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Image<'a> {
+pub(super) struct Image<'a> {
     /// Width and height in pixels, where the data's header tells.
     pub size: Option<(u32, u32)>,
     /// `low`, `high`, `auto`, `original`; `media_resolution` at Google's.
@@ -101,9 +103,8 @@ pub struct Image<'a> {
 }
 
 /// A file: PDF, text.
-#[derive(Clone, Debug, Default)]
-pub struct Document<'a> {
-    pub mime: Option<&'a str>,
+#[derive(Clone, Default)]
+pub(super) struct Document<'a> {
     pub bytes: u64,
     /// Pages, where the data tells.
     pub pages: Option<u32>,
@@ -111,25 +112,24 @@ pub struct Document<'a> {
     pub text: Option<Cow<'a, str>>,
 }
 
-#[derive(Clone, Debug)]
-pub struct ToolCall<'a> {
+#[derive(Clone)]
+pub(super) struct ToolCall<'a> {
     pub name: &'a str,
     /// JSON.
     pub arguments: Cow<'a, str>,
 }
 
 /// A tool or function that the client offers and runs itself.
-#[derive(Clone, Debug)]
-pub struct Tool<'a> {
+#[derive(Clone)]
+pub(super) struct Tool<'a> {
     pub name: &'a str,
     pub description: Option<&'a str>,
     /// JSON Schema.
     pub parameters: Option<&'a Value>,
-    pub strict: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ToolChoice {
+pub(super) enum ToolChoice {
     /// Not said, or `auto`.
     #[default]
     Auto,
@@ -140,8 +140,12 @@ pub enum ToolChoice {
     Named,
 }
 
-#[derive(Clone, Debug)]
-pub struct Schema<'a> {
+#[derive(Clone)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "requests have a schema with a name, and call both so"
+)]
+pub(super) struct Schema<'a> {
     pub name: Option<&'a str>,
     pub description: Option<&'a str>,
     pub schema: &'a Value,

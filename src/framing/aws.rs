@@ -5,6 +5,8 @@
 //! A `chunk` event's payload is `{"bytes":"…"}` with the model's own event inside as base64; that is
 //! what is given then.
 
+use std::fmt;
+
 use super::Sink;
 use super::json::{Scanner, Selection};
 
@@ -38,7 +40,6 @@ enum State {
 }
 
 /// The reader of one AWS event stream.
-#[derive(Debug)]
 pub struct EventStream {
     state: State,
     /// The prelude or the headers so far.
@@ -46,6 +47,12 @@ pub struct EventStream {
     is_chunk: bool,
     scanner: Scanner,
     chunk: Chunk,
+}
+
+impl fmt::Debug for EventStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl EventStream {

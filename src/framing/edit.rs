@@ -65,6 +65,8 @@ pub struct EventFilter {
     held: Vec<u8>,
     /// Where the line at hand begins in `held`.
     line: usize,
+    /// Up to here, where that lies within the line's value, the value is known to be blank.
+    looked: usize,
     line_is_empty: bool,
     is_first_line: bool,
     /// The values of the held event's data lines.
@@ -80,6 +82,7 @@ impl EventFilter {
             cr: Cr::No,
             held: Vec::new(),
             line: 0,
+            looked: 0,
             line_is_empty: true,
             is_first_line: true,
             data: Vec::new(),
@@ -88,7 +91,7 @@ impl EventFilter {
 
     /// Takes bytes in and gives those that pass.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.held.len() + bytes.len());
+        let mut out = Vec::new();
         let mut rest = bytes;
         while !rest.is_empty() {
             rest = &rest[self.rest_of_line_end(rest[0], &mut out)..];
@@ -157,8 +160,8 @@ impl EventFilter {
     fn line_end(&mut self, byte: u8, out: &mut Vec<u8>) {
         let is_event_end = std::mem::replace(&mut self.line_is_empty, true);
         self.cr = Cr::No;
-        let mut went = Cr::Passed;
-        match self.mode {
+        let (mode, mut went) = (self.mode, Cr::Passed);
+        match mode {
             Mode::Hold if is_event_end && self.held.is_empty() => out.push(byte),
             Mode::Hold if is_event_end => {
                 self.held.push(byte);
@@ -193,8 +196,8 @@ impl EventFilter {
         self.is_first_line = false;
     }
 
-    /// What the line at hand is, as far as it is there.
-    fn look(&self, is_complete: bool) -> Line {
+    /// What the line at hand is, as far as it is there. Looks at no blank twice.
+    fn look(&mut self, is_complete: bool) -> Line {
         let line = &self.held[self.line..];
         let (mark, line) = match line.strip_prefix(MARK) {
             Some(line) if self.is_first_line => (MARK.len(), line),
@@ -214,7 +217,12 @@ impl EventFilter {
         let value = &line[field.len()..];
         let space = usize::from(value.first() == Some(&b' '));
         // Only the first line of the data says whether they are an object.
-        let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
+        let value_begins = self.held.len() - value.len();
+        let looked = self.looked.max(value_begins);
+        let rest = &self.held[looked..];
+        let blanks = rest.iter().position(|byte| !byte.is_ascii_whitespace());
+        let first = blanks.map(|blanks| rest[blanks]);
+        self.looked = looked + blanks.unwrap_or(rest.len());
         match first {
             Some(b'{') => {}
             None if !is_complete => {}
@@ -244,7 +252,7 @@ impl EventFilter {
     fn forget(&mut self) {
         self.held.clear();
         self.data.clear();
-        self.line = 0;
+        (self.line, self.looked) = (0, 0);
     }
 
     /// The event that waits is whole. True if it was dropped.
@@ -399,6 +407,17 @@ mod tests {
             assert!(filter.held.len() <= MAX_HELD + 1000);
         }
         assert!(out == long.as_bytes());
+        assert_eq!(filter.push(b"data: {\"drop\":1}\n\ndata: x\n\n"), b"data: x\n\n");
+    }
+
+    /// Looked at from the line's beginning for each byte, this took the better part of an hour.
+    #[test]
+    fn blanks_that_came_byte_by_byte_were_looked_at_again_for_each() {
+        let mut filter = EventFilter::new(judge);
+        let line = [b"data:".as_slice(), &vec![b' '; MAX_HELD - 64], b"{\"drop\":1}\n\n"].concat();
+        let mut out = Vec::new();
+        line.chunks(1).for_each(|byte| out.extend(filter.push(byte)));
+        assert!(out == line);
         assert_eq!(filter.push(b"data: {\"drop\":1}\n\ndata: x\n\n"), b"data: x\n\n");
     }
 }

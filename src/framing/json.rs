@@ -55,6 +55,27 @@ pub enum Keep {
     Nothing,
 }
 
+impl Keep {
+    /// True if there are texts in what is kept so, if it begins with this byte. Selections are a few
+    /// levels deep; those that are deeper are taken to have some.
+    fn has_texts(self, byte: u8, levels: usize) -> bool {
+        let of_members = |selection: &Selection| {
+            levels == 0
+                || selection.0.iter().any(|(_, keep)| {
+                    keep.has_texts(b'"', levels - 1) || keep.has_texts(b'{', levels - 1)
+                })
+        };
+        match (self, byte) {
+            (Keep::Text(_) | Keep::Json(_) | Keep::TextOrMembers(..), b'"')
+            | (Keep::Json(_), b'{' | b'[') => true,
+            (Keep::Members(selection) | Keep::TextOrMembers(_, selection), b'{' | b'[') => {
+                of_members(selection)
+            }
+            _ => false,
+        }
+    }
+}
+
 impl Selection {
     fn find(&self, name: &[u8]) -> Option<Keep> {
         self.0.iter().find(|(wanted, _)| wanted.as_bytes() == name).map(|(_, keep)| *keep)
@@ -130,6 +151,8 @@ pub struct Scanner {
     something: bool,
     /// The value that is skipped is shown as a text of this slot.
     text: Option<u8>,
+    /// The sink knows that something was left out of the document.
+    has_left_out: bool,
 }
 
 impl fmt::Debug for Scanner {
@@ -156,6 +179,7 @@ impl Scanner {
             presence: false,
             something: false,
             text: None,
+            has_left_out: false,
         }
     }
 
@@ -226,7 +250,7 @@ impl Scanner {
             }
             (State::ValueOrEnd, b']') | (State::NameOrEnd, b'}') => self.end_container(sink),
             (State::Value | State::ValueOrEnd, _) => {
-                self.begin_value(byte);
+                self.begin_value(byte, sink);
                 if self.state == State::Skip
                     && let Some(text) = self.text(true)
                 {
@@ -272,6 +296,7 @@ impl Scanner {
             elements: 0,
             begins: 0,
         });
+        self.has_left_out = false;
         self.state = State::NameOrEnd;
     }
 
@@ -355,19 +380,31 @@ impl Scanner {
         }
     }
 
-    fn begin_value(&mut self, byte: u8) {
+    /// What comes now stands beyond a limit.
+    fn leave_out(&mut self, keep: Keep, byte: u8, sink: &mut dyn Sink) {
+        if !self.has_left_out && keep.has_texts(byte, MAX_DEPTH) {
+            self.has_left_out = true;
+            sink.left_out();
+        }
+    }
+
+    fn begin_value(&mut self, byte: u8, sink: &mut dyn Sink) {
         if self.state == State::ValueOrEnd {
             self.member = self.kept.len();
             self.keep = self.element_keep();
         }
-        let in_array = self.containers.last().is_some_and(|open| open.is_array);
+        let array = self.containers.last().filter(|open| open.is_array);
+        let (in_array, asked) = (array.is_some(), array.map_or(self.keep, |open| open.keep));
         let full = self.kept.len() > MAX_KEPT - MAX_STRING - MAX_NAME - 2 * MAX_DEPTH;
         let keep = if full { Keep::Nothing } else { self.keep };
         if matches!(keep, Keep::Nothing) {
             self.kept.truncate(self.member);
         }
         match (keep, byte) {
-            (Keep::Nothing, _) => self.begin_skip(false, byte),
+            (Keep::Nothing, _) => {
+                self.leave_out(asked, byte, sink);
+                self.begin_skip(false, byte);
+            }
             (Keep::Whole | Keep::Members(_) | Keep::TextOrMembers(..), b'{' | b'[')
                 if self.containers.len() < MAX_DEPTH =>
             {
@@ -413,6 +450,7 @@ impl Scanner {
             }
             // An object where a scalar is asked for, or nested too deep: absent.
             (_, b'{' | b'[') => {
+                self.leave_out(keep, byte, sink);
                 self.kept.truncate(self.member);
                 self.begin_skip(false, byte);
             }
@@ -736,6 +774,48 @@ mod tests {
         let expected = r#"{"list":[true,{"text":true},{"text":true},{"args":true},{"args":true}],"model":"m"}"#;
         assert_eq!(document, expected);
         (1..text.len()).for_each(|cut| assert_eq!(read(cut).0, texts, "cut at {cut}"));
+    }
+
+    #[test]
+    fn texts_beyond_a_limit_vanished_without_a_word() {
+        static PART: Selection = Selection(&[("text", Keep::Text(0)), ("kind", Keep::Scalar)]);
+        static ASKED: Selection = Selection(&[
+            ("list", Keep::Members(&PART)),
+            ("words", Keep::TextOrMembers(1, &PART)),
+            ("plain", Keep::Members(&INNER)),
+        ]);
+        #[derive(Default)]
+        struct LeftOut(usize, usize);
+        impl Sink for LeftOut {
+            fn document(&mut self, _: &[u8]) {}
+            fn text(&mut self, _: &Text<'_>) {
+                self.0 += 1;
+            }
+            fn left_out(&mut self) {
+                self.1 += 1;
+            }
+        }
+        let list = |name: &str, of: &str, times: usize| {
+            format!(r#"{{"{name}":[{}]}}"#, vec![of; times].join(","))
+        };
+        let kind = "k".repeat(500);
+        let long = format!(r#"{{"kind":"{kind}","text":"a"}}"#);
+        let most = MAX_ELEMENTS as usize;
+        let deep = format!(r#"{{"list":{}{{"text":"a"}}{}}}"#, "[".repeat(30), "]".repeat(30));
+        for (body, texts, times) in [
+            (list("list", r#"{"text":"a"}"#, most), most, 0),
+            (list("list", r#"{"text":"a"}"#, 200), most, 1),
+            (list("words", r#""a""#, 200), most, 1),
+            (list("list", "null", 200), 0, 0),
+            (list("plain", r#"{"a":1}"#, 200), 0, 0),
+            (list("list", &long, 100), 45, 1),
+            (deep, 0, 1),
+        ] {
+            let mut seen = LeftOut::default();
+            let mut scanner = Scanner::new(&ASKED);
+            body.as_bytes().chunks(3).for_each(|piece| scanner.push(piece, &mut seen));
+            assert_eq!((seen.0, seen.1), (texts, times), "{}", &body[..40]);
+        }
     }
 
     #[derive(Default)]

@@ -33,6 +33,13 @@ pub trait Sink {
     /// A piece of a text that the selection asks to be shown, before the document that it stands in.
     fn text(&mut self, _text: &Text<'_>) {}
 
+    /// A text was not looked at, or may not have been: it stood beyond a limit. Told once a document,
+    /// before it.
+    fn left_out(&mut self) {}
+
+    /// A WebSocket message has ended: texts that no document followed belong to none.
+    fn end_of_message(&mut self) {}
+
     /// The stream said that it is over (`data: [DONE]`).
     fn done(&mut self) {}
 

@@ -240,6 +240,7 @@ impl WebSocket {
         }
         // A message that is no JSON does not harm the next.
         self.scanner.reset();
+        sink.end_of_message();
         Ok(())
     }
 

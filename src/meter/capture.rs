@@ -3,6 +3,7 @@
 //!
 //! Invariant: what is kept is held in memory only, and only until the call is settled.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,7 +47,6 @@ impl Drop for Share {
 }
 
 /// A request's body, as far as it was kept. Gives back its share of the budget when dropped.
-#[derive(Debug)]
 pub struct Prompt {
     pieces: Vec<Bytes>,
     /// Copies of small frames that come one after another.
@@ -111,6 +111,13 @@ impl Prompt {
         if !self.copied.is_empty() {
             self.pieces.push(std::mem::take(&mut self.copied).into());
         }
+    }
+}
+
+/// Tells how much there is, never what.
+impl fmt::Debug for Prompt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes of a prompt, {} of them kept", self.len(), self.kept)
     }
 }
 
@@ -197,5 +204,15 @@ mod tests {
             sent.extend(frame);
         }
         assert_eq!(prompt.bytes(), sent);
+    }
+
+    #[test]
+    fn what_is_printed_of_a_request_had_the_prompt_in_it() {
+        let prompt = Prompt::whole(&Arc::default(), &Bytes::from(vec![b'x'; COPIED + 1]), 2);
+        assert_eq!(format!("{prompt:?}"), "8195 bytes of a prompt, 8193 of them kept");
+        let mut observer = RequestObserver::new(RequestReader::new("", ""), Some(prompt));
+        observer.push(&Bytes::from_static(br#"{"input":"Swordfish"}"#));
+        let printed = format!("{observer:?}");
+        assert!(!printed.contains("Sword") && !printed.contains("83,"), "{printed}");
     }
 }

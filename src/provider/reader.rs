@@ -4,6 +4,8 @@
 //! Invariant: the same documents give the same reading however the body was cut, and every document
 //! may be given twice in a row without changing it.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::generated::Generated;
@@ -72,7 +74,7 @@ pub struct BatchLine {
 }
 
 /// Reads the documents of one answer.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Reader {
     reading: Reading,
     /// The document before, as the scanner gave it: most of a stream's events say the same.
@@ -82,6 +84,16 @@ pub struct Reader {
     texts: Texts,
     /// What the document before was, once parsed.
     last_document: Value,
+}
+
+/// Tells how much has been read, never what.
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("usage", &self.reading.usage)
+            .field("texts", &self.texts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sink for Reader {
@@ -98,6 +110,10 @@ impl Sink for Reader {
 
     fn text(&mut self, text: &Text<'_>) {
         self.texts.push(text);
+    }
+
+    fn left_out(&mut self) {
+        self.texts.left_out();
     }
 
     fn done(&mut self) {

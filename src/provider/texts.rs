@@ -3,6 +3,8 @@
 //!
 //! Texts come before the document that they stand in, so they wait for it.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::generated::{Generated, Kind, MAX_KEPT};
@@ -55,12 +57,21 @@ struct Waiting {
 const MAX_IDLE: usize = 64 * 1024;
 
 /// The texts of one answer, or of several that come over one connection.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Texts {
     waiting: Vec<Waiting>,
     bytes: Vec<u8>,
+    /// The document at hand has texts that were not looked at.
+    has_left_out: bool,
     generated: Generated,
     has_deltas: bool,
+}
+
+/// Tells how much there is, never what.
+impl fmt::Debug for Texts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes wait, {:?}", self.bytes.len(), self.generated)
+    }
 }
 
 impl Texts {
@@ -93,6 +104,11 @@ impl Texts {
         }
     }
 
+    /// Of the document that is being read, some texts will not be shown.
+    pub(super) fn left_out(&mut self) {
+        self.has_left_out = true;
+    }
+
     /// The document in which the waiting texts stood is complete; `Null` if it broke off.
     pub(super) fn document(&mut self, document: &Value) {
         let mut generated = self.take_generated();
@@ -111,6 +127,9 @@ impl Texts {
             .get("choices")
             .and_then(|choices| choices.get(0))
             .is_some_and(|choice| choice.get("delta").is_some());
+        if self.has_left_out {
+            generated.note_left_out();
+        }
         let mut begin = 0;
         for at in 0..self.waiting.len() {
             let one = &self.waiting[at];
@@ -127,6 +146,7 @@ impl Texts {
 
     /// The document in which the waiting texts stood belongs to no answer.
     pub(super) fn forget(&mut self) {
+        self.has_left_out = false;
         self.waiting.clear();
         self.waiting.shrink_to(MAX_IDLE / size_of::<Waiting>());
         self.bytes.clear();
@@ -383,5 +403,30 @@ mod tests {
         Framer::Json(Scanner::new(&RESPONSE)).push(body, &mut reader);
         reader.ended();
         assert_eq!(reader.generated().segments()[0].text(), "It broke o");
+    }
+
+    #[test]
+    fn answers_beyond_what_is_read_of_an_array_were_not_missed() {
+        let body = |choices: usize| {
+            let choices: Vec<_> =
+                (0..choices).map(|at| format!(r#"{{"index":{at},"text":"a"}}"#)).collect();
+            format!(r#"{{"choices":[{}]}}"#, choices.join(","))
+        };
+        for (choices, has_left_out) in [(128, false), (200, true)] {
+            let mut reader = Reader::new();
+            Framer::Json(Scanner::new(&RESPONSE)).push(body(choices).as_bytes(), &mut reader);
+            assert_eq!(reader.generated().segments().len(), 128);
+            assert_eq!(reader.generated().has_left_out(), has_left_out);
+        }
+    }
+
+    #[test]
+    fn what_is_printed_of_a_reader_had_the_text_in_it() {
+        let mut reader = Reader::new();
+        let body = br#"{"choices":[{"message":{"content":"Swordfish"}}]}{"content":"Swordfi"#;
+        Framer::Json(Scanner::new(&RESPONSE)).push(body, &mut reader);
+        let printed = format!("{reader:?}");
+        assert!(!printed.contains("Sword") && !printed.contains("83"), "{printed}");
+        assert!(printed.contains("7 bytes wait"), "{printed}");
     }
 }

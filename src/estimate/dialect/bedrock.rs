@@ -78,7 +78,6 @@ fn tools<'a>(config: &'a Value, prompt: &mut Prompt<'a>) {
             name: text(tool, "name").unwrap_or_default(),
             description: text(tool, "description"),
             parameters: tool.get("inputSchema").and_then(|schema| schema.get("json")),
-            strict: false,
         });
     }
     let choice = config.get("toolChoice");
@@ -148,12 +147,7 @@ fn held<'a>(kind: &str, value: &'a Value) -> Option<Part<'a>> {
     if kind == "document" && source.get("text").is_some() {
         let text = Some(Cow::Borrowed(data));
         let bytes = data.len() as u64;
-        return Some(Part::Document(Document {
-            mime: Some("text/plain"),
-            bytes,
-            pages: None,
-            text,
-        }));
+        return Some(Part::Document(Document { bytes, pages: None, text }));
     }
     Some(match (kind, media(format, data)) {
         ("document", Part::Document(document)) => Part::Document(document),

@@ -98,7 +98,6 @@ pub(super) fn tool(function: &Value) -> Option<Tool<'_>> {
         name: text(function, "name")?,
         description: text(function, "description"),
         parameters: function.get("parameters").filter(|parameters| parameters.is_object()),
-        strict: function.get("strict").and_then(Value::as_bool).unwrap_or_default(),
     })
 }
 

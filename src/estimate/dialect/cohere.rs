@@ -44,7 +44,6 @@ pub(super) fn read_v1(request: &Value) -> Prompt<'_> {
         name: text(tool, "name").unwrap_or_default(),
         description: text(tool, "description"),
         parameters: tool.get("parameter_definitions"),
-        strict: false,
     }));
     prompt.messages.extend(list(request, "documents").iter().map(document));
     let held = ["connectors", "tool_results"];

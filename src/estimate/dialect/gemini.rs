@@ -114,7 +114,6 @@ fn declaration(function: &Value) -> Tool<'_> {
         name: text(function, "name").unwrap_or_default(),
         description: text(function, "description"),
         parameters: any(function, &names),
-        strict: false,
     }
 }
 

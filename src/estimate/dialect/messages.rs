@@ -63,7 +63,6 @@ fn read_tool<'a>(tool: &'a Value, prompt: &mut Prompt<'a>) {
             name: text(tool, "name").unwrap_or_default(),
             description: text(tool, "description"),
             parameters: Some(parameters),
-            strict: tool.get("strict") == Some(&Value::Bool(true)),
         }),
         None => prompt.lacks(Unseen::ServerTools),
     }
@@ -137,7 +136,6 @@ fn source(source: &Value) -> Option<Part<'_>> {
     let mime = text(source, "media_type").unwrap_or("application/pdf");
     match (text(source, "type"), text(source, "data")) {
         (Some("text"), Some(data)) => Some(Part::Document(Document {
-            mime: Some("text/plain"),
             bytes: data.len() as u64,
             pages: None,
             text: Some(Cow::Borrowed(data)),

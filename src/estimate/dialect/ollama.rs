@@ -16,7 +16,6 @@ pub(super) fn read_chat(request: &Value) -> Prompt<'_> {
             name: text(function, "name").unwrap_or_default(),
             description: text(function, "description"),
             parameters: function.get("parameters"),
-            strict: false,
         },
     ));
     format(request, &mut prompt);

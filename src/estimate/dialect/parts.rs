@@ -81,10 +81,8 @@ fn sound<'a>(part: &'a Value, unseen: &mut Vec<Unseen>) -> Part<'a> {
 fn file<'a>(file: &'a Value, unseen: &mut Vec<Unseen>) -> Option<Part<'a>> {
     note(unseen, Unseen::Media);
     let data = text(file, "file_data")?;
-    let (mime, data) = match data.strip_prefix("data:").and_then(|rest| rest.split_once(',')) {
-        Some((head, data)) => (head.split(';').next(), data),
-        None => (None, data),
-    };
+    let data =
+        data.strip_prefix("data:").and_then(|rest| rest.split_once(',')).map_or(data, |it| it.1);
     let bytes = data.len() as u64 / 4 * 3;
-    Some(Part::Document(Document { mime, bytes, pages: None, text: None }))
+    Some(Part::Document(Document { bytes, pages: None, text: None }))
 }

@@ -35,7 +35,7 @@ pub(super) fn media<'a>(mime: &'a str, data: &str) -> Part<'a> {
     }
     let pages = if mime.contains("pdf") { pages(data) } else { None };
     let text = if mime.starts_with("text/") { decoded_text(data) } else { None };
-    Part::Document(Document { mime: Some(mime), bytes, pages, text })
+    Part::Document(Document { bytes, pages, text })
 }
 
 /// A text file's text.

@@ -103,12 +103,8 @@ mod tests {
     #[test]
     fn a_tool_is_printed_as_templates_do() {
         let parameters = json!({"type": "object", "required": ["a", "b"], "max": 1.0});
-        let tool = Tool {
-            name: "now",
-            description: Some("The \"time\""),
-            parameters: Some(&parameters),
-            strict: false,
-        };
+        let tool =
+            Tool { name: "now", description: Some("The \"time\""), parameters: Some(&parameters) };
         let expected = concat!(
             r#"{"type": "function", "function": {"name": "now", "description": "The \"time\"", "#,
             r#""parameters": {"type": "object", "required": ["a", "b"], "max": 1.0}}}"#

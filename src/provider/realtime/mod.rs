@@ -14,6 +14,7 @@ mod live;
 mod selection;
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use serde_json::Value;
 
@@ -82,7 +83,7 @@ struct OpenTurn {
 }
 
 /// What has been seen of a session.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Session {
     turns: Vec<OpenTurn>,
     begun: u64,
@@ -107,11 +108,23 @@ pub struct Session {
 
 /// The last message of a side, where it changed nothing: most are like the one before, but for their
 /// texts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Last {
     json: Vec<u8>,
     message: Value,
     speaker: Option<Turn>,
+}
+
+/// Tells how much there is, never what.
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("begun", &self.begun)
+            .field("open", &self.turns.len())
+            .field("asked", &self.asked)
+            .field("texts", &self.texts)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Session {
@@ -240,6 +253,10 @@ impl Sink for ClientMessages<'_> {
     fn text(&mut self, text: &Text<'_>) {
         self.0.asked.push(text);
     }
+
+    fn end_of_message(&mut self) {
+        self.0.asked = Asked::default();
+    }
 }
 
 struct ProviderMessages<'a>(&'a mut Session);
@@ -266,6 +283,14 @@ impl Sink for ProviderMessages<'_> {
     fn text(&mut self, text: &Text<'_>) {
         self.0.texts.push(text);
     }
+
+    fn left_out(&mut self) {
+        self.0.texts.left_out();
+    }
+
+    fn end_of_message(&mut self) {
+        self.0.texts.forget();
+    }
 }
 
 /// A message that changed nothing changes nothing when it comes again.
@@ -279,7 +304,7 @@ fn remember(last: &mut Vec<u8>, json: &[u8], changed_nothing: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::framing::Scanner;
+    use crate::framing::{Extensions, Scanner, Sender, WebSocket};
 
     /// Plays messages, `>` before the client's and `<` before the provider's, and tells the changes in
     /// short.
@@ -356,5 +381,45 @@ mod tests {
     fn a_client_that_asks_without_end_is_not_followed() {
         let asked = vec![r#">{"type":"response.create"}"#; 200];
         assert_eq!(play(&asked).len(), MAX_OPEN);
+    }
+
+    /// Unmasked, or masked with nothing.
+    fn frame(side: Sender, text: &str) -> Vec<u8> {
+        let length = u8::try_from(text.len()).unwrap();
+        assert!(length < 126);
+        match side {
+            Sender::Server => [&[0x81, length], text.as_bytes()].concat(),
+            Sender::Client => [&[0x81, 0x80 | length, 0, 0, 0, 0], text.as_bytes()].concat(),
+        }
+    }
+
+    #[test]
+    fn a_message_that_was_not_whole_left_its_texts_to_the_next() {
+        let socket = |side, selection| WebSocket::new(side, Extensions::None, selection).unwrap();
+        let mut client = socket(Sender::Client, &FROM_CLIENT);
+        let mut provider = socket(Sender::Server, &FROM_PROVIDER);
+        let mut session = Session::new();
+        for text in
+            [r#"{"instructions":"Swordfish","#, r#"{"type":"response.create","instructions":"Hi"}"#]
+        {
+            client.push(&frame(Sender::Client, text), &mut session.client());
+        }
+        for text in [
+            r#"{"type":"response.created","response":{"id":"r"}}"#,
+            r#"{"type":"response.output_text.delta","delta":"Swordfish"#,
+            r#"{"type":"response.output_text.delta","response_id":"r","delta":"Hello"}"#,
+        ] {
+            provider.push(&frame(Sender::Server, text), &mut session.provider());
+        }
+        assert!(!client.is_broken() && !provider.is_broken());
+        let asked = session.take_changes().into_iter().find_map(|change| match change {
+            Change::Begins(_, _, asked) => asked,
+            _ => None,
+        });
+        let asked = String::from_utf8(asked.unwrap().into_json()).unwrap();
+        assert_eq!(asked, r#"{"instructions":"Hi"}"#);
+        let [(_, seen)] = &session.take_open()[..] else { panic!("one") };
+        let texts: Vec<_> = seen.generated.segments().iter().map(|it| it.text()).collect();
+        assert_eq!(texts, ["Hello"]);
     }
 }

@@ -44,7 +44,6 @@ pub(in crate::estimate::family) fn output(
         method: Method::Bpe,
         unseen: Vec::new(),
     };
-    let choices = choices(generated);
     if generation == Generation::Base || subject.endpoint == "completions" {
         let texts = generated.segments().iter();
         estimate.tokens = texts.map(|segment| text(encoding, segment)).sum();
@@ -54,10 +53,9 @@ pub(in crate::estimate::family) fn output(
         }
     } else {
         let frame = frame(subject, generation, &name, prompt);
-        for choice in choices {
-            let segments = generated.segments().iter().filter(|s| s.choice == choice);
-            let segments: Vec<&Segment> = segments.collect();
-            estimate.tokens += answer(encoding, &frame, prompt, &segments, &mut estimate.error);
+        let segments = by_choice(generated);
+        for segments in segments.chunk_by(|one, next| one.choice == next.choice) {
+            estimate.tokens += answer(encoding, &frame, prompt, segments, &mut estimate.error);
         }
     }
     let may_reason = prompt.is_none_or(|prompt| prompt.effort != Some("none"));
@@ -77,16 +75,17 @@ pub(in crate::estimate::family) fn output(
     estimate
 }
 
-/// The choices of which something was seen, at least one.
-fn choices(generated: &Generated) -> Vec<u32> {
-    let mut choices: Vec<u32> = generated.segments().iter().map(|s| s.choice).collect();
-    choices.sort_unstable();
-    choices.dedup();
-    choices
+/// The segments of each choice one after the other, in the order in which they came.
+fn by_choice(generated: &Generated) -> Vec<&Segment> {
+    let mut segments: Vec<&Segment> = generated.segments().iter().collect();
+    segments.sort_by_key(|segment| segment.choice);
+    segments
 }
 
+/// The choices of which something was seen, at least one.
 fn distinct(generated: &Generated) -> u64 {
-    choices(generated).len().max(1) as u64
+    let segments = by_choice(generated);
+    segments.chunk_by(|one, next| one.choice == next.choice).count().max(1) as u64
 }
 
 fn frame(
@@ -276,6 +275,18 @@ mod tests {
         ]);
         let subject = subject("copilot", "chat.completions", "gpt-4o-mini");
         assert_eq!(output(&subject, &calls).unwrap().tokens, 58);
+    }
+
+    #[test]
+    fn choices_whose_pieces_come_by_turns_are_each_counted_whole() {
+        let mut by_turns = Generated::default();
+        for (choice, text) in [(1, "Hel"), (0, "Hel"), (1, "lo"), (0, "lo world"), (1, " world")] {
+            by_turns.push(choice, Kind::Content, text.as_bytes(), false);
+        }
+        let hello = generated(&[(Kind::Content, "Hello world")]);
+        let subject = subject("azure", "chat.completions", "gpt-4o");
+        let tokens = |generated| output(&subject, generated).unwrap().tokens;
+        assert_eq!(tokens(&by_turns), 2 * tokens(&hello));
     }
 
     #[test]

@@ -14,8 +14,11 @@ use crate::estimate::prompt::Tool;
 /// Levels of a schema that are rendered; deeper ones read `any`.
 const MAX_DEPTH: usize = 16;
 
-/// Bytes written, and schemas visited, beyond which references are no longer followed.
+/// Bytes written, and schemas and descriptions looked at, beyond which references are no longer followed.
 const MAX_EXPANDED: usize = 64 * 1024;
+
+/// Bytes of a reference that is followed.
+const MAX_REFERENCE: usize = 1024;
 
 /// The text that stands for a request's tools.
 pub(in crate::estimate::family) fn render(tools: &[Tool<'_>]) -> String {
@@ -40,6 +43,7 @@ struct Writer<'a> {
     text: String,
     /// Where references lead.
     root: &'a Value,
+    /// What was looked at, in schemas and bytes of descriptions, whether it was written or not.
     visited: usize,
 }
 
@@ -60,10 +64,11 @@ impl<'a> Writer<'a> {
             return;
         };
         let required = schema.get("required").and_then(Value::as_array);
-        let lines = has_notes(schema, depth);
+        let lines = has_notes(schema, depth, &mut self.visited);
         self.text.push_str(if lines { "{\n" } else { "{ " });
         for (at, (name, property)) in properties.iter().enumerate() {
             if lines {
+                self.visited += word(property, "description").map_or(0, str::len);
                 notes(&mut self.text, property);
             } else if at > 0 {
                 self.text.push_str(", ");
@@ -153,7 +158,8 @@ impl<'a> Writer<'a> {
     fn reference(&mut self, reference: &str, depth: usize) {
         let path = reference.strip_prefix('#').unwrap_or_default();
         let few = self.visited < MAX_EXPANDED && self.text.len() < MAX_EXPANDED;
-        match self.root.pointer(path).filter(|_| few && !path.is_empty()) {
+        let is_followed = few && (1..=MAX_REFERENCE).contains(&path.len());
+        match is_followed.then(|| self.root.pointer(path)).flatten() {
             Some(schema) => self.kind(schema, depth + 1),
             None => self.text.push_str("any"),
         }
@@ -176,15 +182,18 @@ fn notes(text: &mut String, property: &Value) {
     }
 }
 
-/// True if a property, at any level, has something above it.
-fn has_notes(schema: &Value, depth: usize) -> bool {
+/// True if a property, at any level, has something above it. Counts what it looks at.
+fn has_notes(schema: &Value, depth: usize, visited: &mut usize) -> bool {
+    *visited += 1;
     depth <= MAX_DEPTH
         && properties(schema).is_some_and(|properties| {
             properties.values().any(|property| {
                 ["title", "description"].iter().any(|name| word(property, name).is_some())
                     || ["minimum", "maximum", "default"].iter().any(|n| property.get(n).is_some())
-                    || has_notes(property, depth + 1)
-                    || property.get("items").is_some_and(|items| has_notes(items, depth + 1))
+                    || has_notes(property, depth + 1, visited)
+                    || property
+                        .get("items")
+                        .is_some_and(|items| has_notes(items, depth + 1, visited))
             })
         })
 }
@@ -220,12 +229,8 @@ mod tests {
 
     fn rendered(parameters: &str, description: &str) -> String {
         let parameters: Value = serde_json::from_str(parameters).unwrap();
-        let tool = Tool {
-            name: "f",
-            description: Some(description),
-            parameters: Some(&parameters),
-            strict: false,
-        };
+        let tool =
+            Tool { name: "f", description: Some(description), parameters: Some(&parameters) };
         let text = render(&[tool]);
         let text = text.strip_prefix("namespace functions {\n\n").unwrap();
         text.strip_suffix("\n\n} // namespace functions").unwrap().to_owned()
@@ -258,5 +263,29 @@ mod tests {
         let text = rendered(schema, "");
         assert!(text.ends_with("b?: any }) => any;"), "{text}");
         assert!(text.len() < 3 * MAX_EXPANDED);
+    }
+
+    /// Whether a schema has notes is asked of all of it, each time that it is referred to.
+    #[test]
+    fn references_to_what_is_never_written_took_quadratic_time() {
+        let unseen: Vec<_> = (0..3000).map(|n| format!(r#""p{n}":{{}}"#)).collect();
+        let big = format!(
+            r#"{{"type":"object","properties":{{"x":{{"items":{{"properties":{{{}}}}}}}}}}}"#,
+            unseen.join(",")
+        );
+        let refer: Vec<_> = (0..2000).map(|n| format!(r##""a{n}":{{"$ref":"#/d"}}"##)).collect();
+        let schema = format!(r#"{{"properties":{{{}}},"d":{big}}}"#, refer.join(","));
+        let text = rendered(&schema, "");
+        let expanded = text.matches("{ x?: any }").count();
+        assert!((1..100).contains(&expanded), "{expanded}");
+        assert!(text.contains("a1999?: any"));
+    }
+
+    #[test]
+    fn a_reference_of_any_length_was_walked_each_time() {
+        let long = "x".repeat(MAX_REFERENCE);
+        let schema =
+            format!(r##"{{"properties":{{"a":{{"$ref":"#/{long}"}}}},"{long}":{{"const":1}}}}"##);
+        assert_eq!(rendered(&schema, ""), "type f = (_: { a?: any }) => any;");
     }
 }
