@@ -20,7 +20,7 @@ const MAX_KEPT_IN_ALL: usize = 256 * 1024 * 1024;
 /// Frames below this size are copied: to keep one would keep the whole buffer that it came in.
 const COPIED: usize = 8 * 1024;
 
-/// How much the calls in flight hold together.
+/// How much the prompts of calls in flight hold together, or the answers that wait to be counted.
 #[derive(Debug, Default)]
 pub(super) struct Budget(AtomicUsize);
 
@@ -160,6 +160,11 @@ impl RequestObserver {
     /// A connection to the provider has taken all of it.
     pub fn sent(&mut self) {
         self.is_sent = true;
+    }
+
+    /// The provider would not have it: it is to be sent once more.
+    pub fn refused(&mut self) {
+        self.is_sent = false;
     }
 
     pub fn is_sent(&self) -> bool {

@@ -25,10 +25,13 @@ impl Clerk {
         let (sender, entries) = channel();
         let spawned = thread::Builder::new().name("clerk".to_owned()).spawn(move || {
             for entry in entries {
-                match entry {
+                let written = super::guarded(|| match entry {
                     Entry::Amended(record) => ledger.amended(&record),
                     Entry::Learned(calibration) => ledger.learned(&calibration),
                     Entry::Finish(done) => drop(done.send(())),
+                });
+                if written.is_none() {
+                    tracing::error!("an estimate could not be written down; a rough one stands");
                 }
             }
         });

@@ -69,7 +69,9 @@ pub(super) fn missing(record: &Record, observed: &Observed<'_>) -> Option<Missin
     if failed || none(&PENDING) || none(&NO_ANSWER) {
         return None;
     }
-    let is_whole = record.outcome == Outcome::Completed && reading.error.is_none();
+    // A client may have left and the answer been read to its end all the same.
+    let came_to_its_end = record.outcome == Outcome::Completed || finish_reason.is_some();
+    let is_whole = came_to_its_end && reading.error.is_none();
     let generates = estimate::generates(&record.endpoint);
     let answer = match record.status {
         Some(status) if !(200..300).contains(&status) || EMPTY.contains(&status) => return None,
@@ -182,7 +184,10 @@ fn with_the_rest(mut estimate: Estimate, read: u64, beyond: u64) -> Estimate {
     }
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let rest = {
-        let per_byte = estimate.tokens as f64 / read.max(1) as f64;
+        let per_byte = match estimate.tokens {
+            0 => 1.0 / BYTES_PER_TOKEN as f64,
+            tokens => tokens as f64 / read.max(1) as f64,
+        };
         (per_byte.min(MAX_TOKENS_PER_BYTE) * beyond as f64) as u64
     };
     estimate.tokens = estimate.tokens.saturating_add(rest);

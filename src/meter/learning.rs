@@ -60,7 +60,7 @@ pub(super) struct Sample {
     endpoint: String,
     model: String,
     prompt: Prompt,
-    generated: Generated,
+    pub(super) generated: Generated,
     usage: Usage,
 }
 

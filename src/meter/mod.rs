@@ -39,7 +39,10 @@ const FINISH: Duration = Duration::from_secs(5);
 pub struct Meter {
     books: Arc<Books>,
     pool: Pool,
+    /// For prompts.
     budget: Arc<Budget>,
+    /// For answers that wait to be counted.
+    answers: Arc<Budget>,
     /// A call that may be estimated has come: the vocabularies are being read.
     is_warm: AtomicBool,
 }
@@ -88,6 +91,7 @@ impl Meter {
             books: Arc::new(books),
             pool: Pool::new(),
             budget: Arc::default(),
+            answers: Arc::default(),
             is_warm: AtomicBool::new(false),
         }
     }
@@ -133,7 +137,7 @@ impl Meter {
             return;
         };
         self.books.ledger.closed_for_now(&record);
-        let share = self.budget.take(observed.generated.bytes());
+        let share = self.answers.take(observed.generated.bytes());
         let unsettled = Unsettled {
             record,
             reading: observed.reading.clone(),
@@ -157,8 +161,12 @@ impl Meter {
     /// Checks the estimator against a call whose usage was reported, now and then.
     fn learn(&self, record: &Record, observed: Observed<'_>) {
         let Some(sample) = self.books.learner.sample(record, observed) else { return };
+        let Some(share) = self.answers.take(sample.generated.bytes()) else { return };
         let books = Arc::clone(&self.books);
-        self.pool.run(move || books.check(sample));
+        self.pool.run(move || {
+            books.check(sample);
+            drop(share);
+        });
     }
 
     /// Lets estimates that have been begun be finished. No calls may follow.

@@ -108,7 +108,8 @@ impl RequestBody {
         self.progress.set_waits_for_client(polled.is_pending());
         let polled = std::task::ready!(polled);
         let ends_with_trailers = matches!(&polled, Some(Ok(frame)) if frame.is_trailers());
-        if polled.is_none() || ends_with_trailers || incoming.is_end_stream() {
+        let ends = polled.is_none() || ends_with_trailers || has_ended(incoming);
+        if ends {
             self.client.has_sent_all();
             self.progress.upload_ended();
         }
@@ -140,6 +141,12 @@ impl RequestBody {
     }
 }
 
+/// True if nothing more comes. An HTTP/2 client may mark the end of a body of known length with an empty
+/// frame of its own, which nobody asks for any more.
+fn has_ended(incoming: &Incoming) -> bool {
+    incoming.is_end_stream() || incoming.size_hint().exact() == Some(0)
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = RequestBodyError;
@@ -153,7 +160,11 @@ impl Body for RequestBody {
         // A connection asks: what it is given, it sends.
         let is_over = match &polled {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => body.is_end_stream(),
+            Poll::Ready(Some(Ok(_))) => {
+                body.first.is_none()
+                    && body.queued.is_empty()
+                    && body.incoming.as_ref().is_none_or(has_ended)
+            }
             _ => false,
         };
         if is_over {

@@ -382,8 +382,9 @@ impl Open {
         let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);
         let nothing = Reading::default();
         let reading = reading.unwrap_or(&nothing);
-        // A batch's results have a line for each of its calls, but they are a file.
-        record.streaming &= !reading.batch;
+        // A batch's results have a line for each of its calls, but they are a file, as are parts of one.
+        let is_part = record.status == Some(StatusCode::PARTIAL_CONTENT.as_u16());
+        record.streaming &= !reading.batch && !is_part;
         let prompt = self.request.borrow_mut().take_prompt();
         let is_sent = self.request.borrow().is_sent();
         let model_behind = self.deployed.as_deref();

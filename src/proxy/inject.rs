@@ -102,6 +102,7 @@ pub(super) async fn send(
     }
     drop(answer);
     repeat.body().progress.touch();
+    repeat.body().request.borrow_mut().refused();
     let answer = pool.send(target, repeat, call.path.clone()).await?;
     if !is_refusal(answer.status()) {
         injection.remember_refusal(&call.path);
