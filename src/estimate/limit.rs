@@ -1,9 +1,9 @@
 //! Answers that ended because they came to their limit. Owns where a request states the limit and
 //! when it tells how many tokens the answer has, which is exact, hidden reasoning included.
 //!
-//! Recorded: of 160 answers of 24 providers that ended so, with one choice and a limit in the request,
-//! 139 have exactly as many tokens; Gemini's and OpenAI's reasoning models stop up to 63 before it
-//! (2 % in the median), xAI's chats do not count reasoning against it.
+//! Recorded: of 193 answers of 20 providers that ended so, with one choice and a limit, 165 have exactly
+//! as many tokens. Gemini's stop one or a few before it, up to 38; OpenAI's reasoning in the Responses API
+//! at a multiple of 64; xAI's chats do not count reasoning against it.
 
 use serde_json::Value;
 

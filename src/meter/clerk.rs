@@ -3,15 +3,21 @@
 //! behind it.
 
 use std::fmt;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::estimate::Calibration;
 use crate::ledger::Ledger;
 use crate::record::Record;
 
-pub(super) struct Clerk(Sender<Entry>);
+/// Entries that may wait. The threads that estimate wait when there are more; calls never do.
+const MAX_WAITING: usize = 1024;
+
+/// How often a queue that is full is looked at by who wants to finish.
+const FINISH_INTERVAL: Duration = Duration::from_millis(2);
+
+pub(super) struct Clerk(SyncSender<Entry>);
 
 enum Entry {
     Amended(Box<Record>),
@@ -22,7 +28,7 @@ enum Entry {
 
 impl Clerk {
     pub(super) fn new(ledger: Ledger) -> Clerk {
-        let (sender, entries) = channel();
+        let (sender, entries) = sync_channel(MAX_WAITING);
         let spawned = thread::Builder::new().name("clerk".to_owned()).spawn(move || {
             for entry in entries {
                 let written = super::guarded(|| match entry {
@@ -51,9 +57,17 @@ impl Clerk {
 
     /// Waits until everything has been written, for no longer than `most`.
     pub(super) fn finish(&self, most: Duration) {
+        let deadline = Instant::now() + most;
         let (done, is_done) = channel();
-        self.write(Entry::Finish(done));
-        if is_done.recv_timeout(most).is_err() {
+        let mut last = Entry::Finish(done);
+        while let Err(TrySendError::Full(entry)) = self.0.try_send(last) {
+            last = entry;
+            if Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(FINISH_INTERVAL);
+        }
+        if is_done.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_err() {
             tracing::warn!("estimates are left unwritten; rough ones stand in their place");
         }
     }

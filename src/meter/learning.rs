@@ -102,10 +102,12 @@ impl Learner {
         if !is_whole || observed.reading.batch {
             return None;
         }
-        let model = subject_model(record, observed.model_behind);
-        if model.is_empty() || !self.is_its_turn(&record.provider, &model) {
+        // By the name that is at hand: what the model is takes a look at every name there is.
+        let named = record.model.as_deref().or(record.model_requested.as_deref())?;
+        if !self.is_its_turn(&record.provider, named) {
             return None;
         }
+        let model = subject_model(record, observed.model_behind);
         Some(Sample {
             provider: record.provider.clone(),
             endpoint: record.endpoint.clone(),

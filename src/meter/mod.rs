@@ -133,7 +133,9 @@ impl Meter {
         });
         let Some(missing) = missing else {
             self.books.ledger.closed(&record);
-            self.learn(&record, observed);
+            if guarded(|| self.learn(&record, observed)).is_none() {
+                tracing::error!(id = %record.id, "nothing could be learnt from a call");
+            }
             return;
         };
         self.books.ledger.closed_for_now(&record);

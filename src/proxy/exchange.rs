@@ -375,8 +375,11 @@ impl Open {
             record.streaming = decoder.is_stream();
             if let Some(reader) = decoder.sink_mut() {
                 reader.read_headers(|name| self.headers.get(name)?.to_str().ok());
-                reader.ended();
-                generated = reader.take_generated();
+                let taken = guarded(|| {
+                    reader.ended();
+                    reader.take_generated()
+                });
+                generated = taken.unwrap_or_default();
             }
         }
         let reading = self.decoder.as_ref().and_then(Decoder::sink).map(Reader::reading);

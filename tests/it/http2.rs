@@ -279,6 +279,34 @@ async fn serve(
     }
 }
 
+/// Nobody asks for it when the announced length has gone up, and still the request was sent whole.
+#[test]
+fn the_end_of_a_body_of_known_length_may_come_as_a_frame_of_its_own() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let client = Client::new(&proxy);
+    let (feed, body) = fed();
+    let asked = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Hi"}]}"#;
+    let request = Request::post("http://proxy.example/v1/chat/completions")
+        .header("content-type", "application/json")
+        .header("content-length", asked.len());
+    let answer = client.send(request, body);
+    let mut upstream = provider.accept();
+    upstream.head();
+    feed.data(asked);
+    upstream.expect(asked);
+    let said =
+        r#"{"model":"gpt-4o","choices":[{"message":{"content":"Yes."},"finish_reason":"stop"}]}"#;
+    upstream.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{said}", said.len()));
+    let answer = client.wait(answer).unwrap();
+    assert_eq!(data(&client.background, &mut answer.into_body()), said);
+    let row = &proxy.wait_for_rows(1)[0];
+    assert_eq!(row["usage_source"], "estimated");
+    assert!(row["input_tokens"].is_u64(), "{row}");
+    // Its end has not come to this day.
+    drop(feed);
+}
+
 #[test]
 fn a_client_s_frames_pass_one_by_one_both_ways() {
     let provider = Provider::new();

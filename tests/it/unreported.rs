@@ -239,6 +239,32 @@ fn a_limit_that_is_none_is_not_taken_for_the_answer() {
     assert!(record.output_tokens.unwrap() < 10);
 }
 
+/// A batch's results fetched in two parts that are cut within a line: each whole line counts once.
+#[test]
+fn parts_of_a_batch_s_results_count_from_their_first_whole_line() {
+    let line = |n: usize| {
+        format!(
+            r#"{{"id":"batch_req_{n}","custom_id":"c{n}","response":{{"status_code":200,"body":{{"id":"chatcmpl-{n}","model":"gpt-4o","usage":{{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}}}}}}}"#
+        ) + "\n"
+    };
+    let file: String = (0..10).map(line).collect();
+    let (first, second) = file.split_at(file.len() / 2 + 20);
+    let upstream = Upstream::start();
+    let proxy = Proxy::start(Setup::new().upstream("openai", upstream.address()));
+    for part in [first, second, file.as_str()] {
+        let answer = Answer::ok("application/octet-stream", part);
+        let status = if part == file { "200 OK" } else { "206 Partial Content" };
+        upstream.expect(Answer { status: status.to_owned(), ..answer }.whole());
+        proxy.client().exchange(&Ask::get("/openai/v1/files/file-1/content"));
+    }
+    let rows = proxy.stop();
+    upstream.join();
+    let totals: Vec<u64> = rows.records.iter().map(|row| row.total_tokens.unwrap()).collect();
+    assert_eq!(totals.iter().sum::<u64>(), 150, "{totals:?}");
+    assert_eq!(totals[2], 15, "the line that was cut");
+    assert!(rows.records.iter().all(|row| !row.streaming));
+}
+
 #[test]
 fn reasoning_that_is_not_shown_is_said_to_be_missing() {
     let mut body = prompt();
