@@ -10,6 +10,7 @@
 //! | `held` | calls whose figures are about to be amended |
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
+//! | `load` | records in bulk, without a journal |
 //! | `schema`, `row` | the tables; a record as a row |
 //! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
 //!
@@ -22,6 +23,7 @@ mod filter;
 mod group;
 mod held;
 mod journal;
+mod load;
 mod query;
 mod row;
 mod schema;
@@ -42,6 +44,7 @@ use std::time::Duration;
 
 pub use filter::{BadCursor, Cursor, Filter};
 pub use group::{GroupKey, UnknownKey};
+pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -216,6 +217,31 @@ impl Reader {
         let last = records.last().filter(|_| more);
         let next_cursor = last.map(|last| Cursor { created_at: last.created_at, id: last.id });
         Ok(Page { records, next_cursor })
+    }
+
+    /// Shows every call that passes a filter to `see`, oldest first, in constant memory and without a
+    /// time limit, until it answers `Break`. All are from one moment: what arrives meanwhile is not
+    /// among them.
+    pub fn each(
+        &self,
+        filter: &Filter,
+        mut see: impl FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<(), QueryError> {
+        let conditions = filter.conditions();
+        let sql = format!(
+            "SELECT {} FROM token_usage {} ORDER BY created_at, token_usage.rowid",
+            row::COLUMNS.join(", "),
+            conditions.sql(),
+        );
+        let opened = self.0.take()?;
+        let mut statement = opened.connection.prepare(&sql)?;
+        let mut rows = statement.query(params_from_iter(&conditions.values))?;
+        while let Some(row) = rows.next()? {
+            if see(row::read(row)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// One call.

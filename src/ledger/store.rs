@@ -33,15 +33,16 @@ impl Change {
     }
 }
 
+/// Does what the changes ask for, and answers how many rows were added or replaced.
 pub(super) fn apply(
     transaction: &Transaction<'_>,
     changes: &[Change],
     stored_open: &HashSet<CallId>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<u64> {
     let mut insert = transaction.prepare_cached(&row::insert_sql())?;
     let mut replace = transaction.prepare_cached(&row::replace_sql())?;
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    let mut learned = false;
+    let (mut learned, mut rows) = (false, 0);
     for change in changes {
         let (statement, record) = match change {
             Change::Insert(record) => (&mut insert, record),
@@ -58,12 +59,15 @@ pub(super) fn apply(
             && has_row(transaction, &record.id)?;
         let charged = if stays { None } else { charged::once(transaction, record)? };
         row::bind(statement, charged.as_ref().unwrap_or(record))?;
-        statement.raw_execute()?;
+        rows += statement.raw_execute()? as u64;
         if stored_open.contains(&record.id) {
             delete.execute([record.id.to_string()])?;
         }
     }
-    if learned { forget_oldest(transaction) } else { Ok(()) }
+    if learned {
+        forget_oldest(transaction)?;
+    }
+    Ok(rows)
 }
 
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {

@@ -1,0 +1,69 @@
+//! Records into the database without a journal: imports, demonstration data, migrations. Owns the size
+//! of a batch; the statements are the store's.
+//!
+//! Invariant: a record whose id is there already changes nothing, so a load may be repeated.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::store::{self, Change};
+use super::{OpenError, schema};
+use crate::record::Record;
+
+/// Records in one transaction: enough to make its cost small, and few enough that a server beside
+/// waits for its turn no longer than a moment.
+const BATCH: usize = 2_000;
+
+/// How long to wait for another process that is writing.
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Adds records in bulk. A server may have the same ledger.
+#[derive(Debug)]
+pub struct Loader {
+    connection: Connection,
+    batch: Vec<Change>,
+    loaded: Loaded,
+}
+
+/// What became of the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    pub added: u64,
+    /// Were there already.
+    pub present: u64,
+}
+
+impl Loader {
+    /// Opens or creates the database.
+    pub fn open(database: &Path) -> Result<Loader, OpenError> {
+        let connection = schema::open_writer(database)?;
+        let failed = |error| OpenError::database(database, error);
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        Ok(Loader { connection, batch: Vec::with_capacity(BATCH), loaded: Loaded::default() })
+    }
+
+    /// Takes a record, which is in the database when this or a later call has committed.
+    pub fn add(&mut self, record: Record) -> rusqlite::Result<()> {
+        self.batch.push(Change::Insert(Box::new(record)));
+        if self.batch.len() < BATCH { Ok(()) } else { self.commit() }
+    }
+
+    /// Commits what is left.
+    pub fn finish(mut self) -> rusqlite::Result<Loaded> {
+        self.commit()?;
+        Ok(self.loaded)
+    }
+
+    fn commit(&mut self) -> rusqlite::Result<()> {
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        let added = store::apply(&transaction, &self.batch, &std::collections::HashSet::new())?;
+        transaction.commit()?;
+        self.loaded.added += added;
+        self.loaded.present += self.batch.len() as u64 - added;
+        self.batch.clear();
+        Ok(())
+    }
+}
