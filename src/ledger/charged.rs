@@ -6,8 +6,10 @@
 //! Feeding any of the rows again changes nothing.
 
 use ring::digest::{SHA256, digest};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::params;
 
+use super::layout::KEY_BITS;
+use super::rows::Rows;
 use crate::pricing::CostSource;
 use crate::record::{CallId, Charge, Record};
 use crate::units::Usd;
@@ -52,18 +54,16 @@ struct Elsewhere {
 /// right. Answers the record as its row must be where another row is charged for some of them.
 ///
 /// Only for a record that is about to become the row of its call.
-pub(super) fn once(
-    transaction: &Transaction<'_>,
-    record: &Record,
-) -> rusqlite::Result<Option<Record>> {
+pub(super) fn once(rows: &mut Rows<'_>, record: &Record) -> rusqlite::Result<Option<Record>> {
     if record.charges.is_empty() {
         return Ok(None);
     }
-    let elsewhere = claim(transaction, record)?;
+    let elsewhere = claim(rows, record)?;
     Ok((elsewhere.charges > 0).then(|| without(record, &elsewhere)))
 }
 
-fn claim(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Elsewhere> {
+fn claim(rows: &mut Rows<'_>, record: &Record) -> rusqlite::Result<Elsewhere> {
+    let transaction = rows.transaction;
     let mut claim = transaction.prepare_cached(
         "INSERT INTO charged (key, call_id) VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING",
     )?;
@@ -90,7 +90,7 @@ fn claim(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Els
         } else if held.gives_way_to(claimed) {
             take.execute(params![key, myself.to_bytes()])?;
             if !held.is_of_another_answer(charge) {
-                pass_on(transaction, held.call, record.id)?;
+                pass_on(rows, held.call, record.id)?;
             }
         } else if !held.is_of_another_answer(charge) {
             elsewhere.add(charge, held.call);
@@ -101,23 +101,23 @@ fn claim(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Els
 
 /// Takes from a row all that it is charged for, and names the call that is charged instead, there and
 /// where the row itself was named.
-fn pass_on(transaction: &Transaction<'_>, from: CallId, to: CallId) -> rusqlite::Result<()> {
-    let mut blank = transaction.prepare_cached(
-        "UPDATE token_usage SET input_tokens = NULL, cache_read_tokens = NULL,
-            cache_write_tokens = NULL, audio_input_tokens = NULL, image_input_tokens = NULL,
-            output_tokens = NULL, reasoning_tokens = NULL, audio_output_tokens = NULL,
-            image_output_tokens = NULL, total_tokens = NULL, usage_source = 'none', estimate = NULL,
-            cost_usd = NULL, computed_cost_usd = NULL, price_id = NULL, cost_source = 'none',
-            charged_by = ?2
-         WHERE id = ?1 RETURNING created_at",
-    )?;
-    let (from, to) = (from.to_string(), to.to_string());
-    let created_at: Option<i64> = blank.query_row([&from, &to], |row| row.get(0)).optional()?;
-    let Some(created_at) = created_at else { return Ok(()) };
-    let mut rename = transaction.prepare_cached(
-        "UPDATE token_usage SET charged_by = ?2 WHERE charged_by = ?1 AND created_at >= ?3",
-    )?;
-    rename.execute(params![from, to, created_at.saturating_sub(OVERLAP_MS)]).map(drop)
+fn pass_on(rows: &mut Rows<'_>, from: CallId, to: CallId) -> rusqlite::Result<()> {
+    let Some(began) = rows.change(&from, |row| blank(row, Some(to)))? else { return Ok(()) };
+    let mut rename = rows
+        .transaction
+        .prepare_cached("UPDATE calls SET charged_by = ?2 WHERE charged_by = ?1 AND key >= ?3")?;
+    let since = began.millis().saturating_sub(OVERLAP_MS).max(0) << KEY_BITS;
+    rename.execute(params![from.into_bytes(), to.into_bytes(), since]).map(drop)
+}
+
+/// Takes from a row all that another is charged for. The usage object stays: it is what this answer
+/// said.
+fn blank(row: &mut Record, charged_by: Option<CallId>) {
+    row.set_usage(&Usage::default(), UsageSource::None);
+    row.estimate = None;
+    (row.cost_usd, row.computed_cost_usd, row.price_id) = (None, None, None);
+    row.cost_source = CostSource::None;
+    row.charged_by = charged_by;
 }
 
 impl Claim {
@@ -184,12 +184,7 @@ fn without(record: &Record, elsewhere: &Elsewhere) -> Record {
     let all = elsewhere.charges == record.charges.len();
     let mut row = Record { charges: Vec::new(), ..record.clone() };
     if all {
-        // The usage object stays: it is what this answer said. The same as in `pass_on`.
-        row.set_usage(&Usage::default(), UsageSource::None);
-        row.estimate = None;
-        (row.cost_usd, row.computed_cost_usd, row.price_id) = (None, None, None);
-        row.cost_source = CostSource::None;
-        row.charged_by = elsewhere.first;
+        blank(&mut row, elsewhere.first);
         return row;
     }
     reduce(&mut row, &elsewhere.usage);

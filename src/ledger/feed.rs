@@ -17,6 +17,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
+use super::names::Names;
 use super::schema;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
@@ -41,6 +42,7 @@ const INTERRUPTED: &str = "tokenmeter stopped before the call ended";
 
 pub(super) struct Feed {
     connection: Connection,
+    names: Names,
     database: PathBuf,
     /// The database file as it was opened.
     identity: fs::Metadata,
@@ -88,6 +90,7 @@ impl Feed {
         let mut feed = Feed {
             stored_open: stored.iter().filter_map(|(id, _)| id.parse().ok()).collect(),
             connection,
+            names: Names::default(),
             database,
             identity,
             journal_days,
@@ -235,7 +238,7 @@ impl Feed {
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
-            store::apply(&transaction, &batch.changes, &self.stored_open)?;
+            store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
@@ -243,6 +246,7 @@ impl Feed {
             transaction.commit()
         });
         if let Err(error) = committed {
+            self.names.forget();
             // Back to memory with what could not be stored.
             self.open.extend(aged);
             return Err(error.into());

@@ -1,14 +1,19 @@
-//! Which calls a question is about. Owns the conditions and the place in a list; knows nothing of
-//! what is asked.
+//! Which calls a question is about. Owns the conditions, what they are in the numbers of a database, and
+//! the place in a list; knows nothing of what is asked.
 //!
-//! Invariant: what a user typed travels as a bound value only, never as SQL text.
+//! Invariant: what a user typed is compared or bound, and never becomes SQL text.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
-use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::{Map, Value};
 
-use crate::record::CallId;
+use super::group::KeyValue;
+use super::kind::{Fact, Kind, Kinds, fact};
+use super::layout::{KEY_BITS, LATEST_MS};
+use crate::record::{CallId, Record};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 
@@ -39,68 +44,174 @@ pub struct Cursor {
     pub id: CallId,
 }
 
-/// SQL that names only columns, and the values for its `?`s.
-#[derive(Debug, Default)]
-pub(super) struct Conditions {
-    sql: String,
-    pub(super) values: Vec<Value>,
+/// Whether calls of a kind pass a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Match {
+    No,
+    /// The rows have what decides.
+    Maybe,
+    Yes,
 }
 
-/// The model that a call is counted under.
-pub(super) const MODEL: &str = "coalesce(model, model_requested)";
-
-/// A metadata value as text, for the name bound to `?`. Not `json_extract`, whose path syntax would
-/// have to be built from the name.
-pub(super) const METADATA: &str = "(SELECT CASE type WHEN 'true' THEN 'true' WHEN 'false' THEN \
-     'false' ELSE CAST(value AS TEXT) END FROM json_each(metadata) WHERE key = ?)";
+/// A filter in the numbers of one database.
+#[derive(Debug)]
+pub(super) struct Selection<'a> {
+    filter: &'a Filter,
+    /// Of the moments asked for, in milliseconds.
+    pub(super) window: Range<i64>,
+    pub(super) user: Option<u32>,
+    pub(super) session: Option<i64>,
+    /// By the kinds' numbers.
+    kinds: Vec<Match>,
+}
 
 impl Filter {
-    pub(super) fn conditions(&self) -> Conditions {
-        let mut all = Conditions::default();
-        let millis = |time: Option<Timestamp>| time.map(|time| Value::Integer(time.millis()));
-        all.add("created_at >= ?", millis(self.since));
-        all.add("created_at < ?", millis(self.until));
-        let text = |text: &Option<String>| text.clone().map(Value::Text);
-        all.add("user = ?", text(&self.user));
-        all.add("session = ?", text(&self.session));
-        all.add("operation = ?", text(&self.operation));
-        all.add("provider = ?", text(&self.provider));
-        all.add("upstream = ?", text(&self.upstream));
-        all.add(&format!("{MODEL} = ?"), text(&self.model));
-        all.add("endpoint = ?", text(&self.endpoint));
-        let source = self.usage_source.map(|source| Value::Text(source.as_str().to_owned()));
-        all.add("usage_source = ?", source);
-        for (name, value) in &self.metadata {
-            let values = [name, value].map(|text| Value::Text(text.clone()));
-            all.add(&format!("{METADATA} = ?"), values);
+    fn names_no_fact(&self) -> bool {
+        let Filter { operation, provider, upstream, model, endpoint, .. } = self;
+        let names = [operation, provider, upstream, model, endpoint];
+        names.into_iter().all(Option::is_none)
+            && self.usage_source.is_none()
+            && self.metadata.is_empty()
+    }
+
+    /// Looks up what the filter names; nothing where no call can pass.
+    pub(super) fn select(
+        &self,
+        connection: &Connection,
+        kinds: &Kinds,
+    ) -> rusqlite::Result<Option<Selection<'_>>> {
+        let number = |table: &str, name: &str| {
+            let sql = format!("SELECT id FROM {table} WHERE name = ?");
+            connection.prepare_cached(&sql)?.query_row([name], |row| row.get(0)).optional()
+        };
+        let user: Option<Option<u32>> =
+            self.user.as_deref().map(|name| number("users", name)).transpose()?;
+        let session: Option<Option<u32>> =
+            self.session.as_deref().map(|name| number("sessions", name)).transpose()?;
+        if user == Some(None) || session == Some(None) {
+            return Ok(None);
         }
-        all
+        let mut matches = Vec::new();
+        for (id, kind) in kinds.iter() {
+            matches.resize(usize::try_from(id).unwrap_or_default(), Match::No);
+            matches.push(self.matches(|place| kind.fact(place).cloned()));
+        }
+        let since = self.since.map_or(0, Timestamp::millis).max(0);
+        let until = self.until.map_or(LATEST_MS, Timestamp::millis).min(LATEST_MS);
+        Ok(Some(Selection {
+            filter: self,
+            window: since..until.max(since),
+            user: user.flatten(),
+            session: session.flatten().map(i64::from),
+            kinds: matches,
+        }))
+    }
+
+    /// Whether a call passes.
+    pub(super) fn passes(&self, record: &Record) -> bool {
+        let is =
+            |wanted: &Option<String>, name: &Option<String>| wanted.is_none() || wanted == name;
+        let fact = |place| {
+            Some(match Fact::of(record, place) {
+                Fact::Absent => KeyValue::Absent,
+                Fact::Number(number) => KeyValue::Number(number),
+                Fact::Text(text) => KeyValue::Text(text.into_owned()),
+            })
+        };
+        self.since.is_none_or(|since| record.created_at >= since)
+            && self.until.is_none_or(|until| record.created_at < until)
+            && is(&self.user, &record.user)
+            && is(&self.session, &record.session)
+            && self.matches(fact) == Match::Yes
+    }
+
+    /// Whether the facts pass; a fact may be unknown.
+    fn matches(&self, fact: impl Fn(usize) -> Option<KeyValue>) -> Match {
+        let source = self.usage_source.map(|source| source.as_str().to_owned());
+        let plain = [
+            (fact::OPERATION, &self.operation),
+            (fact::PROVIDER, &self.provider),
+            (fact::UPSTREAM, &self.upstream),
+            (fact::ENDPOINT, &self.endpoint),
+            (fact::USAGE_SOURCE, &source),
+        ];
+        let is = |known: Option<KeyValue>, wanted: &str| match known {
+            None => Match::Maybe,
+            Some(KeyValue::Text(text)) if text == wanted => Match::Yes,
+            Some(_) => Match::No,
+        };
+        let plain = plain
+            .into_iter()
+            .filter_map(|(place, wanted)| Some(is(fact(place), wanted.as_deref()?)));
+        let model = self.model.as_deref().map(|wanted| is(model_of(&fact), wanted));
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|(name, wanted)| is(fact(fact::METADATA).map(|all| member(&all, name)), wanted));
+        let mut all = plain.chain(model).chain(metadata);
+        all.try_fold(Match::Yes, |so_far, one| match one {
+            Match::No => Err(Match::No),
+            Match::Maybe => Ok(Match::Maybe),
+            Match::Yes => Ok(so_far),
+        })
+        .unwrap_or_else(|no| no)
     }
 }
 
-impl Conditions {
-    pub(super) fn after(&mut self, cursor: &Cursor) {
-        let time = Value::Integer(cursor.created_at.millis());
-        let id = Value::Text(cursor.id.to_string());
-        let sql = "created_at <= ? AND (created_at < ? OR token_usage.rowid < \
-                   coalesce((SELECT rowid FROM token_usage WHERE id = ?), 0))";
-        self.add(sql, [time.clone(), time, id]);
+impl Selection<'_> {
+    pub(super) fn of(&self, kind: u32) -> Match {
+        let place = usize::try_from(kind).unwrap_or(usize::MAX);
+        self.kinds.get(place).copied().unwrap_or(Match::No)
     }
 
-    /// `WHERE …`, or nothing.
-    pub(super) fn sql(&self) -> String {
-        if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql) }
+    /// Whether a row passes of which the kind says that it may.
+    pub(super) fn passes(&self, kind: &Kind, own: Option<&Map<String, Value>>) -> bool {
+        self.filter.matches(|place| Some(kind.fact_of(place, own))) == Match::Yes
     }
 
-    /// Adds a condition unless there are no values for it.
-    fn add(&mut self, sql: &str, values: impl IntoIterator<Item = Value>) {
-        let before = self.values.len();
-        self.values.extend(values);
-        if self.values.len() > before {
-            let and = if self.sql.is_empty() { "" } else { " AND " };
-            self.sql.push_str(and);
-            self.sql.push_str(sql);
-        }
+    /// Whether a call passes.
+    pub(super) fn lets(&self, record: &Record) -> bool {
+        self.filter.passes(record)
+    }
+
+    /// The kinds of which calls pass, or may.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.kinds).filter(|(_, one)| **one != Match::No).map(|(id, _)| id)
+    }
+
+    /// Whether all kinds pass.
+    pub(super) fn has_all_kinds(&self) -> bool {
+        self.filter.names_no_fact()
+    }
+
+    /// Whether kinds tell all that the filter asks about them.
+    pub(super) fn is_decided(&self) -> bool {
+        !self.kinds.contains(&Match::Maybe)
+    }
+
+    /// The keys of the window.
+    pub(super) fn keys(&self) -> Range<i64> {
+        self.window.start << KEY_BITS..self.window.end << KEY_BITS
+    }
+}
+
+/// The model that a call is counted under: the served one, else the requested one. Nothing where a
+/// fact that decides is unknown.
+pub(super) fn model_of(fact: impl Fn(usize) -> Option<KeyValue>) -> Option<KeyValue> {
+    match fact(fact::MODEL)? {
+        KeyValue::Absent => fact(fact::MODEL_REQUESTED),
+        model => Some(model),
+    }
+}
+
+/// A member of a metadata object as text: strings as they are, others as JSON writes them.
+pub(super) fn member(metadata: &KeyValue, name: &str) -> KeyValue {
+    let KeyValue::Text(text) = metadata else { return KeyValue::Absent };
+    let members: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    match members.get(name) {
+        None | Some(Value::Null) => KeyValue::Absent,
+        Some(Value::String(text)) => KeyValue::Text(text.clone()),
+        Some(other) => KeyValue::Text(other.to_string()),
     }
 }
 
@@ -137,20 +248,6 @@ impl FromStr for Cursor {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_user_types_never_becomes_sql() {
-        let evil = "x' OR 1=1 --".to_owned();
-        let filter = Filter {
-            user: Some(evil.clone()),
-            model: Some(evil.clone()),
-            metadata: vec![(evil.clone(), evil)],
-            ..Filter::default()
-        };
-        let conditions = filter.conditions();
-        assert!(!conditions.sql().contains("OR 1"));
-        assert_eq!(conditions.values.len(), conditions.sql().matches('?').count());
-    }
 
     #[test]
     fn cursors_read_back() {

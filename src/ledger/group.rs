@@ -1,5 +1,5 @@
 //! What calls are grouped by. Owns the keys, the calendar that puts a moment into an hour, day, week
-//! or month, and the folding of rows into groups; knows neither filters nor connections.
+//! or month, and the folding of calls into groups; knows neither filters nor where calls are read.
 //!
 //! Invariant: every call falls into exactly one group of a grouping; an absent value is a value.
 
@@ -10,13 +10,13 @@ use std::str::FromStr;
 
 use jiff::tz::TimeZone;
 use jiff::{ToSpan, Zoned};
-use rusqlite::Row;
-use rusqlite::types::{Value as SqlValue, ValueRef};
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 
-use super::filter::{METADATA, MODEL};
+use super::filter::{member, model_of};
+use super::kind::{Counts, Kind, Kinds, fact};
 use super::query::QueryError;
-use super::totals::{FIGURE_COLUMNS, Figures, Tally};
+use super::totals::Tally;
 use crate::units::Timestamp;
 
 /// Groups in one answer, some 100 MB of them. More than that is a question for an export.
@@ -67,14 +67,29 @@ impl GroupKey {
         matches!(self, GroupKey::Hour | GroupKey::Day | GroupKey::Week | GroupKey::Month)
     }
 
-    /// The SQL that gives the key's value, unless that is made from the time of the call.
-    fn sql(&self) -> Option<&'static str> {
+    /// The facts of a kind that the key comes from, a bit each.
+    pub(super) fn facts(&self) -> u32 {
         match self {
-            GroupKey::Model => Some(MODEL),
-            GroupKey::Metadata(_) => Some(METADATA),
-            key if key.is_time() => None,
-            key => PLAIN.iter().find(|(plain, _)| plain == key).map(|(_, name)| *name),
+            GroupKey::Model => 1 << fact::MODEL | 1 << fact::MODEL_REQUESTED,
+            GroupKey::Operation => 1 << fact::OPERATION,
+            GroupKey::Attempt => 1 << fact::ATTEMPT,
+            GroupKey::Provider => 1 << fact::PROVIDER,
+            GroupKey::Upstream => 1 << fact::UPSTREAM,
+            GroupKey::Endpoint => 1 << fact::ENDPOINT,
+            GroupKey::FinishReason => 1 << fact::FINISH_REASON,
+            GroupKey::Metadata(_) => 1 << fact::METADATA,
+            _ => 0,
         }
+    }
+
+    /// The key's value, of one that comes from facts.
+    fn value(&self, known: impl Fn(usize) -> Option<KeyValue>) -> KeyValue {
+        let value = match self {
+            GroupKey::Model => model_of(known),
+            GroupKey::Metadata(name) => known(fact::METADATA).map(|all| member(&all, name)),
+            _ => known(usize::try_from(self.facts().trailing_zeros()).unwrap_or_default()),
+        };
+        value.unwrap_or(KeyValue::Absent)
     }
 }
 
@@ -135,149 +150,231 @@ impl From<KeyValue> for Value {
 /// The groups of one grouping.
 pub(super) type Groups = HashMap<Vec<KeyValue>, Tally>;
 
-/// Folds rows into several groupings at once, so that an answer with many breakdowns reads its
-/// rows once.
-pub(super) struct Fold {
-    keys: Vec<GroupKey>,
-    /// For each key, the column of the row that holds it, or nothing for times.
-    columns: Vec<Option<usize>>,
-    calendar: Calendar,
-    groupings: Vec<Grouping>,
+/// Where a call, or many of one kind, belong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place<'a> {
+    /// In milliseconds; of many calls, that of any.
+    pub(super) at: i64,
+    pub(super) kind: u32,
+    /// 0 is none.
+    pub(super) user: u32,
+    pub(super) session: i64,
+    /// The facts that the row has itself.
+    pub(super) own: Option<&'a Map<String, Value>>,
 }
+
+/// Folds calls into several groupings at once, so that an answer with many breakdowns reads them once.
+/// Values are numbers until the end: only the groups' names are ever looked up.
+pub(super) struct Fold<'k> {
+    kinds: &'k Kinds,
+    keys: Vec<Key>,
+    calendar: Calendar,
+    is_timed: bool,
+    groupings: Vec<Grouping>,
+    parts: Vec<u32>,
+}
+
+/// A key, and the values that it has had so far.
+struct Key {
+    key: GroupKey,
+    /// The facts that it comes from, a bit each.
+    facts: u32,
+    values: Vec<KeyValue>,
+    numbers: HashMap<KeyValue, u32>,
+    /// Of keys that come from facts: the number of each kind's value, [`UNKNOWN`] before it is asked for.
+    by_kind: Vec<u32>,
+    /// Of users and sessions: the number of each one's value here.
+    by_id: HashMap<i64, u32>,
+    /// Of times: the number of the last page.
+    last: usize,
+}
+
+const UNKNOWN: u32 = u32::MAX;
 
 struct Grouping {
     /// Which of the fold's keys.
     keys: Vec<usize>,
-    /// From the encoded key to the place in `groups`: a lookup allocates nothing.
-    index: HashMap<Box<[u8]>, usize>,
-    groups: Vec<(Vec<KeyValue>, Tally)>,
+    index: HashMap<Box<[u32]>, usize>,
+    /// The same for one key: by the value's number.
+    plain: Vec<usize>,
+    groups: Vec<(Box<[u32]>, Tally)>,
 }
 
-/// A key's value in a row, borrowed.
-#[derive(Clone, Copy)]
-enum Part<'a> {
-    Absent,
-    Number(i64),
-    Text(&'a str),
-}
-
-impl Fold {
-    pub(super) fn new(groupings: &[Vec<GroupKey>], zone: TimeZone) -> Fold {
+impl<'k> Fold<'k> {
+    pub(super) fn new(groupings: &[Vec<GroupKey>], zone: TimeZone, kinds: &'k Kinds) -> Fold<'k> {
         let mut fold = Fold {
+            kinds,
             keys: Vec::new(),
-            columns: Vec::new(),
             calendar: Calendar::new(zone),
+            is_timed: groupings.iter().flatten().any(GroupKey::is_time),
             groupings: Vec::new(),
+            parts: Vec::new(),
         };
         for grouping in groupings {
             let keys = grouping.iter().map(|key| fold.place(key)).collect();
-            fold.groupings.push(Grouping { keys, index: HashMap::new(), groups: Vec::new() });
+            fold.groupings.push(Grouping {
+                keys,
+                index: HashMap::new(),
+                plain: Vec::new(),
+                groups: Vec::new(),
+            });
         }
-        let columns = FIGURE_COLUMNS..;
-        let mut columns = columns.into_iter();
-        let column = |key: &GroupKey| key.sql().and_then(|_| columns.next());
-        fold.columns = fold.keys.iter().map(column).collect();
         fold
     }
 
-    /// The columns that rows must have after those of [`super::totals::FIGURES`], each with a comma
-    /// before it, and the values of their parameters.
-    pub(super) fn columns(&self) -> (String, Vec<SqlValue>) {
-        let sql = self.keys.iter().filter_map(GroupKey::sql).map(|sql| format!(", {sql}"));
-        let values = self.keys.iter().filter_map(|key| match key {
-            GroupKey::Metadata(name) => Some(SqlValue::Text(name.clone())),
-            _ => None,
-        });
-        (sql.collect(), values.collect())
-    }
-
-    pub(super) fn add(&mut self, row: &Row<'_>) -> Result<(), QueryError> {
-        let figures = Figures::read(row)?;
-        if self.keys.iter().any(GroupKey::is_time) {
-            self.calendar.turn_to(figures.created_at);
+    /// The group of each grouping that a place belongs to, given to `tally`.
+    pub(super) fn add(
+        &mut self,
+        place: &Place<'_>,
+        mut tally: impl FnMut(&mut Tally, &Counts),
+    ) -> Result<(), QueryError> {
+        let Some(kind) = self.kinds.get(place.kind) else { return Ok(()) };
+        if self.is_timed {
+            self.calendar.turn_to(place.at);
         }
-        let mut parts = Vec::with_capacity(self.keys.len());
-        for (key, column) in self.keys.iter().zip(&self.columns) {
-            parts.push(match column {
-                Some(column) => part(row.get_ref(*column)?)?,
-                None => Part::Text(self.calendar.page(key)),
-            });
+        self.parts.clear();
+        for key in &mut self.keys {
+            let part = match key.key {
+                GroupKey::User => key.of_id(place.user.into()),
+                GroupKey::Session => key.of_id(place.session),
+                _ if key.key.is_time() => key.of_page(self.calendar.page(&key.key)),
+                _ => key.of_kind(place.kind, kind, place.own),
+            };
+            self.parts.push(part);
         }
-        let mut encoded = Vec::new();
         for grouping in &mut self.groupings {
-            grouping.tally(&parts, &mut encoded)?.add(&figures);
+            tally(grouping.tally(&self.parts)?, &kind.counts);
         }
         Ok(())
     }
 
-    /// The groups of each grouping, in the order in which they were asked for.
-    pub(super) fn finish(self) -> impl Iterator<Item = Groups> {
-        self.groupings.into_iter().map(|grouping| grouping.groups.into_iter().collect())
+    /// The groups of each grouping, in the order in which they were asked for, with the names of users
+    /// and sessions.
+    pub(super) fn finish(mut self, connection: &Connection) -> rusqlite::Result<Vec<Groups>> {
+        for key in &mut self.keys {
+            match key.key {
+                GroupKey::User => key.look_up(connection, "users")?,
+                GroupKey::Session => key.look_up(connection, "sessions")?,
+                _ => {}
+            }
+        }
+        let keys = &self.keys;
+        let named = |grouping: Grouping| {
+            let name = |(parts, tally): (Box<[u32]>, Tally)| {
+                let parts = grouping.keys.iter().zip(parts);
+                let value = |(key, part): (&usize, u32)| {
+                    let part = usize::try_from(part).unwrap_or(usize::MAX);
+                    keys[*key].values.get(part).cloned().unwrap_or(KeyValue::Absent)
+                };
+                (parts.map(value).collect(), tally)
+            };
+            grouping.groups.into_iter().map(name).collect()
+        };
+        Ok(self.groupings.into_iter().map(named).collect())
     }
 
     fn place(&mut self, key: &GroupKey) -> usize {
-        self.keys.iter().position(|known| known == key).unwrap_or_else(|| {
-            self.keys.push(key.clone());
+        self.keys.iter().position(|known| known.key == *key).unwrap_or_else(|| {
+            self.keys.push(Key::new(key.clone()));
             self.keys.len() - 1
         })
     }
 }
 
+impl Key {
+    fn new(key: GroupKey) -> Key {
+        let facts = key.facts();
+        let (values, numbers, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
+        Key { key, facts, values, numbers, by_kind: Vec::new(), by_id, last: 0 }
+    }
+
+    /// The number of a value.
+    fn number(&mut self, value: KeyValue) -> u32 {
+        if let Some(number) = self.numbers.get(&value) {
+            return *number;
+        }
+        let number = u32::try_from(self.values.len()).unwrap_or(UNKNOWN - 1);
+        self.values.push(value.clone());
+        self.numbers.insert(value, number);
+        number
+    }
+
+    /// The number of a user or a session, whose names are looked up at the end.
+    fn of_id(&mut self, id: i64) -> u32 {
+        let (values, next) = (&mut self.values, self.by_id.len());
+        *self.by_id.entry(id).or_insert_with(|| {
+            values.push(if id == 0 { KeyValue::Absent } else { KeyValue::Number(id) });
+            u32::try_from(next).unwrap_or(UNKNOWN - 1)
+        })
+    }
+
+    /// The number of a page of the calendar: mostly that of the call before.
+    fn of_page(&mut self, page: &str) -> u32 {
+        if !matches!(self.values.get(self.last), Some(KeyValue::Text(last)) if last == page) {
+            let number = self.number(KeyValue::Text(page.to_owned()));
+            self.last = usize::try_from(number).unwrap_or_default();
+        }
+        u32::try_from(self.last).unwrap_or(UNKNOWN - 1)
+    }
+
+    fn of_kind(&mut self, id: u32, kind: &Kind, own: Option<&Map<String, Value>>) -> u32 {
+        if kind.is_varied(self.facts) {
+            let value = self.key.value(|place| Some(kind.fact_of(place, own)));
+            return self.number(value);
+        }
+        let at = usize::try_from(id).unwrap_or_default();
+        if let Some(number) = self.by_kind.get(at).filter(|number| **number != UNKNOWN) {
+            return *number;
+        }
+        let value = self.key.value(|place| kind.fact(place).cloned());
+        let number = self.number(value);
+        if self.by_kind.len() <= at {
+            self.by_kind.resize(at + 1, UNKNOWN);
+        }
+        self.by_kind[at] = number;
+        number
+    }
+
+    fn look_up(&mut self, connection: &Connection, table: &str) -> rusqlite::Result<()> {
+        let sql = format!("SELECT name FROM {table} WHERE id = ?");
+        let mut name = connection.prepare_cached(&sql)?;
+        for value in &mut self.values {
+            if let KeyValue::Number(id) = *value {
+                *value = KeyValue::Text(name.query_row([id], |row| row.get(0))?);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Grouping {
-    fn tally(
-        &mut self,
-        parts: &[Part<'_>],
-        encoded: &mut Vec<u8>,
-    ) -> Result<&mut Tally, QueryError> {
-        encoded.clear();
-        self.keys.iter().for_each(|key| parts[*key].encode(encoded));
-        let place = if let Some(place) = self.index.get(encoded.as_slice()) {
-            *place
-        } else {
-            if self.groups.len() == GROUPS {
+    fn tally(&mut self, parts: &[u32]) -> Result<&mut Tally, QueryError> {
+        let next = self.groups.len();
+        let place = match self.keys[..] {
+            [] => 0,
+            [key] => {
+                let value = usize::try_from(parts[key]).unwrap_or_default();
+                if self.plain.len() <= value {
+                    self.plain.resize(value + 1, usize::MAX);
+                }
+                let place = self.plain[value];
+                self.plain[value] = if place == usize::MAX { next } else { place };
+                self.plain[value]
+            }
+            _ => {
+                let own: Box<[u32]> = self.keys.iter().map(|key| parts[*key]).collect();
+                *self.index.entry(own).or_insert(next)
+            }
+        };
+        if place == next {
+            if next == GROUPS {
                 return Err(QueryError::TooManyGroups(GROUPS));
             }
-            let values = self.keys.iter().map(|key| parts[*key].value()).collect();
-            self.index.insert(encoded.as_slice().into(), self.groups.len());
-            self.groups.push((values, Tally::default()));
-            self.groups.len() - 1
-        };
+            let own = self.keys.iter().map(|key| parts[*key]).collect();
+            self.groups.push((own, Tally::default()));
+        }
         Ok(&mut self.groups[place].1)
     }
-}
-
-impl Part<'_> {
-    /// Bytes that differ when the values do, whatever stands beside them.
-    fn encode(self, to: &mut Vec<u8>) {
-        match self {
-            Part::Absent => to.push(0),
-            Part::Number(number) => {
-                to.push(1);
-                to.extend(number.to_le_bytes());
-            }
-            Part::Text(text) => {
-                to.push(2);
-                to.extend(text.len().to_le_bytes());
-                to.extend(text.as_bytes());
-            }
-        }
-    }
-
-    fn value(self) -> KeyValue {
-        match self {
-            Part::Absent => KeyValue::Absent,
-            Part::Number(number) => KeyValue::Number(number),
-            Part::Text(text) => KeyValue::Text(text.to_owned()),
-        }
-    }
-}
-
-fn part(value: ValueRef<'_>) -> Result<Part<'_>, QueryError> {
-    Ok(match value {
-        ValueRef::Integer(number) => Part::Number(number),
-        ValueRef::Text(_) => Part::Text(value.as_str().map_err(rusqlite::Error::from)?),
-        _ => Part::Absent,
-    })
 }
 
 /// The names of a moment's hour, day, week and month in a time zone. Rows come nearly in order, so

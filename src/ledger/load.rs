@@ -3,13 +3,15 @@
 //!
 //! Invariant: a record whose id is there already changes nothing, so a load may be repeated.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::names::Names;
 use super::store::{self, Change};
-use super::{OpenError, schema};
+use super::{OpenError, schema, upgrade};
 use crate::record::Record;
 
 /// Records in one transaction: enough to make its cost small, and few enough that a server beside
@@ -23,6 +25,7 @@ const BUSY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Loader {
     connection: Connection,
+    names: Names,
     batch: Vec<Change>,
     loaded: Loaded,
 }
@@ -38,10 +41,17 @@ pub struct Loaded {
 impl Loader {
     /// Opens or creates the database.
     pub fn open(database: &Path) -> Result<Loader, OpenError> {
-        let connection = schema::open_writer(database)?;
+        let connection = match schema::open_writer(database) {
+            Err(OpenError::TooOld { .. }) => {
+                upgrade::if_old_and_idle(database)?;
+                schema::open_writer(database)?
+            }
+            opened => opened?,
+        };
         let failed = |error| OpenError::database(database, error);
         connection.busy_timeout(BUSY).map_err(failed)?;
-        Ok(Loader { connection, batch: Vec::with_capacity(BATCH), loaded: Loaded::default() })
+        let (names, batch) = (Names::default(), Vec::with_capacity(BATCH));
+        Ok(Loader { connection, names, batch, loaded: Loaded::default() })
     }
 
     /// Takes a record, which is in the database when this or a later call has committed.
@@ -59,8 +69,10 @@ impl Loader {
     fn commit(&mut self) -> rusqlite::Result<()> {
         let behavior = TransactionBehavior::Immediate;
         let transaction = self.connection.transaction_with_behavior(behavior)?;
-        let added = store::apply(&transaction, &self.batch, &std::collections::HashSet::new())?;
-        transaction.commit()?;
+        let names = &mut self.names;
+        let added = store::apply(&transaction, names, &self.batch, &HashSet::new());
+        let added = added.and_then(|added| transaction.commit().map(|()| added));
+        let added = added.inspect_err(|_| names.forget())?;
         self.loaded.added += added;
         self.loaded.present += self.batch.len() as u64 - added;
         self.batch.clear();

@@ -23,9 +23,16 @@ mod filter;
 mod group;
 mod held;
 mod journal;
+mod kind;
+mod layout;
 mod load;
+mod names;
+mod packed;
 mod query;
+mod rollup;
 mod row;
+mod rows;
+mod scan;
 mod schema;
 mod sort;
 mod store;
@@ -33,6 +40,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod upgrade;
 mod writer;
 
 use std::fmt;
@@ -121,6 +129,7 @@ impl Ledger {
             Lock::take(&with_suffix(&database, ".lock"), &database)?,
             Lock::take(&directory.join(".lock"), &directory)?,
         ];
+        upgrade::if_old(&database)?;
         let connection = schema::open_writer(&database)?;
         let journal = Journal::open(directory.clone());
         let journal = Arc::new(journal.map_err(|error| OpenError::io(&directory, error))?);
@@ -238,6 +247,8 @@ pub enum OpenError {
     Corrupt { path: PathBuf, reason: String },
     /// Written by a newer tokenmeter.
     TooNew { path: PathBuf, found: i32, known: i32 },
+    /// Written by an older tokenmeter, and not upgraded yet.
+    TooOld { path: PathBuf, found: i32 },
     /// A file or directory cannot be used.
     Io { path: PathBuf, source: io::Error },
     /// The database cannot be used.
@@ -290,6 +301,9 @@ impl fmt::Display for OpenError {
                 "{} was written by a newer tokenmeter (schema {found}; this one knows {known})",
                 path.display()
             ),
+            OpenError::TooOld { path, found } => {
+                write!(f, "{} was written by an older tokenmeter (schema {found})", path.display())
+            }
             OpenError::Io { path, source } => write!(f, "{}: {source}", path.display()),
             OpenError::Database { path, source } => write!(f, "{}: {source}", path.display()),
         }

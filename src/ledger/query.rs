@@ -12,15 +12,18 @@ use std::thread;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use rusqlite::{Connection, InterruptHandle, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, InterruptHandle, OptionalExtension};
 use serde::Serialize;
 
-use super::filter::{Conditions, Cursor, Filter};
+use super::filter::{Cursor, Filter};
 use super::group::{Fold, GroupKey, Groups, KeyValue, named};
+use super::kind::Kinds;
+use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use super::scan::{Scan, Way};
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
-use super::totals::{FIGURES, Group, Tally, Totals};
-use super::{OpenError, row, schema, store};
+use super::totals::{Group, Tally, Totals};
+use super::{OpenError, row, schema, store, upgrade};
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -48,6 +51,8 @@ struct Pool {
 
 struct Opened {
     connection: Connection,
+    /// As far as they were needed.
+    kinds: Kinds,
     /// The file as it was opened: if another stands there now, this one answers from the past.
     identity: fs::Metadata,
 }
@@ -155,8 +160,17 @@ impl Reader {
         }
         schema::inspect(path)?;
         let reader = Reader::new(path);
-        let opened = reader.0.take().map_err(|error| OpenError::database(path, error))?;
-        schema::check_version(&opened.connection, path)?;
+        let open = || {
+            let opened = reader.0.take().map_err(|error| OpenError::database(path, error))?;
+            schema::check_version(&opened.connection, path).map(|()| opened)
+        };
+        let opened = match open() {
+            Err(OpenError::TooOld { .. }) => {
+                upgrade::if_old_and_idle(path)?;
+                open()?
+            }
+            opened => opened?,
+        };
         reader.0.put_back(opened);
         Ok(reader)
     }
@@ -174,7 +188,7 @@ impl Reader {
 
     pub fn stats(&self, query: &StatsQuery) -> Result<Stats, QueryError> {
         let groupings = [vec![], query.group_by.clone()];
-        let [mut all, groups] = self.fold(&query.filter, &groupings, query.zone.clone())?;
+        let [mut all, groups] = self.fold(&query.filter, &groupings, &query.zone)?;
         let totals = all.remove(&vec![]).unwrap_or_default().totals();
         if query.group_by.is_empty() {
             return Ok(Stats { totals, groups: Vec::new(), next_offset: None });
@@ -195,22 +209,17 @@ impl Reader {
         limit: usize,
         cursor: Option<&Cursor>,
     ) -> Result<Page, QueryError> {
-        let mut conditions = filter.conditions();
-        if let Some(cursor) = cursor {
-            conditions.after(cursor);
-        }
-        // One more than asked for tells whether there is a next page.
-        let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
-        let sql = format!(
-            "SELECT {} FROM token_usage {} ORDER BY created_at DESC, token_usage.rowid DESC LIMIT ?",
-            row::COLUMNS.join(", "),
-            conditions.sql(),
-        );
-        conditions.values.push(one_more.into());
-        let mut records = self.ask(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params_from_iter(&conditions.values), row::read)?;
-            Ok(rows.collect::<rusqlite::Result<Vec<Record>>>()?)
+        let mut records = self.ask(|connection, kinds| {
+            let Some(selection) = filter.select(connection, kinds)? else { return Ok(Vec::new()) };
+            let mut keys = selection.keys();
+            if let Some(cursor) = cursor {
+                keys.end = keys.end.min(key_of(connection, cursor)?);
+            }
+            let scan = Scan { connection, kinds, selection: &selection };
+            // One more than asked for tells whether there is a next page.
+            let found = scan.newest(keys, limit.saturating_add(1))?;
+            let records = found.into_iter().map(|key| scan.record(key));
+            Ok(records.collect::<rusqlite::Result<Vec<Record>>>()?)
         })?;
         let more = records.len() > limit;
         records.truncate(limit);
@@ -227,35 +236,26 @@ impl Reader {
         filter: &Filter,
         mut see: impl FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), QueryError> {
-        let conditions = filter.conditions();
-        let sql = format!(
-            "SELECT {} FROM token_usage {} ORDER BY created_at, token_usage.rowid",
-            row::COLUMNS.join(", "),
-            conditions.sql(),
-        );
-        let opened = self.0.take()?;
-        let mut statement = opened.connection.prepare(&sql)?;
-        let mut rows = statement.query(params_from_iter(&conditions.values))?;
-        while let Some(row) = rows.next()? {
-            if see(row::read(row)?).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        let mut opened = self.0.take()?;
+        let connection = opened.connection.unchecked_transaction()?;
+        opened.kinds.refresh(&connection)?;
+        let Some(selection) = filter.select(&connection, &opened.kinds)? else { return Ok(()) };
+        let (connection, kinds) = (&*connection, &opened.kinds);
+        Scan { connection, kinds, selection: &selection }.records(&mut see)
     }
 
     /// One call.
     pub fn one(&self, id: &CallId) -> Result<Option<Record>, QueryError> {
-        let sql = format!("SELECT {} FROM token_usage WHERE id = ?", row::COLUMNS.join(", "));
-        self.ask(|connection| {
+        let sql = format!("SELECT {} {FROM_CALLS} WHERE calls.id = ?", columns());
+        self.ask(|connection, _| {
             let mut statement = connection.prepare_cached(&sql)?;
-            Ok(statement.query_row([id.to_string()], row::read).optional()?)
+            Ok(statement.query_row([id.into_bytes()], row::read).optional()?)
         })
     }
 
     /// What reported usage has taught about estimates, by provider, model and side.
     pub fn calibrations(&self) -> Result<Vec<Calibration>, QueryError> {
-        self.ask(|connection| Ok(store::calibrations(connection)?))
+        self.ask(|connection, _| Ok(store::calibrations(connection)?))
     }
 
     /// One session; nothing if no call belongs to it.
@@ -270,7 +270,7 @@ impl Reader {
             vec![Attempt, Model],
             vec![Attempt, FinishReason],
         ];
-        let folded = self.fold(&filter, &groupings, TimeZone::UTC)?;
+        let folded = self.fold(&filter, &groupings, &TimeZone::UTC)?;
         let [mut all, models, operations, attempts, attempt_models, attempt_reasons] = folded;
         let Some(mut all) = all.remove(&vec![]) else { return Ok(None) };
         let mut attempts: Vec<_> = attempts.into_iter().collect();
@@ -298,7 +298,7 @@ impl Reader {
 
     /// All users by tokens, descending, with calls that name no user as one of them.
     pub fn users(&self, filter: &Filter) -> Result<Vec<Group>, QueryError> {
-        let [users] = self.fold(filter, &[vec![GroupKey::User]], TimeZone::UTC)?;
+        let [users] = self.fold(filter, &[vec![GroupKey::User]], &TimeZone::UTC)?;
         Ok(by_tokens(GroupKey::User, users))
     }
 
@@ -312,7 +312,7 @@ impl Reader {
         use GroupKey::{Day, Model, Operation};
         let filter = Filter { user: Some(name.to_owned()), ..filter.clone() };
         let groupings = [vec![], vec![Model], vec![Operation], vec![Day]];
-        let [mut all, models, operations, days] = self.fold(&filter, &groupings, zone)?;
+        let [mut all, models, operations, days] = self.fold(&filter, &groupings, &zone)?;
         let Some(mut all) = all.remove(&vec![]) else { return Ok(None) };
         let days = sorted(days, SortKey::Key, None).into_iter();
         Ok(Some(UserReport {
@@ -329,32 +329,29 @@ impl Reader {
         &self,
         filter: &Filter,
         groupings: &[Vec<GroupKey>; N],
-        zone: TimeZone,
+        zone: &TimeZone,
     ) -> Result<[Groups; N], QueryError> {
-        let mut fold = Fold::new(groupings, zone);
-        let conditions: Conditions = filter.conditions();
-        let (columns, mut values) = fold.columns();
-        values.extend(conditions.values.iter().cloned());
-        let sql = format!("SELECT {FIGURES}{columns} FROM token_usage {}", conditions.sql());
-        let fold = self.ask(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(params_from_iter(&values))?;
-            while let Some(row) = rows.next()? {
-                fold.add(row)?;
+        let groups = self.ask(|connection, kinds| {
+            let mut fold = Fold::new(groupings, zone.clone(), kinds);
+            if let Some(selection) = filter.select(connection, kinds)? {
+                let scan = Scan { connection, kinds, selection: &selection };
+                scan.figures(&selection.keys(), Way::Time, &mut |place, figures| {
+                    fold.add(place, |tally, counts| tally.add(place.at, figures, counts))
+                })?;
             }
-            Ok(fold)
+            Ok(fold.finish(connection)?)
         })?;
-        let mut groups = fold.finish();
+        let mut groups = groups.into_iter();
         Ok(std::array::from_fn(|_| groups.next().unwrap_or_default()))
     }
 
     /// Puts a question to a connection, which is interrupted when the time is up.
     fn ask<T>(
         &self,
-        question: impl FnOnce(&Connection) -> Result<T, QueryError>,
+        question: impl FnOnce(&Connection, &Kinds) -> Result<T, QueryError>,
     ) -> Result<T, QueryError> {
         let limit = self.0.time_limit;
-        let opened = self.0.take()?;
+        let mut opened = self.0.take()?;
         let handle = opened.connection.get_interrupt_handle();
         let (done, wait) = mpsc::channel::<()>();
         let answer = thread::scope(|scope| {
@@ -362,7 +359,7 @@ impl Reader {
             watch
                 .spawn_scoped(scope, move || interrupt_after(limit, &handle, &wait))
                 .map_err(QueryError::Overloaded)?;
-            let answer = question(&opened.connection);
+            let answer = opened.answer(question);
             drop(done);
             answer
         });
@@ -377,6 +374,26 @@ impl Reader {
         }
         answer
     }
+}
+
+impl Opened {
+    /// All that a question reads is from one moment.
+    fn answer<T>(
+        &mut self,
+        question: impl FnOnce(&Connection, &Kinds) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        let moment = self.connection.unchecked_transaction()?;
+        self.kinds.refresh(&moment)?;
+        question(&moment, &self.kinds)
+    }
+}
+
+/// Where a page begins: behind the call that the cursor names, or behind its time if it is gone.
+fn key_of(connection: &Connection, cursor: &Cursor) -> rusqlite::Result<i64> {
+    let mut find = connection.prepare_cached("SELECT key FROM calls WHERE id = ?")?;
+    let key = find.query_row([cursor.id.into_bytes()], |row| row.get(0)).optional()?;
+    let millis = cursor.created_at.millis().clamp(0, LATEST_MS);
+    Ok(key.unwrap_or(millis << KEY_BITS))
 }
 
 impl fmt::Debug for Reader {
@@ -398,7 +415,7 @@ impl Pool {
         let identity = named
             .or_else(|| fs::metadata(&self.path).ok())
             .ok_or_else(|| rusqlite::Error::InvalidPath(self.path.clone()))?;
-        Ok(Opened { connection, identity })
+        Ok(Opened { connection, kinds: Kinds::default(), identity })
     }
 
     fn put_back(&self, opened: Opened) {

@@ -3,19 +3,20 @@
 //!
 //! Invariant: what is written is read back equal, field by field.
 
-use rusqlite::types::{FromSql, ToSql};
-use rusqlite::{Row, Statement};
-use serde::Serialize;
+use std::sync::LazyLock;
+
+use rusqlite::types::{FromSql, ToSql, ValueRef};
+use rusqlite::{Row, Statement, Transaction};
 use serde::de::value::{Error as WordError, StrDeserializer};
 use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::record::{Record, StreamUsage};
+use super::names::{Names, Place, Text};
+use crate::record::{CallId, Record};
 use crate::units::{Timestamp, Usd};
 
-/// Every column, in the order in which `bind` writes and `read` reads them. `usage_json` stands
-/// behind the figures because it is the longest and the least often read. What stands behind it is
-/// null in most rows, and a null is known without going there.
+/// Every column of `token_usage`, in the order in which `read` reads them.
 pub const COLUMNS: [&str; 45] = [
     "id",
     "created_at",
@@ -64,69 +65,62 @@ pub const COLUMNS: [&str; 45] = [
     "charged_by",
 ];
 
-/// The statement that adds a row, unless its id is there already. `ON CONFLICT (id)` and not `OR
-/// IGNORE`, which would swallow every other kind of failure too.
-pub(super) fn insert_sql() -> String {
-    let places = vec!["?"; COLUMNS.len()].join(", ");
-    let names = COLUMNS.join(", ");
-    format!("INSERT INTO token_usage ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING")
+/// The columns of the table `calls`, in the order in which `bind` writes them.
+const WRITTEN: [&str; 28] = [
+    "key",
+    "id",
+    "kind",
+    "user",
+    "session",
+    "path",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "audio_input_tokens",
+    "image_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "audio_output_tokens",
+    "image_output_tokens",
+    "total_tokens",
+    "cost_usd",
+    "computed_cost_usd",
+    "upstream_request_id",
+    "duration_ms",
+    "time_to_first_byte_ms",
+    "time_to_first_token_ms",
+    "usage_shape",
+    "usage",
+    "estimate_shape",
+    "estimate",
+    "charged_by",
+    "own",
+];
+
+/// The statement that adds a row to `calls`.
+pub(super) fn insert_sql() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        let places = vec!["?"; WRITTEN.len()].join(", ");
+        format!("INSERT INTO calls ({}) VALUES ({places})", WRITTEN.join(", "))
+    });
+    &SQL
 }
 
-/// The statement that adds a row, or puts another in the place of the one with its id.
-pub(super) fn replace_sql() -> String {
-    let places = vec!["?"; COLUMNS.len()].join(", ");
-    let names = COLUMNS.join(", ");
-    let set = COLUMNS.iter().filter(|name| **name != "id");
-    let set: Vec<String> = set.map(|name| format!("{name} = excluded.{name}")).collect();
-    let set = set.join(", ");
-    format!(
-        "INSERT INTO token_usage ({names}) VALUES ({places}) ON CONFLICT (id) DO UPDATE SET {set}"
-    )
-}
-
-/// Binds a record to the statement of [`insert_sql`] or [`replace_sql`].
-pub(super) fn bind(statement: &mut Statement<'_>, record: &Record) -> rusqlite::Result<()> {
-    let metadata = record.metadata.as_ref().map(json).transpose()?;
-    let estimate = record.estimate.as_ref().map(json).transpose()?;
+/// Binds a record, with the numbers of its names, to the statement of [`insert_sql`].
+pub(super) fn bind(
+    statement: &mut Statement<'_>,
+    key: i64,
+    record: &Record,
+    place: &Place,
+    texts: &Texts,
+) -> rusqlite::Result<()> {
     let mut to = Binder { statement, column: 0 };
-    to.put(record.id.to_string())?;
-    to.put(record.created_at.millis())?;
-    to.put(&record.upstream)?;
-    to.put(&record.provider)?;
-    to.put(&record.endpoint)?;
-    to.put(&record.method)?;
-    to.put(&record.path)?;
-    to.put(&record.model_requested)?;
-    to.put(&record.model)?;
-    to.put(&record.user)?;
-    to.put(&record.session)?;
-    to.put(&record.operation)?;
-    to.put(record.attempt)?;
-    to.put(&metadata)?;
-    to.put(&record.key_id)?;
-    bind_figures(&mut to, record)?;
-    to.put(record.status)?;
-    to.put(record.streaming)?;
-    to.put(&record.finish_reason)?;
-    to.put(record.outcome.as_str())?;
-    to.put(&record.error)?;
-    to.put(record.retry)?;
-    to.put(&record.upstream_request_id)?;
-    to.put(&record.service_tier)?;
-    to.count(record.duration_ms)?;
-    to.count(record.time_to_first_byte_ms)?;
-    to.count(record.time_to_first_token_ms)?;
-    to.put(record.usage_json.as_deref().map(RawValue::get))?;
-    to.put(&estimate)?;
-    to.put(record.stream_usage.map(StreamUsage::as_str))?;
-    to.put(record.charged_by.map(|id| id.to_string()))
-}
-
-fn json(value: &impl Serialize) -> rusqlite::Result<String> {
-    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
-}
-
-fn bind_figures(to: &mut Binder<'_, '_>, record: &Record) -> rusqlite::Result<()> {
+    to.put(key)?;
+    to.put(record.id.into_bytes())?;
+    to.put(place.kind)?;
+    to.put(place.user)?;
+    to.put(place.session)?;
+    to.put(&place.path)?;
     to.count(record.input_tokens)?;
     to.count(record.cache_read_tokens)?;
     to.count(record.cache_write_tokens)?;
@@ -137,11 +131,43 @@ fn bind_figures(to: &mut Binder<'_, '_>, record: &Record) -> rusqlite::Result<()
     to.count(record.audio_output_tokens)?;
     to.count(record.image_output_tokens)?;
     to.count(record.total_tokens)?;
-    to.put(record.usage_source.as_str())?;
     to.put(record.cost_usd.map(Usd::nanos))?;
-    to.put(record.cost_source.as_str())?;
     to.put(record.computed_cost_usd.map(Usd::nanos))?;
-    to.put(&record.price_id)
+    to.put(&record.upstream_request_id)?;
+    to.count(record.duration_ms)?;
+    to.count(record.time_to_first_byte_ms)?;
+    to.count(record.time_to_first_token_ms)?;
+    to.put(texts.usage.shape)?;
+    to.put(&texts.usage.text)?;
+    to.put(texts.estimate.shape)?;
+    to.put(&texts.estimate.text)?;
+    to.put(record.charged_by.map(CallId::into_bytes))?;
+    to.put(&place.own)
+}
+
+/// The JSON texts of a record, as a row has them.
+#[derive(Debug)]
+pub(super) struct Texts {
+    usage: Text,
+    estimate: Text,
+}
+
+impl Texts {
+    pub(super) fn of(
+        record: &Record,
+        names: &mut Names,
+        transaction: &Transaction<'_>,
+    ) -> rusqlite::Result<Texts> {
+        let estimate = record.estimate.as_ref().map(json).transpose()?;
+        Ok(Texts {
+            usage: names.text(transaction, record.usage_json.as_deref().map(RawValue::get))?,
+            estimate: names.text(transaction, estimate.as_deref())?,
+        })
+    }
+}
+
+fn json(value: &impl Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
 
 /// Reads the row of a query that selects exactly [`COLUMNS`].
@@ -255,6 +281,23 @@ impl Reading<'_, '_> {
     }
 }
 
+/// The error to be expected of an estimate, from the columns `estimate_shape` and `estimate`. It is
+/// read here and not by SQL, so that the many rows without a note cost nothing.
+pub(super) fn expected_error(shape: ValueRef<'_>, estimate: ValueRef<'_>) -> u64 {
+    #[derive(Deserialize)]
+    struct Note {
+        error_tokens: u64,
+    }
+    let ValueRef::Text(text) = estimate else { return 0 };
+    if shape == ValueRef::Null {
+        return serde_json::from_slice::<Note>(text).map_or(0, |note| note.error_tokens);
+    }
+    // The last number of the note, because it is its last member.
+    let numbers = std::str::from_utf8(text).unwrap_or_default();
+    let last = numbers.rsplit([',', '[']).next().unwrap_or_default();
+    last.trim_matches([']', '"']).parse().unwrap_or_default()
+}
+
 /// Reads an enum from the word that serde writes for it.
 pub(super) fn word<T: DeserializeOwned>(text: &str) -> Result<T, WordError> {
     let deserializer: StrDeserializer<'_, WordError> = text.into_deserializer();
@@ -276,7 +319,7 @@ pub(super) mod tests {
     use super::*;
     use crate::estimate::{Method, Unseen};
     use crate::pricing::CostSource;
-    use crate::record::{CallId, EstimateNote, EstimatedSide, Outcome};
+    use crate::record::{CallId, EstimateNote, EstimatedSide, Outcome, StreamUsage};
     use crate::usage::UsageSource;
 
     /// A plain finished call, for tests to vary.
@@ -380,11 +423,14 @@ pub(super) mod tests {
     proptest! {
         #[test]
         fn a_row_reads_back_as_the_record_it_was(record in any_record()) {
-            let connection = rusqlite::Connection::open_in_memory().unwrap();
-            crate::ledger::schema::migrate(&connection).unwrap();
-            let mut insert = connection.prepare(&insert_sql()).unwrap();
-            bind(&mut insert, &record).unwrap();
-            prop_assert_eq!(insert.raw_execute().unwrap(), 1);
+            let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+            crate::ledger::schema::create(&connection).unwrap();
+            let mut names = Names::default();
+            let transaction = connection.transaction().unwrap();
+            let mut rows = crate::ledger::rows::Rows::new(&transaction, &mut names);
+            prop_assert!(rows.insert(&record).unwrap());
+            rows.finish().unwrap();
+            transaction.commit().unwrap();
             let sql = format!("SELECT {} FROM token_usage", COLUMNS.join(", "));
             let back = connection.query_row(&sql, [], read).unwrap();
             prop_assert_eq!(

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Transaction, params};
 
+use super::names::Names;
+use super::rows::Rows;
 use super::tail::{self, Tail};
 use super::{charged, row};
 use crate::estimate::Calibration;
@@ -36,38 +38,43 @@ impl Change {
 /// Does what the changes ask for, and answers how many rows were added or replaced.
 pub(super) fn apply(
     transaction: &Transaction<'_>,
+    names: &mut Names,
     changes: &[Change],
     stored_open: &HashSet<CallId>,
 ) -> rusqlite::Result<u64> {
-    let mut insert = transaction.prepare_cached(&row::insert_sql())?;
-    let mut replace = transaction.prepare_cached(&row::replace_sql())?;
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    let (mut learned, mut rows) = (false, 0);
+    let mut rows = Rows::new(transaction, names);
+    let (mut learned, mut written) = (false, 0);
     for change in changes {
-        let (statement, record) = match change {
-            Change::Insert(record) => (&mut insert, record),
-            Change::Replace(record) => (&mut replace, record),
+        let is_written = match change {
+            Change::Insert(record) if record.charges.is_empty() => rows.insert(record)?,
+            // A row that is there stays as it is: what is inserted again claims nothing.
+            Change::Insert(record) if rows.has(&record.id)? => false,
+            Change::Insert(record) => {
+                let charged = charged::once(&mut rows, record)?;
+                rows.insert(charged.as_ref().unwrap_or(record))?
+            }
+            Change::Replace(record) => {
+                let charged = charged::once(&mut rows, record)?;
+                rows.replace(charged.as_ref().unwrap_or(record))?;
+                true
+            }
             Change::Learn(calibration) => {
                 learn(transaction, calibration)?;
                 learned = true;
-                continue;
+                false
             }
         };
-        // A row that is there stays as it is: what is inserted again claims nothing.
-        let stays = matches!(change, Change::Insert(_))
-            && !record.charges.is_empty()
-            && has_row(transaction, &record.id)?;
-        let charged = if stays { None } else { charged::once(transaction, record)? };
-        row::bind(statement, charged.as_ref().unwrap_or(record))?;
-        rows += statement.raw_execute()? as u64;
-        if stored_open.contains(&record.id) {
-            delete.execute([record.id.to_string()])?;
+        written += u64::from(is_written);
+        if let Some(id) = change.call().filter(|id| stored_open.contains(id)) {
+            delete.execute([id.to_string()])?;
         }
     }
+    rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(rows)
+    Ok(written)
 }
 
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {
@@ -127,11 +134,11 @@ pub(super) fn insert_opens(
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO open_calls (id, record) SELECT ?1, ?2
-         WHERE NOT EXISTS (SELECT 1 FROM token_usage WHERE id = ?1) ON CONFLICT (id) DO NOTHING",
+         WHERE NOT EXISTS (SELECT 1 FROM calls WHERE id = ?3) ON CONFLICT (id) DO NOTHING",
     )?;
     for (id, line) in opens {
         if let Some(record) = tail::opening(line) {
-            insert.execute(params![id.to_string(), record.get()])?;
+            insert.execute(params![id.to_string(), record.get(), id.into_bytes()])?;
         }
     }
     Ok(())
@@ -174,7 +181,7 @@ pub(super) fn open_calls(connection: &Connection) -> rusqlite::Result<Vec<(Strin
 }
 
 pub(super) fn has_row(connection: &Connection, id: &CallId) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM token_usage WHERE id = ?")?.exists([id.to_string()])
+    connection.prepare_cached("SELECT 1 FROM calls WHERE id = ?")?.exists([id.into_bytes()])
 }
 
 /// Whether all of the write-ahead log is in the database file now.

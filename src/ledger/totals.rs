@@ -5,11 +5,12 @@
 //! much estimated, how much is unpriced.
 
 use rusqlite::Row;
-use rusqlite::types::ValueRef;
 use rust_decimal::{Decimal, RoundingStrategy};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::kind::Counts;
+use super::row::expected_error;
 use crate::units::{Timestamp, Usd};
 
 /// Durations of a group up to this many are ranked exactly; beyond, to within half a percent.
@@ -74,33 +75,22 @@ pub struct Group {
     pub totals: Totals,
 }
 
-/// The columns that [`Tally::add`] reads, in its order.
-pub(super) const FIGURES: &str = "created_at, input_tokens, cache_read_tokens, cache_write_tokens, \
+/// The columns of `calls` that [`Figures::read`] reads, in its order.
+pub(super) const FIGURES: &str = "input_tokens, cache_read_tokens, cache_write_tokens, \
     audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens, \
     image_output_tokens, total_tokens, cost_usd, duration_ms, time_to_first_token_ms, \
-    usage_source, cost_source, outcome, status, method, error IS NOT NULL, estimate, \
-    charged_by IS NOT NULL";
-
-/// How many columns that is.
-pub(super) const FIGURE_COLUMNS: usize = 22;
+    estimate_shape, estimate";
 
 const TOKEN_COLUMNS: usize = 10;
 
-/// What matters of one call when calls are added up.
+/// What one call adds to a total, besides what its kind says.
 #[derive(Debug)]
 pub(super) struct Figures {
-    pub(super) created_at: i64,
     tokens: [Option<u64>; TOKEN_COLUMNS],
     nanos: Option<i64>,
     duration: Option<u64>,
     first_token: Option<u64>,
-    estimated: bool,
     estimate_error: u64,
-    unreported: bool,
-    refetched: bool,
-    unpriced: bool,
-    default_priced: bool,
-    failed: bool,
 }
 
 /// A total in the making. Tallies of disjoint sets of calls can be merged into that of their union.
@@ -125,82 +115,53 @@ pub(super) struct Tally {
 }
 
 impl Figures {
-    /// Reads a row that starts with the columns of [`FIGURES`].
-    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Figures> {
+    /// Reads a row that has the columns of [`FIGURES`] from `first` on.
+    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Figures> {
         let count = |column: usize| -> rusqlite::Result<Option<u64>> {
-            Ok(row.get::<_, Option<i64>>(column)?.and_then(|value| u64::try_from(value).ok()))
+            let count = row.get::<_, Option<i64>>(first + column)?;
+            Ok(count.and_then(|value| u64::try_from(value).ok()))
         };
         let mut tokens = [None; TOKEN_COLUMNS];
-        for (column, slot) in (1..).zip(&mut tokens) {
+        for (column, slot) in tokens.iter_mut().enumerate() {
             *slot = count(column)?;
         }
-        let word = |column: usize| row.get_ref(column)?.as_str().map_err(rusqlite::Error::from);
-        let (usage, cost, outcome, method) = (word(14)?, word(15)?, word(16)?, word(18)?);
-        let status: Option<i64> = row.get(17)?;
-        let refused_by_provider = status.is_some_and(|status| status >= 400);
-        let refetched: bool = row.get(21)?;
-        let estimated = usage == "estimated" && !refetched;
+        let note = first + TOKEN_COLUMNS + 3;
         Ok(Figures {
-            created_at: row.get(0)?,
             tokens,
-            nanos: row.get(11)?,
-            duration: count(12)?,
-            first_token: count(13)?,
-            estimated,
-            estimate_error: if estimated { expected_error(row.get_ref(20)?) } else { 0 },
-            unreported: usage == "none" && !refetched,
-            refetched,
-            unpriced: cost == "none"
-                && !refetched
-                && !(usage == "none"
-                    && (refused_by_provider || outcome == "refused" || only_asks(method, status))),
-            default_priced: cost == "default",
-            failed: refused_by_provider || outcome != "completed" || row.get(19)?,
+            nanos: row.get(first + TOKEN_COLUMNS)?,
+            duration: count(TOKEN_COLUMNS + 1)?,
+            first_token: count(TOKEN_COLUMNS + 2)?,
+            estimate_error: expected_error(row.get_ref(note)?, row.get_ref(note + 1)?),
         })
     }
 }
 
-/// The one figure of an estimate's note that can be added up. Read here and not by SQL, so that the
-/// many rows without a note cost nothing.
-fn expected_error(estimate: ValueRef<'_>) -> u64 {
-    #[derive(Deserialize)]
-    struct Note {
-        error_tokens: u64,
-    }
-    let ValueRef::Text(text) = estimate else { return 0 };
-    serde_json::from_slice::<Note>(text).map_or(0, |note| note.error_tokens)
-}
-
-/// Listing models or fetching a file costs nothing; a WebSocket also starts with `GET`, and does.
-fn only_asks(method: &str, status: Option<i64>) -> bool {
-    matches!(method, "GET" | "HEAD" | "OPTIONS" | "DELETE") && status != Some(101)
-}
-
 impl Tally {
-    pub(super) fn add(&mut self, call: &Figures) {
+    /// Adds the call of a moment, in milliseconds.
+    pub(super) fn add(&mut self, at: i64, call: &Figures, counts: &Counts) {
         self.requests += 1;
-        self.errors += u64::from(call.failed);
+        self.errors += u64::from(counts.failed);
         for (sum, tokens) in self.tokens.iter_mut().zip(call.tokens) {
             *sum = sum.saturating_add(tokens.unwrap_or_default());
         }
         self.nanos = self.nanos.saturating_add(call.nanos.unwrap_or_default().into());
-        if call.estimated {
+        if counts.estimated {
             self.estimated += 1;
             let [.., total] = call.tokens;
             self.estimated_tokens = self.estimated_tokens.saturating_add(total.unwrap_or_default());
             self.estimate_error = self.estimate_error.saturating_add(call.estimate_error);
         }
-        self.unreported += u64::from(call.unreported);
-        self.refetched += u64::from(call.refetched);
-        self.unpriced += u64::from(call.unpriced);
-        self.default_priced += u64::from(call.default_priced);
+        self.unreported += u64::from(counts.unreported);
+        self.refetched += u64::from(counts.refetched);
+        self.unpriced += u64::from(counts.unpriced);
+        self.default_priced += u64::from(counts.default_priced);
         self.durations.add(call.duration);
         self.first_token.add(call.first_token);
         if let Some(duration) = call.duration {
             self.spread.add(duration);
         }
-        let (first, last) = self.window.unwrap_or((call.created_at, call.created_at));
-        self.window = Some((first.min(call.created_at), last.max(call.created_at)));
+        let (first, last) = self.window.unwrap_or((at, at));
+        self.window = Some((first.min(at), last.max(at)));
     }
 
     pub(super) fn first(&self) -> Option<Timestamp> {

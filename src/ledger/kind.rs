@@ -1,0 +1,266 @@
+//! What most calls have in common with many others: who answered which model's call, for what, and how
+//! that ended. Owns the list of these facts and what follows from them; a call's row names its kind by
+//! a number, and sums are kept by kind.
+//!
+//! A fact that takes very many values (an operation with an id in its name) would make every call a
+//! kind of its own. Past [`VALUES`] of them, further values stand in the rows: the kind's `varied` says
+//! for which facts.
+//!
+//! Invariant: kinds are added and never changed, so whoever has read one may keep it.
+
+use std::borrow::Cow;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+use serde_json::{Map, Value};
+
+use super::group::KeyValue;
+use crate::record::{Record, StreamUsage};
+
+/// Values of one fact that make kinds.
+pub(super) const VALUES: usize = 1000;
+
+/// The facts, by the names of their columns.
+pub(super) const FACTS: [&str; 21] = [
+    "upstream",
+    "provider",
+    "endpoint",
+    "method",
+    "model_requested",
+    "model",
+    "operation",
+    "attempt",
+    "metadata",
+    "key_id",
+    "usage_source",
+    "cost_source",
+    "price_id",
+    "status",
+    "streaming",
+    "finish_reason",
+    "outcome",
+    "error",
+    "retry",
+    "service_tier",
+    "stream_usage",
+];
+
+/// The places of those facts that something follows from.
+pub(super) mod fact {
+    pub(in crate::ledger) const UPSTREAM: usize = 0;
+    pub(in crate::ledger) const PROVIDER: usize = 1;
+    pub(in crate::ledger) const ENDPOINT: usize = 2;
+    pub(in crate::ledger) const METHOD: usize = 3;
+    pub(in crate::ledger) const MODEL_REQUESTED: usize = 4;
+    pub(in crate::ledger) const MODEL: usize = 5;
+    pub(in crate::ledger) const OPERATION: usize = 6;
+    pub(in crate::ledger) const ATTEMPT: usize = 7;
+    pub(in crate::ledger) const METADATA: usize = 8;
+    pub(in crate::ledger) const USAGE_SOURCE: usize = 10;
+    pub(in crate::ledger) const COST_SOURCE: usize = 11;
+    pub(in crate::ledger) const STATUS: usize = 13;
+    pub(in crate::ledger) const FINISH_REASON: usize = 15;
+    pub(in crate::ledger) const OUTCOME: usize = 16;
+    pub(in crate::ledger) const ERROR: usize = 17;
+}
+
+/// A fact of one call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact<'a> {
+    Absent,
+    Number(i64),
+    Text(Cow<'a, str>),
+}
+
+impl<'a> Fact<'a> {
+    fn text(text: &'a str) -> Fact<'a> {
+        Fact::Text(Cow::Borrowed(text))
+    }
+
+    fn maybe(text: Option<&'a str>) -> Fact<'a> {
+        text.map_or(Fact::Absent, Fact::text)
+    }
+
+    fn number(number: Option<impl Into<i64>>) -> Fact<'a> {
+        number.map_or(Fact::Absent, |number| Fact::Number(number.into()))
+    }
+
+    /// The fact at a place of [`FACTS`].
+    pub(super) fn of(record: &'a Record, place: usize) -> Fact<'a> {
+        match FACTS[place] {
+            "upstream" => Fact::text(&record.upstream),
+            "provider" => Fact::text(&record.provider),
+            "endpoint" => Fact::text(&record.endpoint),
+            "method" => Fact::text(&record.method),
+            "model_requested" => Fact::maybe(record.model_requested.as_deref()),
+            "model" => Fact::maybe(record.model.as_deref()),
+            "operation" => Fact::maybe(record.operation.as_deref()),
+            "attempt" => Fact::number(record.attempt),
+            "metadata" => record.metadata.as_ref().map_or(Fact::Absent, |metadata| {
+                // A map with texts for keys has a JSON.
+                Fact::Text(serde_json::to_string(metadata).unwrap_or_default().into())
+            }),
+            "key_id" => Fact::maybe(record.key_id.as_deref()),
+            "usage_source" => Fact::text(record.usage_source.as_str()),
+            "cost_source" => Fact::text(record.cost_source.as_str()),
+            "price_id" => Fact::maybe(record.price_id.as_deref()),
+            "status" => Fact::number(record.status),
+            "streaming" => Fact::Number(record.streaming.into()),
+            "finish_reason" => Fact::maybe(record.finish_reason.as_deref()),
+            "outcome" => Fact::text(record.outcome.as_str()),
+            "error" => Fact::maybe(record.error.as_deref()),
+            "retry" => Fact::number(record.retry),
+            "service_tier" => Fact::maybe(record.service_tier.as_deref()),
+            _ => Fact::maybe(record.stream_usage.map(StreamUsage::as_str)),
+        }
+    }
+
+    /// Bytes that differ when facts do, whatever stands beside them.
+    pub(super) fn encode(&self, to: &mut Vec<u8>) {
+        match self {
+            Fact::Absent => to.push(0),
+            Fact::Number(number) => {
+                to.push(1);
+                to.extend(number.to_le_bytes());
+            }
+            Fact::Text(text) => {
+                to.push(2);
+                to.extend(text.len().to_le_bytes());
+                to.extend(text.as_bytes());
+            }
+        }
+    }
+}
+
+/// A kind of calls, as it is read.
+#[derive(Debug)]
+pub(super) struct Kind {
+    facts: [KeyValue; FACTS.len()],
+    /// A bit for each fact that stands in the rows instead.
+    varied: u32,
+    pub(super) counts: Counts,
+}
+
+/// What calls of a kind are counted as.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    pub(super) failed: bool,
+    pub(super) estimated: bool,
+    pub(super) unreported: bool,
+    pub(super) refetched: bool,
+    pub(super) unpriced: bool,
+    pub(super) default_priced: bool,
+}
+
+impl Kind {
+    /// Reads a row that has the columns of [`FACTS`] from `first` on, and then `charged` and `varied`.
+    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Kind> {
+        let mut facts = [const { KeyValue::Absent }; FACTS.len()];
+        for (column, fact) in (first..).zip(&mut facts) {
+            *fact = match row.get_ref(column)? {
+                ValueRef::Integer(number) => KeyValue::Number(number),
+                value @ ValueRef::Text(_) => KeyValue::Text(value.as_str()?.to_owned()),
+                _ => KeyValue::Absent,
+            };
+        }
+        let charged = row.get(first + FACTS.len())?;
+        let varied = row.get(first + FACTS.len() + 1)?;
+        let counts = Counts::of(&facts, varied, charged);
+        Ok(Kind { facts, varied, counts })
+    }
+
+    /// The fact at a place; nothing where the rows have it.
+    pub(super) fn fact(&self, place: usize) -> Option<&KeyValue> {
+        (self.varied & 1 << place == 0).then_some(&self.facts[place])
+    }
+
+    /// The fact of a row of this kind: `own` is what the row has of its own.
+    pub(super) fn fact_of(&self, place: usize, own: Option<&Map<String, Value>>) -> KeyValue {
+        if self.varied & 1 << place == 0 {
+            return self.facts[place].clone();
+        }
+        match own.and_then(|own| own.get(FACTS[place])) {
+            Some(Value::String(text)) => KeyValue::Text(text.clone()),
+            Some(Value::Number(number)) => {
+                number.as_i64().map_or(KeyValue::Absent, KeyValue::Number)
+            }
+            _ => KeyValue::Absent,
+        }
+    }
+
+    /// Whether rows of this kind have any of these facts themselves.
+    pub(super) fn is_varied(&self, places: u32) -> bool {
+        self.varied & places != 0
+    }
+}
+
+impl Counts {
+    fn of(facts: &[KeyValue; FACTS.len()], varied: u32, refetched: bool) -> Counts {
+        let word = |place: usize| match &facts[place] {
+            KeyValue::Text(text) => text.as_str(),
+            _ => "",
+        };
+        let usage = word(fact::USAGE_SOURCE);
+        let (cost, outcome) = (word(fact::COST_SOURCE), word(fact::OUTCOME));
+        let status = match facts[fact::STATUS] {
+            KeyValue::Number(status) => Some(status),
+            _ => None,
+        };
+        let refused_by_provider = status.is_some_and(|status| status >= 400);
+        let used_nothing = usage == "none"
+            && (refused_by_provider
+                || outcome == "refused"
+                || only_asks(word(fact::METHOD), status));
+        let has_error = facts[fact::ERROR] != KeyValue::Absent || varied & 1 << fact::ERROR != 0;
+        Counts {
+            failed: refused_by_provider || outcome != "completed" || has_error,
+            estimated: usage == "estimated" && !refetched,
+            unreported: usage == "none" && !refetched,
+            refetched,
+            unpriced: cost == "none" && !refetched && !used_nothing,
+            default_priced: cost == "default",
+        }
+    }
+}
+
+/// Listing models or fetching a file costs nothing; a WebSocket also starts with `GET`, and does.
+fn only_asks(method: &str, status: Option<i64>) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "DELETE") && status != Some(101)
+}
+
+/// Beyond any number that a ledger comes to: a damaged one must not fill the memory.
+const MOST: u32 = 1 << 24;
+
+/// All kinds of a ledger, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Kinds {
+    kinds: Vec<Option<Kind>>,
+}
+
+impl Kinds {
+    /// Reads the kinds that have come since the last reading.
+    pub(super) fn refresh(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = format!(
+            "SELECT id, {}, charged, varied FROM kinds WHERE id >= ? ORDER BY id",
+            FACTS.join(", ")
+        );
+        let mut statement = connection.prepare_cached(&sql)?;
+        let known = u32::try_from(self.kinds.len()).unwrap_or(u32::MAX);
+        let mut rows = statement.query([known])?;
+        while let Some(row) = rows.next()? {
+            let id = usize::try_from(row.get::<_, u32>(0)?.min(MOST)).unwrap_or_default();
+            self.kinds.resize_with(id, || None);
+            self.kinds.push(Some(Kind::read(row, 1)?));
+        }
+        Ok(())
+    }
+
+    pub(super) fn get(&self, id: u32) -> Option<&Kind> {
+        self.kinds.get(usize::try_from(id).ok()?)?.as_ref()
+    }
+
+    /// Every kind with its number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Kind)> {
+        (0..).zip(&self.kinds).filter_map(|(id, kind)| Some((id, kind.as_ref()?)))
+    }
+}

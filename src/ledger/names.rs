@@ -1,0 +1,281 @@
+//! The numbers by which rows name what repeats: users, sessions, paths, shapes of JSON, kinds. Owns the
+//! look-up, and its memory; knows nothing of rows.
+//!
+//! Invariant: what is remembered was read from the database or written in a transaction that has not
+//! failed: after a failure, [`Names::forget`].
+
+use std::collections::{HashMap, HashSet};
+
+use ring::digest::{SHA256, digest};
+use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as SqlValue};
+use serde_json::{Map, Value};
+
+use super::kind::{FACTS, Fact, VALUES};
+use super::packed::{self, Packed};
+use crate::record::Record;
+
+/// Names of one sort that are remembered; when there are more, all are forgotten.
+const REMEMBERED: usize = 50_000;
+
+/// Paths and shapes that are kept once. Past this many, further ones stand in the rows: nobody can fill
+/// the ledger with names that are used a single time and never deleted.
+const PATHS: usize = 10_000;
+const SHAPES: usize = 10_000;
+
+/// What the writer remembers.
+#[derive(Debug)]
+pub(super) struct Names {
+    users: Words,
+    sessions: Words,
+    paths: Words,
+    shapes: Words,
+    kinds: HashMap<Box<[u8]>, u32>,
+    /// The values that each fact has among the kinds; nothing before they have been read.
+    values: Option<Vec<HashSet<Box<[u8]>>>>,
+    buffer: Vec<u8>,
+}
+
+/// The numbers that a row has in the place of names.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) kind: u32,
+    pub(super) user: Option<u32>,
+    pub(super) session: Option<i64>,
+    pub(super) path: SqlValue,
+    /// The facts that the row has itself, as JSON.
+    pub(super) own: Option<String>,
+}
+
+/// A JSON text as a row has it.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    pub(super) shape: Option<i64>,
+    pub(super) text: Option<String>,
+}
+
+impl Default for Names {
+    fn default() -> Names {
+        Names {
+            users: Words::new("users", usize::MAX),
+            sessions: Words::new("sessions", usize::MAX),
+            paths: Words::new("paths", PATHS),
+            shapes: Words::new("shapes", SHAPES),
+            kinds: HashMap::new(),
+            values: None,
+            buffer: Vec::new(),
+        }
+    }
+}
+
+impl Names {
+    /// The numbers of a record's names, made where they are new.
+    pub(super) fn place(
+        &mut self,
+        transaction: &Transaction<'_>,
+        record: &Record,
+    ) -> rusqlite::Result<Place> {
+        let (kind, own) = self.kind(transaction, record)?;
+        let named = |words: &mut Words, name: &Option<String>| match name {
+            Some(name) => words.id(transaction, name),
+            None => Ok(None),
+        };
+        let user = named(&mut self.users, &record.user)?;
+        let session = named(&mut self.sessions, &record.session)?;
+        let path = self.paths.id(transaction, &record.path)?;
+        Ok(Place {
+            kind,
+            user: user.map(|user| u32::try_from(user).unwrap_or(u32::MAX)),
+            session,
+            path: path.map_or_else(|| SqlValue::Text(record.path.clone()), SqlValue::Integer),
+            own,
+        })
+    }
+
+    /// A JSON text, taken apart where its shape is one of those that are kept.
+    pub(super) fn text(
+        &mut self,
+        transaction: &Transaction<'_>,
+        text: Option<&str>,
+    ) -> rusqlite::Result<Text> {
+        let Some(text) = text else { return Ok(Text::default()) };
+        if let Some(Packed { shape, numbers }) = packed::pack(text)
+            && let Some(shape) = self.shapes.id(transaction, &shape)?
+        {
+            return Ok(Text { shape: Some(shape), text: Some(numbers) });
+        }
+        Ok(Text { shape: None, text: Some(text.to_owned()) })
+    }
+
+    /// For after a transaction that failed: its numbers do not exist.
+    pub(super) fn forget(&mut self) {
+        *self = Names::default();
+    }
+
+    fn kind(
+        &mut self,
+        transaction: &Transaction<'_>,
+        record: &Record,
+    ) -> rusqlite::Result<(u32, Option<String>)> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        encode(record, 0, &mut buffer);
+        let found = match self.kinds.get(buffer.as_slice()) {
+            Some(kind) => Ok((*kind, None)),
+            None => self.other_kind(transaction, record, &mut buffer),
+        };
+        self.buffer = buffer;
+        found
+    }
+
+    /// A kind that is not remembered, or not of this record's facts alone.
+    fn other_kind(
+        &mut self,
+        transaction: &Transaction<'_>,
+        record: &Record,
+        buffer: &mut Vec<u8>,
+    ) -> rusqlite::Result<(u32, Option<String>)> {
+        let mut values = match self.values.take() {
+            Some(values) => values,
+            None => known_values(transaction)?,
+        };
+        let (mut varied, mut own) = (0_u32, Map::new());
+        for (place, values) in values.iter_mut().enumerate() {
+            let fact = Fact::of(record, place);
+            let mut encoded = Vec::new();
+            fact.encode(&mut encoded);
+            if values.len() < VALUES {
+                values.insert(encoded.into());
+            } else if !values.contains(encoded.as_slice()) {
+                varied |= 1 << place;
+                own.insert(FACTS[place].to_owned(), json(fact));
+            }
+        }
+        self.values = Some(values);
+        encode(record, varied, buffer);
+        let kind = match self.kinds.get(buffer.as_slice()) {
+            Some(kind) => *kind,
+            None => {
+                let kind = stored_kind(transaction, record, varied, buffer)?;
+                if self.kinds.len() >= REMEMBERED {
+                    self.kinds.clear();
+                }
+                self.kinds.insert(buffer.as_slice().into(), kind);
+                kind
+            }
+        };
+        Ok((kind, (varied != 0).then(|| Value::Object(own).to_string())))
+    }
+}
+
+/// All that makes a record's kind, but for the facts that are `varied`.
+fn encode(record: &Record, varied: u32, to: &mut Vec<u8>) {
+    to.clear();
+    to.extend(varied.to_le_bytes());
+    to.push(record.charged_by.is_some().into());
+    for place in (0..FACTS.len()).filter(|place| varied & 1 << place == 0) {
+        Fact::of(record, place).encode(to);
+    }
+}
+
+fn json(fact: Fact<'_>) -> Value {
+    match fact {
+        Fact::Absent => Value::Null,
+        Fact::Number(number) => number.into(),
+        Fact::Text(text) => text.into(),
+    }
+}
+
+fn stored_kind(
+    transaction: &Transaction<'_>,
+    record: &Record,
+    varied: u32,
+    encoded: &[u8],
+) -> rusqlite::Result<u32> {
+    let whole = digest(&SHA256, encoded);
+    let digest = &whole.as_ref()[..16];
+    let mut find = transaction.prepare_cached("SELECT id FROM kinds WHERE digest = ?")?;
+    if let Some(id) = find.query_row([digest], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    let places = vec!["?"; FACTS.len() + 3].join(", ");
+    let names = FACTS.join(", ");
+    let sql = format!(
+        "INSERT INTO kinds ({names}, charged, varied, digest) VALUES ({places}) RETURNING id"
+    );
+    let facts = (0..FACTS.len()).map(|place| match Fact::of(record, place) {
+        _ if varied & 1 << place != 0 => SqlValue::Null,
+        Fact::Absent => SqlValue::Null,
+        Fact::Number(number) => SqlValue::Integer(number),
+        Fact::Text(text) => SqlValue::Text(text.into_owned()),
+    });
+    let rest = [
+        SqlValue::Integer(record.charged_by.is_some().into()),
+        SqlValue::Integer(varied.into()),
+        SqlValue::Blob(digest.to_vec()),
+    ];
+    let mut insert = transaction.prepare_cached(&sql)?;
+    insert.query_row(params_from_iter(facts.chain(rest)), |row| row.get(0))
+}
+
+/// The values that each fact has among the kinds of the database.
+fn known_values(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<HashSet<Box<[u8]>>>> {
+    let mut values = vec![HashSet::new(); FACTS.len()];
+    for (place, values) in values.iter_mut().enumerate() {
+        let name = FACTS[place];
+        let sql = format!("SELECT DISTINCT {name} FROM kinds WHERE varied >> {place} & 1 = 0");
+        let mut statement = transaction.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let fact = match row.get(0)? {
+                SqlValue::Integer(number) => Fact::Number(number),
+                SqlValue::Text(text) => Fact::Text(text.into()),
+                _ => Fact::Absent,
+            };
+            let mut encoded = Vec::new();
+            fact.encode(&mut encoded);
+            values.insert(encoded.into_boxed_slice());
+        }
+    }
+    Ok(values)
+}
+
+/// Texts of one sort and their numbers.
+#[derive(Debug)]
+struct Words {
+    table: &'static str,
+    limit: usize,
+    known: HashMap<Box<str>, i64>,
+    /// The table has reached its limit.
+    full: bool,
+}
+
+impl Words {
+    fn new(table: &'static str, limit: usize) -> Words {
+        Words { table, limit, known: HashMap::new(), full: false }
+    }
+
+    /// The number of a text, made where it is new; nothing where there are too many already.
+    fn id(&mut self, transaction: &Transaction<'_>, text: &str) -> rusqlite::Result<Option<i64>> {
+        if let Some(id) = self.known.get(text) {
+            return Ok(Some(*id));
+        }
+        let table = self.table;
+        let sql = format!("SELECT id FROM {table} WHERE name = ?");
+        let found =
+            transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0)).optional()?;
+        let id = match found {
+            Some(id) => id,
+            None if self.full => return Ok(None),
+            None => {
+                let sql = format!("INSERT INTO {table} (name) VALUES (?) RETURNING id");
+                let id = transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0))?;
+                self.full = usize::try_from(id).unwrap_or(usize::MAX) >= self.limit;
+                id
+            }
+        };
+        if self.known.len() >= REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(text.into(), id);
+        Ok(Some(id))
+    }
+}

@@ -1,0 +1,124 @@
+//! Rows as they are written, within one transaction: added, replaced, and what follows from that. Owns
+//! that sums keep step with rows; knows nothing of the journal.
+//!
+//! Invariant: whatever is done to a row here is done to the sums in the same transaction.
+
+use std::sync::LazyLock;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use super::names::Names;
+use super::rollup::Deltas;
+use super::row::{self, Texts};
+use crate::record::{CallId, Record};
+use crate::units::Timestamp;
+
+/// One transaction's rows.
+pub(super) struct Rows<'t> {
+    pub(super) transaction: &'t Transaction<'t>,
+    names: &'t mut Names,
+    deltas: Deltas,
+}
+
+/// A row that is there.
+struct Present {
+    key: i64,
+    kind: u32,
+    user: u32,
+    record: Record,
+}
+
+impl<'t> Rows<'t> {
+    pub(super) fn new(transaction: &'t Transaction<'t>, names: &'t mut Names) -> Rows<'t> {
+        Rows { transaction, names, deltas: Deltas::default() }
+    }
+
+    /// Adds a row, unless its id is there already; whether it was added.
+    pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<bool> {
+        if self.has(&record.id)? {
+            return Ok(false);
+        }
+        let key = self.next_key(record.created_at)?;
+        self.put(key, record)?;
+        Ok(true)
+    }
+
+    /// Adds a row, or puts it in the place of the one with its id.
+    pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<()> {
+        let Some(present) = self.present(&record.id)? else {
+            let key = self.next_key(record.created_at)?;
+            return self.put(key, record);
+        };
+        self.deltas.remove(present.user, present.kind, &present.record);
+        let mut delete = self.transaction.prepare_cached("DELETE FROM calls WHERE key = ?")?;
+        delete.execute([present.key])?;
+        let same_time = present.key >> KEY_BITS == record.created_at.millis();
+        let key = if same_time { present.key } else { self.next_key(record.created_at)? };
+        self.put(key, record)
+    }
+
+    /// Changes a row that is there; nothing if it is not.
+    pub(super) fn change(
+        &mut self,
+        id: &CallId,
+        change: impl FnOnce(&mut Record),
+    ) -> rusqlite::Result<Option<Timestamp>> {
+        let Some(mut present) = self.present(id)? else { return Ok(None) };
+        change(&mut present.record);
+        self.replace(&present.record)?;
+        Ok(Some(present.record.created_at))
+    }
+
+    pub(super) fn has(&self, id: &CallId) -> rusqlite::Result<bool> {
+        self.transaction
+            .prepare_cached("SELECT 1 FROM calls WHERE id = ?")?
+            .exists([id.into_bytes()])
+    }
+
+    /// Brings the sums up to what was done.
+    pub(super) fn finish(self) -> rusqlite::Result<()> {
+        self.deltas.flush(self.transaction)
+    }
+
+    fn present(&self, id: &CallId) -> rusqlite::Result<Option<Present>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            let columns = columns();
+            format!(
+                "SELECT {columns}, calls.key, calls.kind, calls.user {FROM_CALLS} WHERE calls.id = ?"
+            )
+        });
+        let behind = row::COLUMNS.len();
+        let mut statement = self.transaction.prepare_cached(&SQL)?;
+        let found = statement.query_row([id.into_bytes()], |found| {
+            Ok(Present {
+                key: found.get(behind)?,
+                kind: found.get(behind + 1)?,
+                user: found.get::<_, Option<u32>>(behind + 2)?.unwrap_or_default(),
+                record: row::read(found)?,
+            })
+        });
+        found.optional()
+    }
+
+    fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<()> {
+        let place = self.names.place(self.transaction, record)?;
+        let texts = Texts::of(record, self.names, self.transaction)?;
+        let mut insert = self.transaction.prepare_cached(row::insert_sql())?;
+        row::bind(&mut insert, key, record, &place, &texts)?;
+        insert.raw_execute()?;
+        self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
+        Ok(())
+    }
+
+    /// The key behind those of the calls of the same millisecond.
+    fn next_key(&self, at: Timestamp) -> rusqlite::Result<i64> {
+        let first = at.millis().clamp(0, LATEST_MS) << KEY_BITS;
+        let mut last = self
+            .transaction
+            .prepare_cached("SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?1 + ?2")?;
+        let last: Option<i64> =
+            last.query_row(params![first, 1_i64 << KEY_BITS], |row| row.get(0))?;
+        Ok(last.map_or(first, |last| last + 1))
+    }
+}

@@ -1,0 +1,266 @@
+//! The rows that pass a filter, by the cheapest way to them. Owns the SQL for that and the choice of an
+//! index; knows nothing of what is done with the rows.
+//!
+//! Every index is in the order of time within a kind, so that calls which many filters name together
+//! are found by asking each kind that passes, without reading those that do not.
+//!
+//! Invariant: each row that passes is shown once.
+
+use std::ops::{ControlFlow, Range};
+
+use rusqlite::{Connection, Row, ToSql, params_from_iter};
+use serde_json::{Map, Value};
+
+use super::filter::{Match, Selection};
+use super::group::Place;
+use super::kind::Kinds;
+use super::layout::{FROM_CALLS, KEY_BITS, columns};
+use super::query::QueryError;
+use super::row;
+use super::totals::{FIGURES, Figures};
+use crate::record::Record;
+
+/// Rows that are looked at one after the other, newest first, before the kinds are asked.
+const PROBE: usize = 2_000;
+
+/// How rows are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// In the order of time, all of the window.
+    Time,
+    /// Kind by kind: where few of the window's calls pass.
+    Kinds,
+}
+
+/// Reads one database within one transaction.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scan<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) kinds: &'a Kinds,
+    pub(super) selection: &'a Selection<'a>,
+}
+
+impl Scan<'_> {
+    /// Shows the figures of each call of `keys` that passes.
+    pub(super) fn figures(
+        &self,
+        keys: &Range<i64>,
+        way: Way,
+        see: &mut dyn FnMut(&Place<'_>, &Figures) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let select = format!("SELECT key, kind, user, session, own, {FIGURES} FROM calls");
+        self.each(&select, keys, way, &mut |row| {
+            let own = own(row, 4)?;
+            let place = Place {
+                at: row.get::<_, i64>(0)? >> KEY_BITS,
+                kind: row.get(1)?,
+                user: row.get::<_, Option<u32>>(2)?.unwrap_or_default(),
+                session: row.get::<_, Option<i64>>(3)?.unwrap_or_default(),
+                own: own.as_ref(),
+            };
+            if self.passes(place.kind, place.own) {
+                see(&place, &Figures::read(row, 5)?)?;
+            }
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// The keys of the newest calls that pass, up to `limit` of them, newest first.
+    pub(super) fn newest(&self, keys: Range<i64>, limit: usize) -> Result<Vec<i64>, QueryError> {
+        let Range { start, end } = keys;
+        let mut found = Vec::new();
+        if let Some(session) = self.selection.session {
+            let user = self.selection.user;
+            let sql = "SELECT key, kind, own, user FROM calls
+                WHERE session = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
+            let is_theirs = |row: &Row<'_>| -> rusqlite::Result<bool> {
+                Ok(user.is_none() || row.get::<_, Option<u32>>(3)? == user)
+            };
+            self.collect(sql, &[&session, &start, &end], limit, &mut found, &is_theirs)?;
+            return Ok(found);
+        }
+        let user = self.selection.user;
+        if user.is_none() && self.selection.has_all_kinds() {
+            let sql = "SELECT key, kind, own FROM calls WHERE key >= ?1 AND key < ?2
+                ORDER BY key DESC";
+            self.collect(sql, &[&start, &end], limit, &mut found, &|_| Ok(true))?;
+            return Ok(found);
+        }
+        let below = self.probe(start..end, limit, &mut found)?;
+        if found.len() < limit && below > start {
+            self.by_kind(start..below, limit - found.len(), &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// One call by its key.
+    pub(super) fn record(&self, key: i64) -> rusqlite::Result<Record> {
+        let sql = format!("SELECT {} {FROM_CALLS} WHERE calls.key = ?", columns());
+        self.connection.prepare_cached(&sql)?.query_row([key], row::read)
+    }
+
+    /// Shows every call of the window that passes, oldest first.
+    pub(super) fn records(
+        &self,
+        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
+    ) -> Result<(), QueryError> {
+        let selection = self.selection;
+        let select = format!("SELECT {}, calls.kind {FROM_CALLS}", columns());
+        let mut all = format!("{select} WHERE calls.key >= ? AND calls.key < ?");
+        let keys = selection.keys();
+        let mut values = vec![keys.start, keys.end];
+        // The plus keeps to the order of time: sorting would take memory.
+        for (column, value) in
+            [("user", selection.user.map(i64::from)), ("session", selection.session)]
+        {
+            if let Some(value) = value {
+                all.push_str(&format!(" AND +calls.{column} = ?"));
+                values.push(value);
+            }
+        }
+        all.push_str(" ORDER BY calls.key");
+        let mut statement = self.connection.prepare_cached(&all)?;
+        let mut rows = statement.query(params_from_iter(&values))?;
+        while let Some(found) = rows.next()? {
+            let one = selection.of(found.get(row::COLUMNS.len())?);
+            if one == Match::No {
+                continue;
+            }
+            let record = row::read(found)?;
+            if (one == Match::Yes || selection.lets(&record)) && see(record).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn each(
+        &self,
+        select: &str,
+        keys: &Range<i64>,
+        way: Way,
+        see: &mut dyn FnMut(&Row<'_>) -> Result<ControlFlow<()>, QueryError>,
+    ) -> Result<(), QueryError> {
+        let selection = self.selection;
+        let ask = |condition: &str, values: &[&dyn ToSql], see: &mut dyn FnMut(&Row<'_>) -> _| {
+            let sql = format!("{select} {condition}");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(values)?;
+            while let Some(row) = rows.next()? {
+                if let ControlFlow::Break(()) = see(row)? {
+                    break;
+                }
+            }
+            Ok::<_, QueryError>(())
+        };
+        let (start, end) = (keys.start, keys.end);
+        match (selection.session, selection.user, way) {
+            (Some(session), user, _) => {
+                let condition = "WHERE session = ?1 AND key >= ?2 AND key < ?3
+                    AND (?4 IS NULL OR user = ?4)";
+                ask(condition, &[&session, &start, &end, &user], see)
+            }
+            (None, Some(user), _) => selection.kinds().try_for_each(|kind| {
+                let condition = "WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4";
+                ask(condition, &[&user, &kind, &start, &end], see)
+            }),
+            (None, None, Way::Kinds) => selection.kinds().try_for_each(|kind| {
+                let condition =
+                    "INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3";
+                ask(condition, &[&kind, &start, &end], see)
+            }),
+            (None, None, Way::Time) => {
+                ask("NOT INDEXED WHERE key >= ?1 AND key < ?2", &[&start, &end], see)
+            }
+        }
+    }
+
+    /// Collects keys of rows that begin with key, kind and own.
+    fn collect(
+        &self,
+        sql: &str,
+        values: &[&dyn ToSql],
+        limit: usize,
+        found: &mut Vec<i64>,
+        also: &dyn Fn(&Row<'_>) -> rusqlite::Result<bool>,
+    ) -> Result<(), QueryError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(values)?;
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            if self.passes(row.get(1)?, own(row, 2)?.as_ref()) && also(row)? {
+                found.push(row.get(0)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the newest rows of all. Answers below which key nothing was looked at.
+    fn probe(
+        &self,
+        keys: Range<i64>,
+        limit: usize,
+        found: &mut Vec<i64>,
+    ) -> Result<i64, QueryError> {
+        let sql = "SELECT key, kind, own, user FROM calls NOT INDEXED
+            WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let most = i64::try_from(PROBE).unwrap_or(i64::MAX);
+        let mut rows = statement.query([keys.start, keys.end, most])?;
+        let (mut seen, mut below, user) = (0, keys.start, self.selection.user);
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            (seen, below) = (seen + 1, row.get(0)?);
+            let is_theirs = user.is_none() || row.get::<_, Option<u32>>(3)? == user;
+            if is_theirs && self.passes(row.get(1)?, own(row, 2)?.as_ref()) {
+                found.push(below);
+            }
+        }
+        Ok(if seen < PROBE { keys.start } else { below })
+    }
+
+    /// Asks each kind for its newest, and keeps the newest of all.
+    fn by_kind(
+        &self,
+        keys: Range<i64>,
+        wanted: usize,
+        found: &mut Vec<i64>,
+    ) -> Result<(), QueryError> {
+        let (user, mut all) = (self.selection.user, Vec::new());
+        let sql = if user.is_some() {
+            "SELECT key, kind, own FROM calls
+             WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC"
+        } else {
+            "SELECT key, kind, own FROM calls INDEXED BY calls_by_kind
+             WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC"
+        };
+        for kind in self.selection.kinds() {
+            let mut of_kind = Vec::new();
+            let values: [&dyn ToSql; 4] = [&user, &kind, &keys.start, &keys.end];
+            self.collect(sql, &values, wanted, &mut of_kind, &|_| Ok(true))?;
+            all.extend(of_kind);
+        }
+        all.sort_unstable_by(|one, other| other.cmp(one));
+        all.truncate(wanted);
+        found.extend(all);
+        Ok(())
+    }
+
+    fn passes(&self, kind: u32, own: Option<&Map<String, Value>>) -> bool {
+        match self.selection.of(kind) {
+            Match::No => false,
+            Match::Yes => true,
+            Match::Maybe => {
+                self.kinds.get(kind).is_some_and(|kind| self.selection.passes(kind, own))
+            }
+        }
+    }
+}
+
+/// The facts that a row has itself.
+fn own(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Map<String, Value>>> {
+    let own = row.get_ref(column)?.as_str_or_null()?;
+    Ok(own.and_then(|own| serde_json::from_str(own).ok()))
+}

@@ -1,0 +1,241 @@
+//! From the schemas of former versions to today's: all that a ledger holds, written into a new file that
+//! takes the old one's place. Owns what former schemas looked like; knows nothing of the journal.
+//!
+//! Invariant: until the new file is whole and on disk, the old one stands under its name, untouched; and
+//! afterwards it stays beside it.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::names::Names;
+use super::rows::Rows;
+use super::tail::same_file;
+use super::{Lock, OpenError, row, schema, with_suffix};
+
+/// Rows in one transaction.
+const BATCH: usize = 10_000;
+
+/// How often a long upgrade says how far it is.
+const SAY: u64 = 500_000;
+
+/// Brings a ledger that nobody has open up to date, if it is an old one.
+pub(super) fn if_old(path: &Path) -> Result<(), OpenError> {
+    let failed = |error| OpenError::database(path, error);
+    if fs::metadata(path).map_or(0, |found| found.len()) == 0 {
+        return Ok(());
+    }
+    schema::inspect(path)?;
+    let old = schema::connect(path).map_err(failed)?;
+    let version = schema::version(&old).map_err(failed)?;
+    if !(1..schema::VERSION).contains(&version) {
+        return Ok(());
+    }
+    // What its log holds into the file, which is then all there is.
+    old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
+    let sql = "SELECT count(*) FROM token_usage";
+    let rows: i64 = old.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+    tracing::warn!(file = %path.display(), schema = version, rows, "bringing the ledger up to date");
+    let new = with_suffix(path, ".upgrade");
+    clear(&new).map_err(|error| OpenError::io(&new, error))?;
+    copy(&old, version, &new).map_err(|error| OpenError::database(&new, error))?;
+    drop(old);
+    let kept = swap(path, &new, version).map_err(|error| OpenError::io(path, error))?;
+    tracing::warn!(rows, kept = %kept.display(), "the ledger is up to date; the old file is kept");
+    Ok(())
+}
+
+/// The same for a ledger that a server may have open; then it is in use by an older tokenmeter.
+pub(super) fn if_old_and_idle(path: &Path) -> Result<(), OpenError> {
+    let _lock = Lock::take(&with_suffix(path, ".lock"), path)?;
+    if_old(path)
+}
+
+fn copy(old: &Connection, version: i32, new: &Path) -> rusqlite::Result<()> {
+    let mut connection = schema::connect(new)?;
+    // Nobody else has the file, and it is made anew after a crash.
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
+    schema::create(&connection)?;
+    copy_rows(old, version, &mut connection)?;
+    let source = old.path().unwrap_or_default();
+    connection.execute("ATTACH DATABASE ? AS old", [source])?;
+    let later = "INSERT INTO charged SELECT key, call_id FROM old.charged;
+        INSERT INTO estimate_calibration (provider, model, side, samples, bias, error, corrections,
+            learned_at)
+        SELECT provider, model, side, samples, bias, error, corrections, learned_at
+        FROM old.estimate_calibration;";
+    connection.execute_batch(&format!(
+        "BEGIN;
+        INSERT INTO open_calls SELECT id, record FROM old.open_calls;
+        INSERT INTO journal_progress SELECT file, offset FROM old.journal_progress;
+        {}
+        COMMIT;
+        DETACH DATABASE old;",
+        if version < 2 { "" } else { later }
+    ))?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+fn copy_rows(old: &Connection, version: i32, new: &mut Connection) -> rusqlite::Result<()> {
+    // The three columns that version 2 added.
+    let known = row::COLUMNS.len() - if version < 2 { 3 } else { 0 };
+    let names = row::COLUMNS.iter().enumerate();
+    let columns: Vec<&str> =
+        names.map(|(at, name)| if at < known { *name } else { "NULL" }).collect();
+    let sql = format!("SELECT {} FROM token_usage ORDER BY created_at, rowid", columns.join(", "));
+    let mut statement = old.prepare(&sql)?;
+    let mut records = statement.query_map([], row::read)?;
+    let (mut names, mut done) = (Names::default(), 0_u64);
+    loop {
+        let transaction = new.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let (mut rows, mut batch) = (Rows::new(&transaction, &mut names), 0);
+        for record in records.by_ref().take(BATCH) {
+            rows.insert(&record?)?;
+            batch += 1;
+        }
+        rows.finish()?;
+        transaction.commit()?;
+        if batch == 0 {
+            return Ok(());
+        }
+        done += batch;
+        if done % SAY < batch {
+            tracing::info!(rows = done, "bringing the ledger up to date");
+        }
+    }
+}
+
+/// Keeps the old file under another name and gives its own to the new one. Answers the other name.
+fn swap(path: &Path, new: &Path, version: i32) -> io::Result<PathBuf> {
+    File::open(new)?.sync_all()?;
+    // It belongs to the old file, and was emptied: with the new one it would be damage.
+    for suffix in ["-wal", "-shm"] {
+        let companion = with_suffix(path, suffix);
+        match fs::metadata(&companion) {
+            Ok(found) if suffix == "-wal" && found.len() > 0 => {
+                return Err(io::Error::other("another program is using the database"));
+            }
+            Ok(_) => fs::remove_file(&companion)?,
+            Err(_) => {}
+        }
+    }
+    let kept = keep(path, version)?;
+    fs::rename(new, path)?;
+    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(kept)
+}
+
+/// Gives the old file a second name.
+fn keep(path: &Path, version: i32) -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let again = if number == 0 { String::new() } else { format!("-{number}") };
+        let kept = with_suffix(path, &format!(".schema-{version}{again}"));
+        match fs::metadata(&kept) {
+            // An upgrade before this one got no further.
+            Ok(there) if same_file(&there, &fs::metadata(path)?) => return Ok(kept),
+            Ok(_) => number += 1,
+            Err(_) => {
+                if fs::hard_link(path, &kept).is_err() {
+                    fs::copy(path, &kept)?;
+                    File::open(&kept)?.sync_all()?;
+                }
+                return Ok(kept);
+            }
+        }
+    }
+}
+
+/// Removes what an upgrade before this one left.
+fn clear(new: &Path) -> io::Result<()> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        match fs::remove_file(with_suffix(new, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Filter, Reader};
+    use crate::units::Timestamp;
+
+    /// What version 1 wrote, and what version 2 added.
+    const VERSION_1: &str = include_str!("../../tests/ledgers/schema-1.sql");
+    const VERSION_2: &str = include_str!("../../tests/ledgers/schema-2.sql");
+
+    fn old(path: &Path, version: i32) -> Connection {
+        let old = Connection::open(path).unwrap();
+        let id = schema::APPLICATION_ID;
+        let mark = format!("PRAGMA journal_mode = WAL; PRAGMA application_id = {id};");
+        old.execute_batch(&format!("{mark} {VERSION_1}")).unwrap();
+        if version > 1 {
+            old.execute_batch(VERSION_2).unwrap();
+        }
+        old.pragma_update(None, "user_version", version).unwrap();
+        let insert = "INSERT INTO token_usage (id, created_at, upstream, provider, endpoint, method, \
+            path, user, usage_source, cost_source, cost_usd, streaming, outcome, usage_json) VALUES \
+            (?, ?, 'u', 'p', 'e', 'POST', '/', 'ann', 'none', 'none', 5, 0, 'completed', '{\"a\": 1}')";
+        for at in 0..5 {
+            let id = crate::record::CallId::new().to_string();
+            old.execute(insert, rusqlite::params![id, at]).unwrap();
+        }
+        old.execute("INSERT INTO journal_progress VALUES ('2026-11-21.jsonl', 77)", []).unwrap();
+        old
+    }
+
+    #[test]
+    fn every_schema_that_ever_was_is_brought_up_to_date_and_kept() {
+        for version in 1..schema::VERSION {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("old.db");
+            drop(old(&path, version));
+            let before = fs::read(&path).unwrap();
+            // A report does it as well as a server.
+            let reader = Reader::open(&path).unwrap();
+            let page = reader.usage(&Filter::default(), 9, None).unwrap();
+            assert_eq!(page.records.len(), 5);
+            let newest = &page.records[0];
+            assert_eq!(newest.created_at, Timestamp::from_millis(4));
+            assert_eq!(newest.user.as_deref(), Some("ann"));
+            assert_eq!(newest.usage_json.as_ref().unwrap().get(), "{\"a\": 1}");
+            let kept = with_suffix(&path, &format!(".schema-{version}"));
+            assert_eq!(fs::read(kept).unwrap(), before);
+            let new = schema::open_writer(&path).unwrap();
+            let progress = super::super::store::progress(&new).unwrap();
+            assert_eq!(progress["2026-11-21.jsonl"], 77);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_that_was_cut_off_is_done_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        drop(old(&path, 2));
+        fs::write(with_suffix(&path, ".upgrade"), "half").unwrap();
+        fs::hard_link(&path, with_suffix(&path, ".schema-2")).unwrap();
+        if_old(&path).unwrap();
+        assert_eq!(schema::version(&Connection::open(&path).unwrap()).unwrap(), schema::VERSION);
+        assert!(!with_suffix(&path, ".schema-2-1").exists());
+        assert!(!with_suffix(&path, ".upgrade").exists());
+    }
+
+    #[test]
+    fn an_old_ledger_that_cannot_be_read_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        let broken = old(&path, 2);
+        broken.execute("UPDATE token_usage SET id = 'rubbish' WHERE created_at = 3", []).unwrap();
+        drop(broken);
+        let before = fs::read(&path).unwrap();
+        assert!(if_old(&path).is_err());
+        assert_eq!(fs::read(&path).unwrap(), before);
+    }
+}
