@@ -18,9 +18,9 @@ use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
-use super::schema;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
+use super::{rollup, schema};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
 
@@ -36,6 +36,9 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// How often old days are looked for.
 const EXPIRE: Duration = Duration::from_mins(10);
+
+/// How often sums are looked at that could be sealed.
+const SEAL: Duration = Duration::from_secs(10);
 
 /// What the ledger says of a call that a stop or a crash cut off.
 const INTERRUPTED: &str = "tokenmeter stopped before the call ended";
@@ -64,6 +67,7 @@ pub(super) struct Feed {
     files_seen: u64,
     looked_around: Instant,
     expired: Option<Instant>,
+    sealed: Instant,
     unreadable: u64,
 }
 
@@ -105,6 +109,7 @@ impl Feed {
             journal,
             looked_around: Instant::now(),
             expired: None,
+            sealed: Instant::now(),
             unreadable: 0,
         };
         let progress = store::progress(&feed.connection)?;
@@ -139,7 +144,21 @@ impl Feed {
             self.pending = Some(Batch { changes: overdue, bytes: 0 });
             self.commit_pending()?;
         }
+        self.seal()?;
         self.expire()
+    }
+
+    /// Moves sums of half hours that have passed into packs: a little each time, so that rows need not
+    /// wait.
+    fn seal(&mut self) -> Result<(), FeedError> {
+        if self.sealed.elapsed() < SEAL {
+            return Ok(());
+        }
+        let now = rollup::slot_of(Timestamp::now().millis());
+        if !rollup::seal(&self.connection, now)? {
+            self.sealed = Instant::now();
+        }
+        Ok(())
     }
 
     /// Calls that are kept back for their amendments.

@@ -248,6 +248,21 @@ impl<'k> Fold<'k> {
         Ok(())
     }
 
+    /// Whether a page of the calendar that is asked for turns within a span of time.
+    pub(super) fn turns_within(&mut self, span: Range<i64>) -> bool {
+        let timed = || self.keys.iter().map(|key| &key.key).filter(|key| key.is_time());
+        if !self.is_timed || self.calendar.holds(&span) {
+            return false;
+        }
+        self.calendar.turn_to(span.start);
+        if self.calendar.holds(&span) {
+            return false;
+        }
+        let first: Vec<String> = timed().map(|key| self.calendar.page(key).to_owned()).collect();
+        self.calendar.turn_to(span.end - 1);
+        !timed().zip(&first).all(|(key, first)| self.calendar.page(key) == first)
+    }
+
     /// The groups of each grouping, in the order in which they were asked for, with the names of users
     /// and sessions.
     pub(super) fn finish(mut self, connection: &Connection) -> rusqlite::Result<Vec<Groups>> {
@@ -268,7 +283,9 @@ impl<'k> Fold<'k> {
                 };
                 (parts.map(value).collect(), tally)
             };
-            grouping.groups.into_iter().map(name).collect()
+            // Sums of calls that were all taken back are left as nothing.
+            let groups = grouping.groups.into_iter().filter(|(_, tally)| !tally.is_empty());
+            groups.map(name).collect()
         };
         Ok(self.groupings.into_iter().map(named).collect())
     }
@@ -402,6 +419,12 @@ impl Calendar {
             GroupKey::Month => &self.month,
             _ => &self.day,
         }
+    }
+
+    /// Whether a span of time is on the pages that it is open at.
+    fn holds(&self, span: &Range<i64>) -> bool {
+        let holds = |page: &Range<i64>| page.start <= span.start && span.end <= page.end;
+        holds(&self.hours) && holds(&self.days)
     }
 
     fn turn_to(&mut self, millis: i64) {

@@ -11,7 +11,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::names::Names;
 use super::store::{self, Change};
-use super::{OpenError, schema, upgrade};
+use super::{OpenError, rollup, schema, upgrade};
 use crate::record::Record;
 
 /// Records in one transaction: enough to make its cost small, and few enough that a server beside
@@ -56,13 +56,24 @@ impl Loader {
 
     /// Takes a record, which is in the database when this or a later call has committed.
     pub fn add(&mut self, record: Record) -> rusqlite::Result<()> {
-        self.batch.push(Change::Insert(Box::new(record)));
+        self.change(Change::Insert(Box::new(record)))
+    }
+
+    /// Leaves the sums as a crash would.
+    #[cfg(test)]
+    pub(super) fn without_seal(mut self) -> rusqlite::Result<()> {
+        self.commit()
+    }
+
+    pub(super) fn change(&mut self, change: Change) -> rusqlite::Result<()> {
+        self.batch.push(change);
         if self.batch.len() < BATCH { Ok(()) } else { self.commit() }
     }
 
     /// Commits what is left.
     pub fn finish(mut self) -> rusqlite::Result<Loaded> {
         self.commit()?;
+        rollup::seal_all(&self.connection)?;
         Ok(self.loaded)
     }
 

@@ -16,6 +16,7 @@
 //!
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
+mod breakdown;
 mod charged;
 mod fault;
 mod feed;
@@ -29,11 +30,13 @@ mod load;
 mod names;
 mod packed;
 mod query;
+mod retention;
 mod rollup;
 mod row;
 mod rows;
 mod scan;
 mod schema;
+mod sketch;
 mod sort;
 mod store;
 mod tail;

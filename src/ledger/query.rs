@@ -15,14 +15,15 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, InterruptHandle, OptionalExtension};
 use serde::Serialize;
 
+use super::breakdown::Breakdown;
 use super::filter::{Cursor, Filter};
-use super::group::{Fold, GroupKey, Groups, KeyValue, named};
+use super::group::{GroupKey, Groups, KeyValue, named};
 use super::kind::Kinds;
 use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
-use super::scan::{Scan, Way};
+use super::scan::Scan;
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
-use super::totals::{Group, Tally, Totals};
+use super::totals::{EXACT_DURATIONS, Group, Tally, Totals};
 use super::{OpenError, row, schema, store, upgrade};
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
@@ -46,6 +47,8 @@ pub struct Reader(Arc<Pool>);
 struct Pool {
     path: PathBuf,
     time_limit: Duration,
+    /// Up to how many calls are read one by one.
+    few: usize,
     idle: Mutex<Vec<Opened>>,
 }
 
@@ -94,6 +97,10 @@ pub struct Stats {
     pub groups: Vec<Group>,
     /// The offset of the groups that the limit left out.
     pub next_offset: Option<usize>,
+    /// Set where the answer needed rows that have been deleted (`retention_days`): it counts calls from
+    /// this moment on only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_since: Option<Timestamp>,
 }
 
 /// Calls, newest first.
@@ -177,21 +184,28 @@ impl Reader {
 
     pub(super) fn new(path: &Path) -> Reader {
         let (path, idle) = (path.to_owned(), Mutex::default());
-        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, idle }))
+        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: EXACT_DURATIONS, idle }))
+    }
+
+    /// The same reader, to which no calls are few.
+    #[cfg(test)]
+    pub(super) fn by_sums(&self) -> Reader {
+        let (path, idle) = (self.0.path.clone(), Mutex::default());
+        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: 0, idle }))
     }
 
     /// The same reader with another time limit.
     pub fn with_time_limit(&self, time_limit: Duration) -> Reader {
         let (path, idle) = (self.0.path.clone(), Mutex::default());
-        Reader(Arc::new(Pool { path, time_limit, idle }))
+        Reader(Arc::new(Pool { path, time_limit, few: self.0.few, idle }))
     }
 
     pub fn stats(&self, query: &StatsQuery) -> Result<Stats, QueryError> {
         let groupings = [vec![], query.group_by.clone()];
-        let [mut all, groups] = self.fold(&query.filter, &groupings, &query.zone)?;
+        let ([mut all, groups], rows_since) = self.fold(&query.filter, &groupings, &query.zone)?;
         let totals = all.remove(&vec![]).unwrap_or_default().totals();
         if query.group_by.is_empty() {
-            return Ok(Stats { totals, groups: Vec::new(), next_offset: None });
+            return Ok(Stats { totals, groups: Vec::new(), next_offset: None, rows_since });
         }
         let groups = sorted(groups, query.sort_key(), query.order);
         let end = query.limit.map_or(groups.len(), |limit| query.offset.saturating_add(limit));
@@ -199,7 +213,7 @@ impl Reader {
         let shown = end.saturating_sub(query.offset);
         let shown = groups.into_iter().skip(query.offset).take(shown);
         let groups = shown.map(|(key, totals)| group(&query.group_by, key, totals)).collect();
-        Ok(Stats { totals, groups, next_offset })
+        Ok(Stats { totals, groups, next_offset, rows_since })
     }
 
     /// A page of calls, newest first, after `cursor`.
@@ -270,12 +284,12 @@ impl Reader {
             vec![Attempt, Model],
             vec![Attempt, FinishReason],
         ];
-        let folded = self.fold(&filter, &groupings, &TimeZone::UTC)?;
+        let (folded, _) = self.fold(&filter, &groupings, &TimeZone::UTC)?;
         let [mut all, models, operations, attempts, attempt_models, attempt_reasons] = folded;
-        let Some(mut all) = all.remove(&vec![]) else { return Ok(None) };
+        let Some(all) = all.remove(&vec![]) else { return Ok(None) };
         let mut attempts: Vec<_> = attempts.into_iter().collect();
         attempts.sort_by(|one, other| one.0.cmp(&other.0));
-        let attempt = |(key, mut tally): (Vec<KeyValue>, Tally)| AttemptTotals {
+        let attempt = |(key, tally): (Vec<KeyValue>, Tally)| AttemptTotals {
             attempt: match key[..] {
                 [KeyValue::Number(number)] => Some(number),
                 _ => None,
@@ -298,7 +312,7 @@ impl Reader {
 
     /// All users by tokens, descending, with calls that name no user as one of them.
     pub fn users(&self, filter: &Filter) -> Result<Vec<Group>, QueryError> {
-        let [users] = self.fold(filter, &[vec![GroupKey::User]], &TimeZone::UTC)?;
+        let ([users], _) = self.fold(filter, &[vec![GroupKey::User]], &TimeZone::UTC)?;
         Ok(by_tokens(GroupKey::User, users))
     }
 
@@ -312,14 +326,16 @@ impl Reader {
         use GroupKey::{Day, Model, Operation};
         let filter = Filter { user: Some(name.to_owned()), ..filter.clone() };
         let groupings = [vec![], vec![Model], vec![Operation], vec![Day]];
-        let [mut all, models, operations, days] = self.fold(&filter, &groupings, &zone)?;
-        let Some(mut all) = all.remove(&vec![]) else { return Ok(None) };
+        let ([mut all, models, operations, days], _) = self.fold(&filter, &groupings, &zone)?;
+        let Some(all) = all.remove(&vec![]) else { return Ok(None) };
+        let newest = self.usage(&filter, 1, None)?.records.pop();
+        let last_activity = newest.map_or(Timestamp::from_millis(0), |call| call.created_at);
         let days = sorted(days, SortKey::Key, None).into_iter();
         Ok(Some(UserReport {
             by_model: by_tokens(Model, models),
             by_operation: by_tokens(Operation, operations),
             by_day: days.map(|(key, totals)| group(&[Day], key, totals)).collect(),
-            last_activity: all.last().unwrap_or(Timestamp::from_millis(0)),
+            last_activity,
             totals: all.totals(),
         }))
     }
@@ -330,19 +346,13 @@ impl Reader {
         filter: &Filter,
         groupings: &[Vec<GroupKey>; N],
         zone: &TimeZone,
-    ) -> Result<[Groups; N], QueryError> {
-        let groups = self.ask(|connection, kinds| {
-            let mut fold = Fold::new(groupings, zone.clone(), kinds);
-            if let Some(selection) = filter.select(connection, kinds)? {
-                let scan = Scan { connection, kinds, selection: &selection };
-                scan.figures(&selection.keys(), Way::Time, &mut |place, figures| {
-                    fold.add(place, |tally, counts| tally.add(place.at, figures, counts))
-                })?;
-            }
-            Ok(fold.finish(connection)?)
+    ) -> Result<([Groups; N], Option<Timestamp>), QueryError> {
+        let few = self.0.few;
+        let broken = self.ask(|connection, kinds| {
+            Breakdown { connection, kinds, filter, groupings, zone, few }.read()
         })?;
-        let mut groups = groups.into_iter();
-        Ok(std::array::from_fn(|_| groups.next().unwrap_or_default()))
+        let mut groups = broken.groups.into_iter();
+        Ok((std::array::from_fn(|_| groups.next().unwrap_or_default()), broken.rows_since))
     }
 
     /// Puts a question to a connection, which is interrupted when the time is up.

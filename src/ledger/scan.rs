@@ -58,8 +58,10 @@ impl Scan<'_> {
                 session: row.get::<_, Option<i64>>(3)?.unwrap_or_default(),
                 own: own.as_ref(),
             };
-            if self.passes(place.kind, place.own) {
-                see(&place, &Figures::read(row, 5)?)?;
+            if self.passes(place.kind, place.own)
+                && let Some(kind) = self.kinds.get(place.kind)
+            {
+                see(&place, &Figures::read(row, 5, &kind.counts)?)?;
             }
             Ok(ControlFlow::Continue(()))
         })

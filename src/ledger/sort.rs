@@ -67,7 +67,7 @@ pub(super) fn sorted(
 ) -> Vec<(Vec<KeyValue>, Totals)> {
     let default = if sort == SortKey::Key { Order::Ascending } else { Order::Descending };
     let order = order.unwrap_or(default);
-    let totals = groups.into_iter().map(|(key, mut tally)| (key, tally.totals()));
+    let totals = groups.into_iter().map(|(key, tally)| (key, tally.totals()));
     let mut groups: Vec<_> =
         totals.map(|(key, totals)| (sort.figure(&totals), key, totals)).collect();
     groups.sort_by(|one, other| match (sort, order) {

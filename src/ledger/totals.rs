@@ -10,14 +10,12 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::kind::Counts;
+use super::rollup::{self, Counted, Sums, SumsRef};
 use super::row::expected_error;
 use crate::units::{Timestamp, Usd};
 
 /// Durations of a group up to this many are ranked exactly; beyond, to within half a percent.
-const EXACT_DURATIONS: usize = 4096;
-
-/// Buckets per power of two: a bucket is at most 1/128 as wide as its values are large.
-const SUB_BUCKETS_LOG2: u32 = 7;
+pub(super) const EXACT_DURATIONS: usize = 4096;
 
 /// The figures of a set of calls. Sums count what is known; the counts of calls beside them say
 /// how much that is.
@@ -83,85 +81,103 @@ pub(super) const FIGURES: &str = "input_tokens, cache_read_tokens, cache_write_t
 
 const TOKEN_COLUMNS: usize = 10;
 
-/// What one call adds to a total, besides what its kind says.
+/// What one call adds to a total, besides what its kind says: read from its row, with the meaning that
+/// [`Sums`] gives a record's.
 #[derive(Debug)]
 pub(super) struct Figures {
-    tokens: [Option<u64>; TOKEN_COLUMNS],
-    nanos: Option<i64>,
+    figures: [i64; rollup::FIGURES],
     duration: Option<u64>,
-    first_token: Option<u64>,
-    estimate_error: u64,
 }
 
-/// A total in the making. Tallies of disjoint sets of calls can be merged into that of their union.
+/// A total in the making.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    requests: u64,
-    errors: u64,
-    tokens: [u64; TOKEN_COLUMNS],
-    nanos: i128,
-    estimated: u64,
-    estimated_tokens: u64,
-    estimate_error: u64,
-    unreported: u64,
-    refetched: u64,
-    unpriced: u64,
-    default_priced: u64,
-    durations: Mean,
-    spread: Spread,
-    first_token: Mean,
-    /// The first and the last call's time.
+    sums: Sums,
+    errors: i128,
+    estimated: i128,
+    estimated_tokens: i128,
+    unreported: i128,
+    refetched: i128,
+    unpriced: i128,
+    default_priced: i128,
+    exact: Exact,
+    /// The first and the last call's time, of calls that were added one by one.
     pub(super) window: Option<(i64, i64)>,
 }
 
 impl Figures {
     /// Reads a row that has the columns of [`FIGURES`] from `first` on.
-    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Figures> {
-        let count = |column: usize| -> rusqlite::Result<Option<u64>> {
-            let count = row.get::<_, Option<i64>>(first + column)?;
-            Ok(count.and_then(|value| u64::try_from(value).ok()))
+    pub(super) fn read(row: &Row<'_>, first: usize, counts: &Counts) -> rusqlite::Result<Figures> {
+        // A negative count is nothing that tokenmeter ever wrote; it counts as unknown.
+        let count = |column: usize| -> rusqlite::Result<Option<i64>> {
+            Ok(row.get::<_, Option<i64>>(first + column)?.filter(|count| *count >= 0))
         };
-        let mut tokens = [None; TOKEN_COLUMNS];
+        let mut figures = [0; rollup::FIGURES];
+        let [requests, rest @ ..] = &mut figures;
+        let (tokens, rest) = rest.split_at_mut(TOKEN_COLUMNS);
+        *requests = 1;
         for (column, slot) in tokens.iter_mut().enumerate() {
-            *slot = count(column)?;
+            *slot = count(column)?.unwrap_or_default();
         }
+        let (duration, first_token) = (count(TOKEN_COLUMNS + 1)?, count(TOKEN_COLUMNS + 2)?);
         let note = first + TOKEN_COLUMNS + 3;
-        Ok(Figures {
-            tokens,
-            nanos: row.get(first + TOKEN_COLUMNS)?,
-            duration: count(TOKEN_COLUMNS + 1)?,
-            first_token: count(TOKEN_COLUMNS + 2)?,
-            estimate_error: expected_error(row.get_ref(note)?, row.get_ref(note + 1)?),
-        })
+        let error = if counts.estimated {
+            expected_error(row.get_ref(note)?, row.get_ref(note + 1)?)
+        } else {
+            0
+        };
+        let others = [
+            row.get::<_, Option<i64>>(first + TOKEN_COLUMNS)?.unwrap_or_default(),
+            i64::try_from(error).unwrap_or(i64::MAX),
+            duration.is_some().into(),
+            duration.unwrap_or_default(),
+            first_token.is_some().into(),
+            first_token.unwrap_or_default(),
+        ];
+        rest.copy_from_slice(&others);
+        Ok(Figures { figures, duration: duration.map(i64::unsigned_abs) })
     }
 }
 
 impl Tally {
     /// Adds the call of a moment, in milliseconds.
     pub(super) fn add(&mut self, at: i64, call: &Figures, counts: &Counts) {
-        self.requests += 1;
-        self.errors += u64::from(counts.failed);
-        for (sum, tokens) in self.tokens.iter_mut().zip(call.tokens) {
-            *sum = sum.saturating_add(tokens.unwrap_or_default());
-        }
-        self.nanos = self.nanos.saturating_add(call.nanos.unwrap_or_default().into());
-        if counts.estimated {
-            self.estimated += 1;
-            let [.., total] = call.tokens;
-            self.estimated_tokens = self.estimated_tokens.saturating_add(total.unwrap_or_default());
-            self.estimate_error = self.estimate_error.saturating_add(call.estimate_error);
-        }
-        self.unreported += u64::from(counts.unreported);
-        self.refetched += u64::from(counts.refetched);
-        self.unpriced += u64::from(counts.unpriced);
-        self.default_priced += u64::from(counts.default_priced);
-        self.durations.add(call.duration);
-        self.first_token.add(call.first_token);
-        if let Some(duration) = call.duration {
-            self.spread.add(duration);
-        }
+        self.sums.add_figures(&call.figures, call.duration);
+        self.exact.add(call.duration);
+        self.count(1, call.figures[TOKEN_COLUMNS].into(), counts);
         let (first, last) = self.window.unwrap_or((at, at));
         self.window = Some((first.min(at), last.max(at)));
+    }
+
+    /// Adds calls of one kind that were added up before; how many that were.
+    pub(super) fn add_sums(
+        &mut self,
+        sums: SumsRef<'_>,
+        counts: &Counts,
+    ) -> rusqlite::Result<i128> {
+        let total = |sums: &Sums| sums.tokens().last().copied().unwrap_or_default();
+        let before = (self.sums.requests(), total(&self.sums));
+        sums.add_to(&mut self.sums)?;
+        self.exact.give_up();
+        let requests = self.sums.requests().wrapping_sub(before.0);
+        self.count(requests, total(&self.sums).wrapping_sub(before.1), counts);
+        Ok(requests)
+    }
+
+    fn count(&mut self, requests: i128, total_tokens: i128, counts: &Counts) {
+        let only = |is: bool, figure: i128| if is { figure } else { 0 };
+        self.errors += only(counts.failed, requests);
+        self.estimated += only(counts.estimated, requests);
+        self.estimated_tokens += only(counts.estimated, total_tokens);
+        self.unreported += only(counts.unreported, requests);
+        self.refetched += only(counts.refetched, requests);
+        self.unpriced += only(counts.unpriced, requests);
+        self.default_priced += only(counts.default_priced, requests);
+    }
+
+    /// Whether there is nothing in it, as after all of it was taken back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sums.requests() == 0
     }
 
     pub(super) fn first(&self) -> Option<Timestamp> {
@@ -172,38 +188,53 @@ impl Tally {
         self.window.map(|(_, last)| Timestamp::from_millis(last))
     }
 
-    pub(super) fn totals(&mut self) -> Totals {
-        let [input, cache_read, cache_write, audio_input, image_input, rest @ ..] = self.tokens;
-        let [output, reasoning, audio_output, image_output, total] = rest;
+    pub(super) fn totals(&self) -> Totals {
+        let tokens = |place: usize| whole(self.sums.tokens()[place]);
+        let (input, cache_read) = (tokens(0), tokens(1));
+        let estimate_error = whole(self.sums.estimate_error_tokens());
+        let estimated_tokens = whole(self.estimated_tokens);
+        let percentile = |percent| {
+            let exact = self.exact.percentile(percent);
+            exact.unwrap_or_else(|| self.sums.duration_percentile(percent))
+        };
         Totals {
-            requests: self.requests,
-            errors: self.errors,
+            requests: whole(self.sums.requests()),
+            errors: whole(self.errors),
             input_tokens: input,
             cache_read_tokens: cache_read,
-            cache_write_tokens: cache_write,
-            audio_input_tokens: audio_input,
-            image_input_tokens: image_input,
-            output_tokens: output,
-            reasoning_tokens: reasoning,
-            audio_output_tokens: audio_output,
-            image_output_tokens: image_output,
-            total_tokens: total,
-            cost_usd: dollars(self.nanos),
-            estimated_requests: self.estimated,
-            estimated_tokens: self.estimated_tokens,
-            estimate_error_tokens: self.estimate_error,
-            estimate_error: ratio(self.estimate_error.into(), self.estimated_tokens, 4),
-            unreported_requests: self.unreported,
-            refetched_requests: self.refetched,
-            unpriced_requests: self.unpriced,
-            default_priced_requests: self.default_priced,
+            cache_write_tokens: tokens(2),
+            audio_input_tokens: tokens(3),
+            image_input_tokens: tokens(4),
+            output_tokens: tokens(5),
+            reasoning_tokens: tokens(6),
+            audio_output_tokens: tokens(7),
+            image_output_tokens: tokens(8),
+            total_tokens: tokens(9),
+            cost_usd: dollars(self.sums.nanos()),
+            estimated_requests: whole(self.estimated),
+            estimated_tokens,
+            estimate_error_tokens: estimate_error,
+            estimate_error: ratio(estimate_error.into(), estimated_tokens, 4),
+            unreported_requests: whole(self.unreported),
+            refetched_requests: whole(self.refetched),
+            unpriced_requests: whole(self.unpriced),
+            default_priced_requests: whole(self.default_priced),
             cache_hit_rate: ratio(cache_read.into(), input, 4),
-            avg_duration_ms: self.durations.mean(),
-            p50_duration_ms: self.spread.percentile(50),
-            p95_duration_ms: self.spread.percentile(95),
-            avg_time_to_first_token_ms: self.first_token.mean(),
+            avg_duration_ms: mean(self.sums.duration()),
+            p50_duration_ms: percentile(50),
+            p95_duration_ms: percentile(95),
+            avg_time_to_first_token_ms: mean(self.sums.first_token()),
         }
     }
+}
+
+/// A sum as it is shown: it saturates.
+fn whole(sum: i128) -> u64 {
+    u64::try_from(sum.max(0)).unwrap_or(u64::MAX)
+}
+
+fn mean(counted: Counted) -> Option<Decimal> {
+    ratio(counted.sum.max(0).unsigned_abs(), whole(counted.count), 1)
 }
 
 fn dollars(nanos: i128) -> Usd {
@@ -220,125 +251,53 @@ fn ratio(part: u128, whole: u64, places: u32) -> Option<Decimal> {
     Some(rounded.normalize())
 }
 
-#[derive(Debug, Default)]
-struct Mean {
-    count: u64,
-    sum: u128,
-}
-
-impl Mean {
-    fn add(&mut self, value: Option<u64>) {
-        if let Some(value) = value {
-            self.count += 1;
-            self.sum += u128::from(value);
-        }
-    }
-
-    fn mean(&self) -> Option<Decimal> {
-        ratio(self.sum, self.count, 1)
-    }
-}
-
-/// How durations are spread: every one while they are few, then counts in buckets.
+/// Every duration, while they are few.
 #[derive(Debug)]
-enum Spread {
-    Exact(Vec<u64>),
-    Buckets { counts: Vec<u64>, total: u64 },
-}
+struct Exact(Option<Vec<u64>>);
 
-impl Default for Spread {
-    fn default() -> Spread {
-        Spread::Exact(Vec::new())
+impl Default for Exact {
+    fn default() -> Exact {
+        Exact(Some(Vec::new()))
     }
 }
 
-impl Spread {
-    fn add(&mut self, value: u64) {
-        match self {
-            Spread::Exact(values) if values.len() < EXACT_DURATIONS => values.push(value),
-            Spread::Exact(values) => {
-                let values = std::mem::take(values);
-                *self = Spread::Buckets { counts: Vec::new(), total: 0 };
-                values.into_iter().chain([value]).for_each(|value| self.add(value));
-            }
-            Spread::Buckets { counts, total } => {
-                let bucket = bucket(value);
-                if counts.len() <= bucket {
-                    counts.resize(bucket + 1, 0);
-                }
-                counts[bucket] += 1;
-                *total += 1;
+impl Exact {
+    fn add(&mut self, duration: Option<u64>) {
+        if let (Some(durations), Some(duration)) = (&mut self.0, duration) {
+            durations.push(duration);
+            if durations.len() > EXACT_DURATIONS {
+                self.give_up();
             }
         }
     }
 
-    /// The smallest value that at least `percent` of all do not exceed.
-    fn percentile(&mut self, percent: u64) -> Option<u64> {
-        match self {
-            Spread::Exact(values) if values.is_empty() => None,
-            Spread::Exact(values) => {
-                let rank = (values.len() as u64 * percent).div_ceil(100).max(1) - 1;
-                let rank = usize::try_from(rank).unwrap_or_default();
-                Some(*values.select_nth_unstable(rank).1)
-            }
-            Spread::Buckets { counts, total } => {
-                let rank = (*total * percent).div_ceil(100).max(1);
-                let mut seen = 0;
-                let reached = counts.iter().position(|count| {
-                    seen += count;
-                    seen >= rank
-                });
-                reached.map(middle)
-            }
-        }
+    fn give_up(&mut self) {
+        self.0 = None;
     }
-}
 
-/// The bucket of a value: values below 256 have one each, above there are 128 to a power of two.
-fn bucket(value: u64) -> usize {
-    let shift = value.checked_ilog2().unwrap_or_default().saturating_sub(SUB_BUCKETS_LOG2);
-    // At most 57 × 128 + 255.
-    usize::try_from((u64::from(shift) << SUB_BUCKETS_LOG2) + (value >> shift)).unwrap_or_default()
-}
-
-/// The value in the middle of a bucket.
-fn middle(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    let shift = (bucket >> SUB_BUCKETS_LOG2).saturating_sub(1);
-    let lowest = (bucket - (shift << SUB_BUCKETS_LOG2)) << shift;
-    lowest + ((1 << shift) >> 1)
+    /// The smallest value that at least `percent` of all do not exceed; nothing where not every one is
+    /// known here.
+    fn percentile(&self, percent: u64) -> Option<Option<u64>> {
+        let mut durations = self.0.clone()?;
+        let rank = (durations.len() as u64 * percent).div_ceil(100).max(1) - 1;
+        let rank = usize::try_from(rank).unwrap_or_default();
+        Some((rank < durations.len()).then(|| *durations.select_nth_unstable(rank).1))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
     fn percentiles_are_values_of_the_set_while_it_is_small() {
-        let mut spread = Spread::default();
-        assert_eq!(spread.percentile(50), None);
-        (1..=10).rev().for_each(|value| spread.add(value * 1000));
-        assert_eq!(spread.percentile(50), Some(5000));
-        assert_eq!(spread.percentile(95), Some(10_000));
-    }
-
-    #[test]
-    fn percentiles_of_large_sets_are_close() {
-        let mut spread = Spread::default();
-        (0..100_000).for_each(|value| spread.add(value));
-        assert!(matches!(spread, Spread::Buckets { .. }));
-        let p95 = spread.percentile(95).unwrap();
-        assert!((94_500..95_500).contains(&p95), "{p95}");
-    }
-
-    proptest! {
-        #[test]
-        fn a_bucket_is_within_half_a_percent(value in any::<u64>()) {
-            let middle = middle(bucket(value));
-            prop_assert!(middle.abs_diff(value) <= value / 250, "{value} -> {middle}");
-        }
+        let mut exact = Exact::default();
+        assert_eq!(exact.percentile(50), Some(None));
+        (1..=10).rev().for_each(|value| exact.add(Some(value * 1000)));
+        assert_eq!(exact.percentile(50), Some(Some(5000)));
+        assert_eq!(exact.percentile(95), Some(Some(10_000)));
+        (0..5000).for_each(|value| exact.add(Some(value)));
+        assert_eq!(exact.percentile(50), None);
     }
 
     #[test]

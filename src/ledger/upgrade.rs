@@ -13,7 +13,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::names::Names;
 use super::rows::Rows;
 use super::tail::same_file;
-use super::{Lock, OpenError, row, schema, with_suffix};
+use super::{Lock, OpenError, rollup, row, schema, with_suffix};
 
 /// Rows in one transaction.
 const BATCH: usize = 10_000;
@@ -59,6 +59,7 @@ fn copy(old: &Connection, version: i32, new: &Path) -> rusqlite::Result<()> {
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
     schema::create(&connection)?;
     copy_rows(old, version, &mut connection)?;
+    rollup::seal_all(&connection)?;
     let source = old.path().unwrap_or_default();
     connection.execute("ATTACH DATABASE ? AS old", [source])?;
     let later = "INSERT INTO charged SELECT key, call_id FROM old.charged;

@@ -1,0 +1,230 @@
+//! Totals and groups of the calls that pass a filter: from sums where they tell, from rows where they
+//! do not. Owns that choice; knows neither how sums are kept nor what is done with the groups.
+//!
+//! Rows are read for the ends of a window that begin or end within a half hour, for half hours in which
+//! a page of the calendar turns, for what kinds do not tell, and where the calls are so few that exact
+//! percentiles are cheap.
+//!
+//! Invariant: each call counts once, from one moment of the database.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use jiff::tz::TimeZone;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::filter::{Filter, Match, Selection};
+use super::group::{Fold, GroupKey, Groups, Place};
+use super::kind::Kinds;
+use super::layout::KEY_BITS;
+use super::query::QueryError;
+use super::retention;
+use super::rollup::{self, Grain, SLOT_MS, Users};
+use super::scan::{Scan, Way};
+use crate::units::Timestamp;
+
+/// Groupings of the calls that pass a filter.
+pub(super) struct Breakdown<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) kinds: &'a Kinds,
+    pub(super) filter: &'a Filter,
+    pub(super) groupings: &'a [Vec<GroupKey>],
+    pub(super) zone: &'a TimeZone,
+    /// Up to how many calls are read from rows in any case, for exact percentiles.
+    pub(super) few: usize,
+}
+
+/// The groups of each grouping.
+pub(super) struct Broken {
+    pub(super) groups: Vec<Groups>,
+    /// Set where rows before this moment would have been needed, and are gone.
+    pub(super) rows_since: Option<Timestamp>,
+}
+
+/// A window in half hours, and what sticks out of them.
+#[derive(Debug, PartialEq, Eq)]
+struct Slots {
+    whole: Range<i64>,
+    /// In milliseconds.
+    ends: [Range<i64>; 2],
+}
+
+impl Breakdown<'_> {
+    pub(super) fn read(&self) -> Result<Broken, QueryError> {
+        let fold = self.fold();
+        let Some(selection) = self.filter.select(self.connection, self.kinds)? else {
+            return self.finish(fold, None);
+        };
+        let kept = retention::rows_since(self.connection)?;
+        if !self.is_told_by_sums(&selection) {
+            let fold = self.by_rows(&selection, Way::Time)?;
+            let missing = kept.filter(|kept| selection.window.start < kept.millis());
+            return self.finish(fold, missing);
+        }
+        let (fold, calls) = self.by_sums(&selection, kept)?;
+        let is_kept = kept.is_none_or(|kept| selection.window.start >= kept.millis());
+        let is_few = usize::try_from(calls).is_ok_and(|calls| calls <= self.few);
+        if is_kept && is_few {
+            return self.finish(self.by_rows(&selection, Way::Kinds)?, None);
+        }
+        self.finish(fold, None)
+    }
+
+    fn fold(&self) -> Fold<'_> {
+        Fold::new(self.groupings, self.zone.clone(), self.kinds)
+    }
+
+    fn finish(&self, fold: Fold<'_>, rows_since: Option<Timestamp>) -> Result<Broken, QueryError> {
+        Ok(Broken { groups: fold.finish(self.connection)?, rows_since })
+    }
+
+    fn is_told_by_sums(&self, selection: &Selection<'_>) -> bool {
+        let keys = || self.groupings.iter().flatten();
+        let facts = keys().fold(0, |facts, key| facts | key.facts());
+        let mut passing = self.kinds.iter().filter(|(id, _)| selection.of(*id) != Match::No);
+        selection.session.is_none()
+            && keys().all(|key| *key != GroupKey::Session)
+            && selection.is_decided()
+            && !passing.any(|(_, kind)| kind.is_varied(facts))
+    }
+
+    fn by_rows(&self, selection: &Selection<'_>, way: Way) -> Result<Fold<'_>, QueryError> {
+        let mut fold = self.fold();
+        self.add_rows(&mut fold, selection, selection.window.clone(), way)?;
+        Ok(fold)
+    }
+
+    /// Also answers how many calls that are.
+    fn by_sums(
+        &self,
+        selection: &Selection<'_>,
+        kept: Option<Timestamp>,
+    ) -> Result<(Fold<'_>, i128), QueryError> {
+        let mut fold = self.fold();
+        let newest = newest(self.connection)?;
+        let slots = Slots::of(&selection.window, newest, kept);
+        let keys = || self.groupings.iter().flatten();
+        let users = match selection.user {
+            Some(user) => Users::One(user),
+            None if keys().any(|key| *key == GroupKey::User) => Users::Each,
+            None => Users::Together,
+        };
+        let is_timed = keys().any(GroupKey::is_time);
+        let has_hours = keys().any(|key| *key == GroupKey::Hour);
+        let is_utc = *self.zone == TimeZone::UTC;
+        let grain = if !is_timed || is_utc && !has_hours { Grain::Day } else { Grain::Slot };
+        let mut turning = BTreeSet::new();
+        let (mut calls, mut failure) = (0, None);
+        let kinds = |kind| selection.of(kind) == Match::Yes;
+        rollup::scan(
+            self.connection,
+            slots.whole,
+            users,
+            grain,
+            &kinds,
+            &mut |slot, user, kind, sums| {
+                let at = slot.saturating_mul(SLOT_MS);
+                if grain == Grain::Slot && fold.turns_within(at..at.saturating_add(SLOT_MS)) {
+                    turning.insert(slot);
+                    return Ok(());
+                }
+                let place = Place { at, kind, user, session: 0, own: None };
+                let mut added = Ok(0);
+                let done = fold.add(&place, |tally, counts| {
+                    added = tally.add_sums(sums, counts);
+                });
+                match done {
+                    Ok(()) => added.map(|requests| calls += requests),
+                    Err(error) => {
+                        failure = Some(error);
+                        // Ends the scan; the failure itself is told below.
+                        Err(rusqlite::Error::QueryReturnedNoRows)
+                    }
+                }
+            },
+        )
+        .map_err(|error| failure.take().unwrap_or_else(|| error.into()))?;
+        let turning = turning.into_iter().map(|slot| slot * SLOT_MS..(slot + 1) * SLOT_MS);
+        for window in slots.ends.into_iter().chain(turning) {
+            calls += self.add_rows(&mut fold, selection, window, Way::Time)?;
+        }
+        Ok((fold, calls))
+    }
+
+    fn add_rows(
+        &self,
+        fold: &mut Fold<'_>,
+        selection: &Selection<'_>,
+        window: Range<i64>,
+        way: Way,
+    ) -> Result<i128, QueryError> {
+        let scan = Scan { connection: self.connection, kinds: self.kinds, selection };
+        let keys = window.start << KEY_BITS..window.end << KEY_BITS;
+        let mut calls = 0;
+        scan.figures(&keys, way, &mut |place, figures| {
+            calls += 1;
+            fold.add(place, |tally, counts| tally.add(place.at, figures, counts))
+        })?;
+        Ok(calls)
+    }
+}
+
+impl Slots {
+    /// A window that reaches beyond the newest call ends with a whole half hour: there is nothing to
+    /// leave out. So does one that begins where rows are gone.
+    fn of(window: &Range<i64>, newest: Option<i64>, kept: Option<Timestamp>) -> Slots {
+        let beyond = newest.map_or(0, |newest| rollup::slot_of(newest) + 1);
+        let end = window.end.min(beyond.saturating_mul(SLOT_MS)).max(window.start);
+        let first = if kept.is_some_and(|kept| window.start < kept.millis()) {
+            rollup::slot_of(window.start)
+        } else {
+            rollup::slot_of(window.start.saturating_add(SLOT_MS - 1))
+        };
+        let last = if newest.is_none_or(|newest| end > newest) {
+            beyond.max(first)
+        } else {
+            rollup::slot_of(end)
+        };
+        if first >= last {
+            return Slots { whole: 0..0, ends: [window.start..end, 0..0] };
+        }
+        let head = window.start..(first * SLOT_MS).max(window.start);
+        let tail = (last * SLOT_MS).min(end)..end;
+        Slots { whole: first..last, ends: [head, tail] }
+    }
+}
+
+/// The newest call's time.
+fn newest(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let mut newest = connection.prepare_cached("SELECT max(key) FROM calls")?;
+    let key: Option<i64> = newest.query_row([], |row| row.get(0)).optional()?.flatten();
+    Ok(key.map(|key| key >> KEY_BITS))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_window_is_covered_once(
+            start in 0..20 * SLOT_MS,
+            length in 0..10 * SLOT_MS,
+            newest in proptest::option::of(0..25 * SLOT_MS),
+            call in 0..25 * SLOT_MS,
+        ) {
+            let window = start..start + length;
+            let slots = Slots::of(&window, newest, None);
+            let in_slots = slots.whole.contains(&rollup::slot_of(call));
+            let times = usize::from(in_slots)
+                + slots.ends.iter().filter(|end| end.contains(&call)).count();
+            if newest.is_some_and(|newest| call <= newest) {
+                prop_assert_eq!(times, usize::from(window.contains(&call)), "{:?}", slots);
+            } else {
+                prop_assert!(times <= 1);
+            }
+        }
+    }
+}
