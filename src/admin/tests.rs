@@ -43,7 +43,7 @@ impl Home {
     fn new() -> Home {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("tokenmeter.db");
-        let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+        let ledger = Ledger::open(&Settings::of(database)).unwrap();
         let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
         let admin = Admin::new(ledger.clone(), access);
         Home { _directory: directory, ledger, admin }

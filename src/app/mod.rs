@@ -107,6 +107,7 @@ impl App {
         let ledger = Ledger::open(&ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
+            retention_days: config.retention_days,
         })
         .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())

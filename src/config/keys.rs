@@ -151,6 +151,9 @@ keys! {
         "Where a path goes that begins with no upstream's name: /v1/chat/completions.";
     JOURNAL_DAYS = "journal_days", Count, value("7"),
         "How many days of journal are kept after they are wholly in the database.";
+    RETENTION_DAYS = "retention_days", Count, nothing("365"),
+        "How many days the ledger's rows are kept. Their sums by half hour stay for ever, so totals by\n\
+         time, user, model, operation and so on do too. Without it: rows stay as well.";
     SHUTDOWN_GRACE = "shutdown_grace", Duration, value("30s"),
         "How long calls in flight may go on after SIGTERM or SIGINT. \"0s\" waits for none.";
     WORKERS = "workers", Count, nothing("4"),

@@ -45,6 +45,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         client_timeouts: client_timeouts(&mut reader),
         limits: limits(&mut reader),
         journal_days: reader.or_default(&keys::JOURNAL_DAYS, parse::some),
+        retention_days: reader.read(&keys::RETENTION_DAYS, parse::some),
         shutdown_grace: reader.or_default(&keys::SHUTDOWN_GRACE, parse::duration_or_zero),
         workers: reader.read(&keys::WORKERS, parse::workers),
         log: reader.or_default(&keys::LOG, parse::log),

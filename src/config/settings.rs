@@ -29,6 +29,8 @@ pub struct Config {
     pub client_timeouts: ClientTimeouts,
     pub limits: Limits,
     pub journal_days: u32,
+    /// `None`: for ever.
+    pub retention_days: Option<u32>,
     pub shutdown_grace: Duration,
     /// `None`: one for each core.
     pub workers: Option<NonZeroUsize>,

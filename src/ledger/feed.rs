@@ -18,6 +18,7 @@ use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
+use super::retention::Retention;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::{rollup, schema};
@@ -50,7 +51,8 @@ pub(super) struct Feed {
     /// The database file as it was opened.
     identity: fs::Metadata,
     journal: Arc<Journal>,
-    journal_days: u32,
+    keep: Keep,
+    retention: Retention,
     tails: Vec<Tail>,
     /// What was read and is not in the database yet. It stays here until it is.
     pending: Option<Batch>,
@@ -71,6 +73,15 @@ pub(super) struct Feed {
     unreadable: u64,
 }
 
+/// How long things are kept, in days.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// Journal files that are wholly in the database.
+    pub(super) journal_days: u32,
+    /// Rows; `None`: for ever.
+    pub(super) retention_days: Option<u32>,
+}
+
 /// What goes into the database in one transaction.
 #[derive(Debug, Default)]
 struct Batch {
@@ -86,7 +97,7 @@ impl Feed {
         connection: Connection,
         database: PathBuf,
         journal: Arc<Journal>,
-        journal_days: u32,
+        keep: Keep,
         settle: bool,
     ) -> Result<Feed, FeedError> {
         let identity = fs::metadata(&database).map_err(FeedError::Journal)?;
@@ -97,7 +108,8 @@ impl Feed {
             names: Names::default(),
             database,
             identity,
-            journal_days,
+            retention: Retention::new(keep.retention_days),
+            keep,
             tails: Vec::new(),
             pending: None,
             held: Held::default(),
@@ -145,6 +157,7 @@ impl Feed {
             self.commit_pending()?;
         }
         self.seal()?;
+        self.retention.step(&self.connection, Timestamp::now())?;
         self.expire()
     }
 
@@ -377,7 +390,7 @@ impl Feed {
         }
         self.expired = Some(Instant::now());
         let today = Timestamp::now().calendar().to_zoned(TimeZone::UTC).date();
-        let keep = Span::new().try_days(i64::from(self.journal_days)).unwrap_or_default();
+        let keep = Span::new().try_days(i64::from(self.keep.journal_days)).unwrap_or_default();
         let Ok(oldest) = today.checked_sub(keep) else { return Ok(()) };
         let is_due = |tail: &Tail| {
             tail.day < oldest && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
@@ -426,7 +439,7 @@ pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let opened = schema::open_writer(&from.database);
     let connection = opened.map_err(|error| FeedError::Journal(io::Error::other(error)))?;
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
-    Feed::new(connection, database, journal, from.journal_days, false)
+    Feed::new(connection, database, journal, from.keep, false)
 }
 
 #[cfg(test)]
@@ -438,7 +451,8 @@ mod tests {
         let database = home.path().join("tokenmeter.db");
         let journal = Arc::new(Journal::open(home.path().join("journal")).unwrap());
         let connection = schema::open_writer(&database).unwrap();
-        let feed = Feed::new(connection, database, Arc::clone(&journal), 7, settle).unwrap();
+        let keep = Keep { journal_days: 7, retention_days: None };
+        let feed = Feed::new(connection, database, Arc::clone(&journal), keep, settle).unwrap();
         (feed, journal)
     }
 

@@ -11,8 +11,13 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
-//! | `schema`, `row` | the tables; a record as a row |
-//! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
+//! | `retention` | rows that are too old |
+//! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
+//! | `kind`, `names`, `packed` | what repeats from call to call, kept once |
+//! | `row`, `rows` | a record as a row; rows added and replaced, and the sums with them |
+//! | `rollup`, `sketch` | sums by half hour, kind and user; durations in buckets |
+//! | `filter`, `scan`, `group`, `totals`, `sort` | which calls, the way to them, by what, how much, in which order |
+//! | `breakdown`, `query` | totals from sums or rows; the questions |
 //!
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
@@ -64,7 +69,7 @@ pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
 
 use fault::FeedError;
-use feed::Feed;
+use feed::{Feed, Keep};
 use journal::{Journal, Line};
 use writer::Writer;
 
@@ -84,6 +89,15 @@ pub struct Settings {
     pub database: PathBuf,
     /// Days that a journal file is kept once it is wholly in the database.
     pub journal_days: u32,
+    /// Days that rows are kept; their sums stay. `None`: for ever.
+    pub retention_days: Option<u32>,
+}
+
+impl Settings {
+    /// A ledger at a place, with everything else as it is by default.
+    pub fn of(database: impl Into<PathBuf>) -> Settings {
+        Settings { database: database.into(), journal_days: 7, retention_days: None }
+    }
 }
 
 /// The handle on a ledger; clones share it. Dropping the last one writes out what is left.
@@ -136,8 +150,9 @@ impl Ledger {
         let connection = schema::open_writer(&database)?;
         let journal = Journal::open(directory.clone());
         let journal = Arc::new(journal.map_err(|error| OpenError::io(&directory, error))?);
-        let (path, days) = (database.clone(), settings.journal_days);
-        let feed = Feed::new(connection, path, Arc::clone(&journal), days, true);
+        let Settings { journal_days, retention_days, .. } = *settings;
+        let (path, keep) = (database.clone(), Keep { journal_days, retention_days });
+        let feed = Feed::new(connection, path, Arc::clone(&journal), keep, true);
         let mut feed = feed.map_err(|error| OpenError::feed(&database, error))?;
         let fault = feed.first_pass(CATCH_UP).err();
         let writer = Writer::start(feed, Arc::clone(&journal), fault.as_ref());

@@ -427,7 +427,7 @@ pub(super) mod tests {
             crate::ledger::schema::create(&connection).unwrap();
             let mut names = Names::default();
             let transaction = connection.transaction().unwrap();
-            let mut rows = crate::ledger::rows::Rows::new(&transaction, &mut names);
+            let mut rows = crate::ledger::rows::Rows::new(&transaction, &mut names).unwrap();
             prop_assert!(rows.insert(&record).unwrap());
             rows.finish().unwrap();
             transaction.commit().unwrap();

@@ -43,7 +43,7 @@ pub(super) fn apply(
     stored_open: &HashSet<CallId>,
 ) -> rusqlite::Result<u64> {
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    let mut rows = Rows::new(transaction, names);
+    let mut rows = Rows::new(transaction, names)?;
     let (mut learned, mut written) = (false, 0);
     for change in changes {
         let is_written = match change {

@@ -2,6 +2,7 @@
 
 mod amended;
 mod charged;
+mod retention;
 mod sums;
 
 use std::collections::HashSet;
@@ -43,7 +44,7 @@ impl Home {
     }
 
     fn try_open(&self) -> Result<Ledger, OpenError> {
-        Ledger::open(&Settings { database: self.database(), journal_days: 7 })
+        Ledger::open(&Settings::of(self.database()))
     }
 
     fn open(&self) -> Ledger {
@@ -305,7 +306,7 @@ fn a_second_process_is_told_so() {
     let error = home.try_open().unwrap_err().to_string();
     assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
     let neighbour = home.0.path().join("other.db");
-    let shared = Ledger::open(&Settings { database: neighbour, journal_days: 7 });
+    let shared = Ledger::open(&Settings::of(neighbour));
     assert!(shared.unwrap_err().to_string().contains("journal"));
     drop(first);
     home.open();
@@ -678,7 +679,7 @@ proptest! {
 #[ignore = "a part of kill_9_takes_nothing_that_was_noted"]
 fn child_that_records() {
     let database = PathBuf::from(std::env::var_os("LEDGER_TEST_DATABASE").unwrap());
-    let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+    let ledger = Ledger::open(&Settings::of(database)).unwrap();
     let record_calls = |_| {
         let ledger = ledger.clone();
         thread::spawn(move || {

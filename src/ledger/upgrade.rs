@@ -91,7 +91,7 @@ fn copy_rows(old: &Connection, version: i32, new: &mut Connection) -> rusqlite::
     let (mut names, mut done) = (Names::default(), 0_u64);
     loop {
         let transaction = new.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (mut rows, mut batch) = (Rows::new(&transaction, &mut names), 0);
+        let (mut rows, mut batch) = (Rows::new(&transaction, &mut names)?, 0);
         for record in records.by_ref().take(BATCH) {
             rows.insert(&record?)?;
             batch += 1;
