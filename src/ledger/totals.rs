@@ -10,13 +10,11 @@ use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::sketch::{bucket, middle};
 use crate::units::{Timestamp, Usd};
 
 /// Durations of a group up to this many are ranked exactly; beyond, to within half a percent.
 const EXACT_DURATIONS: usize = 4096;
-
-/// Buckets per power of two: a bucket is at most 1/128 as wide as its values are large.
-const SUB_BUCKETS_LOG2: u32 = 7;
 
 /// The figures of a set of calls. Sums count what is known; the counts of calls beside them say
 /// how much that is.
@@ -333,25 +331,8 @@ impl Spread {
     }
 }
 
-/// The bucket of a value: values below 256 have one each, above there are 128 to a power of two.
-fn bucket(value: u64) -> usize {
-    let shift = value.checked_ilog2().unwrap_or_default().saturating_sub(SUB_BUCKETS_LOG2);
-    // At most 57 × 128 + 255.
-    usize::try_from((u64::from(shift) << SUB_BUCKETS_LOG2) + (value >> shift)).unwrap_or_default()
-}
-
-/// The value in the middle of a bucket.
-fn middle(bucket: usize) -> u64 {
-    let bucket = bucket as u64;
-    let shift = (bucket >> SUB_BUCKETS_LOG2).saturating_sub(1);
-    let lowest = (bucket - (shift << SUB_BUCKETS_LOG2)) << shift;
-    lowest + ((1 << shift) >> 1)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -370,14 +351,6 @@ mod tests {
         assert!(matches!(spread, Spread::Buckets { .. }));
         let p95 = spread.percentile(95).unwrap();
         assert!((94_500..95_500).contains(&p95), "{p95}");
-    }
-
-    proptest! {
-        #[test]
-        fn a_bucket_is_within_half_a_percent(value in any::<u64>()) {
-            let middle = middle(bucket(value));
-            prop_assert!(middle.abs_diff(value) <= value / 250, "{value} -> {middle}");
-        }
     }
 
     #[test]

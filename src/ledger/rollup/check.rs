@@ -1,0 +1,127 @@
+//! Whether the sums are what they should be, for `doctor`. Owns reading them in full, and comparing
+//! packs that must agree; knows no records.
+//!
+//! Invariant: memory is bounded by a day of one shard, or a slot of all.
+
+use std::ops::Range;
+
+use rusqlite::Connection;
+
+use super::codec;
+use super::pack::{Entries, Key, Level, Reading};
+use super::scan::{each_live, next_live};
+use super::sums::Sums;
+use super::{SHARDS, SLOTS_PER_DAY};
+
+/// A pack that does not have what the packs of single slots and users come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Disagreement {
+    /// Of a UTC day; else of a slot.
+    pub(in crate::ledger) is_day: bool,
+    /// 0 has everybody.
+    pub(in crate::ledger) shard: u32,
+    /// The slot, or the day's first.
+    pub(in crate::ledger) slot: i64,
+}
+
+/// Shows the sums of a range of slots: slot, user, kind and what all that is known of them comes to,
+/// in order and each once. What comes to nothing is left out.
+pub(in crate::ledger) fn truth(
+    connection: &Connection,
+    slots: Range<i64>,
+    visit: &mut dyn FnMut(i64, u32, u32, &Sums) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut from = slots.start;
+    while from < slots.end {
+        // A slot pack of a user has a companion of everybody, or else `disagreements` says so.
+        let sealed = Key::next(connection, Level::Slot, 0, from..slots.end)?;
+        let live = next_live(connection, from..slots.end)?;
+        let Some(slot) = sealed.into_iter().chain(live).min() else { break };
+        let mut entries = Entries::new();
+        for shard in 1..=SHARDS {
+            load(connection, Key { level: Level::Slot, shard, start: slot }, &mut entries)?;
+        }
+        each_live(connection, slot..slot + 1, &mut |_, place, sums| {
+            Ok(codec::add_to(sums, entries.entry(place).or_default())?)
+        })?;
+        for ((user, kind), sums) in entries.iter().filter(|(_, sums)| !sums.is_zero()) {
+            visit(slot, *user, *kind, sums)?;
+        }
+        from = slot + 1;
+    }
+    Ok(())
+}
+
+/// Shows the packs that do not agree with the slot packs of the users: those of everybody, and those
+/// of days. A pack that cannot be read is an error.
+pub(in crate::ledger) fn disagreements(
+    connection: &Connection,
+    visit: &mut dyn FnMut(Disagreement),
+) -> rusqlite::Result<()> {
+    let mut from = i64::MIN;
+    while let Some(day) = next_day(connection, from)? {
+        check_day(connection, day, visit)?;
+        from = day + 1;
+    }
+    Ok(())
+}
+
+/// The first day from another one on that any pack is about.
+fn next_day(connection: &Connection, from: i64) -> rusqlite::Result<Option<i64>> {
+    let mut found: Option<i64> = None;
+    for shard in 0..=SHARDS {
+        let day = Key::next(connection, Level::Day, shard, from..i64::MAX)?;
+        let slots = from.saturating_mul(SLOTS_PER_DAY)..i64::MAX;
+        let slot = Key::next(connection, Level::Slot, shard, slots)?;
+        let slot = slot.map(|slot| slot.div_euclid(SLOTS_PER_DAY));
+        found = found.into_iter().chain(day).chain(slot).min();
+    }
+    Ok(found)
+}
+
+fn check_day(
+    connection: &Connection,
+    day: i64,
+    visit: &mut dyn FnMut(Disagreement),
+) -> rusqlite::Result<()> {
+    let slots = day * SLOTS_PER_DAY..(day + 1) * SLOTS_PER_DAY;
+    let mut expect = |level, shard, start, expected: &mut Entries| -> rusqlite::Result<()> {
+        let (key, mut found) = (Key { level, shard, start }, Entries::new());
+        load(connection, key, &mut found)?;
+        expected.retain(|_, sums| !sums.is_zero());
+        if found != *expected {
+            let is_day = level == Level::Day;
+            visit(Disagreement { is_day, shard, slot: key.first_slot() });
+        }
+        Ok(())
+    };
+    let mut everybody = Entries::new();
+    let mut by_slot: Vec<Entries> = slots.clone().map(|_| Entries::new()).collect();
+    for shard in 1..=SHARDS {
+        let mut whole = Entries::new();
+        for (slot, together) in slots.clone().zip(&mut by_slot) {
+            let mut entries = Entries::new();
+            load(connection, Key { level: Level::Slot, shard, start: slot }, &mut entries)?;
+            for ((user, kind), sums) in entries {
+                together.entry((0, kind)).or_default().merge(&sums);
+                everybody.entry((0, kind)).or_default().merge(&sums);
+                whole.entry((user, kind)).or_default().merge(&sums);
+            }
+        }
+        expect(Level::Day, shard, day, &mut whole)?;
+    }
+    for (slot, together) in slots.zip(&mut by_slot) {
+        expect(Level::Slot, 0, slot, together)?;
+    }
+    expect(Level::Day, 0, day, &mut everybody)
+}
+
+/// Adds what a pack has.
+fn load(connection: &Connection, key: Key, to: &mut Entries) -> rusqlite::Result<()> {
+    let Some(pack) = key.load(connection)? else { return Ok(()) };
+    for entry in Reading::open(&pack)? {
+        let entry = entry?;
+        codec::add_to(entry.sums, to.entry((entry.user, entry.kind)).or_default())?;
+    }
+    Ok(())
+}

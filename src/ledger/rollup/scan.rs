@@ -1,0 +1,188 @@
+//! Reading sums. Owns which packs answer a question; decides nothing about what is done with them.
+//!
+//! Invariant: every call in the range counts exactly once, whatever is sealed.
+
+use std::ops::Range;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::codec;
+use super::pack::{Key, Level, Place, Reading};
+use super::sums::Sums;
+use super::{SLOTS_PER_DAY, shard_of};
+
+/// Beyond any slot of a timestamp.
+const FOREVER: Range<i64> = -(1 << 46)..1 << 46;
+
+/// Whose calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Users {
+    /// Everybody's; they are shown as user 0.
+    Together,
+    /// Everybody's, each for themselves.
+    Each,
+    One(u32),
+}
+
+/// How exactly the time must be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Grain {
+    /// The slot is that of the calls.
+    Slot,
+    /// The slot is in the UTC day of the calls.
+    Day,
+}
+
+/// Sums as they stand in the database.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct SumsRef<'a>(&'a [u8]);
+
+impl SumsRef<'_> {
+    /// Adds them to others, which are good for nothing if that fails.
+    #[inline]
+    pub(in crate::ledger) fn add_to(self, sums: &mut Sums) -> rusqlite::Result<()> {
+        Ok(codec::add_to(self.0, sums)?)
+    }
+}
+
+/// Takes slot, user, kind and sums. May come several times with the same three, and may then come
+/// with less than nothing, if rows were amended after they were sealed: only all of it together says
+/// something.
+pub(in crate::ledger) type Visit<'v> =
+    dyn FnMut(i64, u32, u32, SumsRef<'_>) -> rusqlite::Result<()> + 'v;
+
+/// Shows the sums of some slots and of the kinds that are asked for. For one state of the database it
+/// must run in a transaction.
+pub(in crate::ledger) fn scan(
+    connection: &Connection,
+    slots: Range<i64>,
+    users: Users,
+    grain: Grain,
+    kinds: &dyn Fn(u32) -> bool,
+    visit: &mut Visit<'_>,
+) -> rusqlite::Result<()> {
+    let slots = slots.start.max(FOREVER.start)..slots.end.min(FOREVER.end);
+    if slots.is_empty() {
+        return Ok(());
+    }
+    let shards = match users {
+        Users::Together => 0..=0,
+        Users::Each => 1..=super::SHARDS,
+        Users::One(user) => shard_of(user)..=shard_of(user),
+    };
+    let first_day =
+        slots.start.div_euclid(SLOTS_PER_DAY) + i64::from(slots.start % SLOTS_PER_DAY != 0);
+    let days = first_day..slots.end.div_euclid(SLOTS_PER_DAY);
+    for shard in shards {
+        let mut packs =
+            |level, starts| packs(connection, level, shard, starts, users, kinds, visit);
+        if grain == Grain::Slot || days.is_empty() {
+            packs(Level::Slot, slots.clone())?;
+            continue;
+        }
+        packs(Level::Slot, slots.start..days.start * SLOTS_PER_DAY)?;
+        packs(Level::Day, days.clone())?;
+        packs(Level::Slot, days.end * SLOTS_PER_DAY..slots.end)?;
+    }
+    match users {
+        Users::One(user) => live_of(connection, slots, user, kinds, visit),
+        Users::Together => live(connection, slots, |_| 0, kinds, visit),
+        Users::Each => live(connection, slots, |user| user, kinds, visit),
+    }
+}
+
+fn packs(
+    connection: &Connection,
+    level: Level,
+    shard: u32,
+    starts: Range<i64>,
+    users: Users,
+    kinds: &dyn Fn(u32) -> bool,
+    visit: &mut Visit<'_>,
+) -> rusqlite::Result<()> {
+    Key::each(connection, level, shard, starts, &mut |key, pack| {
+        let slot = key.first_slot();
+        for entry in Reading::open(pack)? {
+            let entry = entry?;
+            if let Users::One(user) = users
+                && entry.user != user
+            {
+                if entry.user > user {
+                    break;
+                }
+                continue;
+            }
+            if kinds(entry.kind) {
+                visit(slot, entry.user, entry.kind, SumsRef(entry.sums))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn live(
+    connection: &Connection,
+    slots: Range<i64>,
+    shown: fn(u32) -> u32,
+    kinds: &dyn Fn(u32) -> bool,
+    visit: &mut Visit<'_>,
+) -> rusqlite::Result<()> {
+    each_live(connection, slots, &mut |slot, (user, kind), sums| {
+        if kinds(kind) { visit(slot, shown(user), kind, SumsRef(sums)) } else { Ok(()) }
+    })
+}
+
+/// One user's live rows, slot by slot: other users' are not read.
+fn live_of(
+    connection: &Connection,
+    slots: Range<i64>,
+    user: u32,
+    kinds: &dyn Fn(u32) -> bool,
+    visit: &mut Visit<'_>,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT kind, sums FROM rollup_live WHERE slot = ? AND shard = ? AND user = ?",
+    )?;
+    let mut from = slots.start;
+    while let Some(slot) = next_live(connection, from..slots.end)? {
+        let mut rows = select.query((slot, shard_of(user), user))?;
+        while let Some(row) = rows.next()? {
+            let kind = row.get(0)?;
+            if kinds(kind) {
+                let sums = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+                visit(slot, user, kind, SumsRef(sums))?;
+            }
+        }
+        from = slot + 1;
+    }
+    Ok(())
+}
+
+/// Shows live rows in their order.
+pub(super) fn each_live(
+    connection: &Connection,
+    slots: Range<i64>,
+    visit: &mut dyn FnMut(i64, Place, &[u8]) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(
+        "SELECT slot, user, kind, sums FROM rollup_live WHERE slot >= ? AND slot < ?
+         ORDER BY slot, shard, user, kind",
+    )?;
+    let mut rows = select.query([slots.start, slots.end])?;
+    while let Some(row) = rows.next()? {
+        let sums = row.get_ref(3)?.as_blob().map_err(rusqlite::Error::from)?;
+        visit(row.get(0)?, (row.get(1)?, row.get(2)?), sums)?;
+    }
+    Ok(())
+}
+
+/// The first slot with live rows in a range.
+pub(super) fn next_live(
+    connection: &Connection,
+    slots: Range<i64>,
+) -> rusqlite::Result<Option<i64>> {
+    let mut select = connection.prepare_cached(
+        "SELECT slot FROM rollup_live WHERE slot >= ? AND slot < ? ORDER BY slot LIMIT 1",
+    )?;
+    select.query_row([slots.start, slots.end], |row| row.get(0)).optional()
+}

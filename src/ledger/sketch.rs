@@ -1,0 +1,171 @@
+//! Durations counted in buckets. Owns where a bucket begins and ends, and counts that can be added up
+//! and taken back; knows nothing of calls.
+//!
+//! Invariant: a bucket's middle is within half a percent of each of its values, and values below 256
+//! are exact. What is subtracted after it was added leaves no trace.
+
+/// Buckets per power of two: a bucket is at most 1/128 as wide as its values are large.
+const SUB_BUCKETS_LOG2: u32 = 7;
+
+/// More than any bucket's number: `u64::MAX` is in the last one.
+pub(super) const BUCKETS: usize = (56 << SUB_BUCKETS_LOG2) + 256;
+
+/// Buckets that are kept as a list; more become an array, which is larger and faster.
+const FEW: usize = 32;
+
+/// An array grows by this many buckets: those of a power of two.
+const PAGE: usize = 1 << SUB_BUCKETS_LOG2;
+
+/// The bucket of a value: values below 256 have one each, above there are 128 to a power of two.
+pub(super) fn bucket(value: u64) -> usize {
+    let shift = value.checked_ilog2().unwrap_or_default().saturating_sub(SUB_BUCKETS_LOG2);
+    // At most 56 × 128 + 255.
+    usize::try_from((u64::from(shift) << SUB_BUCKETS_LOG2) + (value >> shift)).unwrap_or_default()
+}
+
+/// The value in the middle of a bucket.
+pub(super) fn middle(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let shift = (bucket >> SUB_BUCKETS_LOG2).saturating_sub(1);
+    let lowest = (bucket - (shift << SUB_BUCKETS_LOG2)) << shift;
+    lowest + ((1 << shift) >> 1)
+}
+
+/// How many values fall into each bucket. A count may be negative, until what it was taken from is
+/// added.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sketch {
+    /// Buckets and counts by number, none of them 0; empty once there is an array.
+    few: Vec<(usize, i64)>,
+    /// The bucket that the array begins with.
+    base: usize,
+    many: Vec<i64>,
+}
+
+impl Sketch {
+    /// Counts `count` more values in a bucket, which must be below [`BUCKETS`].
+    pub(super) fn add(&mut self, bucket: usize, count: i64) {
+        debug_assert!(bucket < BUCKETS, "bucket {bucket}");
+        if self.many.is_empty() {
+            self.add_to_few(bucket, count);
+        } else {
+            self.add_to_many(bucket, count);
+        }
+    }
+
+    /// The counts that are not 0, by bucket.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (usize, i64)> {
+        let many = (self.base..).zip(self.many.iter().copied());
+        self.few.iter().copied().chain(many.filter(|(_, count)| *count != 0))
+    }
+
+    /// The smallest value that at least `percent` of all do not exceed.
+    pub(super) fn percentile(&self, percent: u64) -> Option<u64> {
+        let counts = || self.counts().map(|(at, count)| (at, u128::try_from(count).unwrap_or(0)));
+        let total: u128 = counts().map(|(_, count)| count).sum();
+        let rank = (total * u128::from(percent)).div_ceil(100).max(1);
+        let mut seen = 0;
+        let reached = counts().find(|(_, count)| {
+            seen += count;
+            seen >= rank
+        });
+        reached.map(|(bucket, _)| middle(bucket))
+    }
+
+    fn add_to_few(&mut self, bucket: usize, count: i64) {
+        let at = self.few.partition_point(|(at, _)| *at < bucket);
+        if let Some((found, sum)) = self.few.get_mut(at)
+            && *found == bucket
+        {
+            *sum = sum.wrapping_add(count);
+            if *sum == 0 {
+                self.few.remove(at);
+            }
+        } else if self.few.len() < FEW {
+            if count != 0 {
+                self.few.insert(at, (bucket, count));
+            }
+        } else {
+            let few = std::mem::take(&mut self.few);
+            few.into_iter().for_each(|(bucket, count)| self.add_to_many(bucket, count));
+            self.add_to_many(bucket, count);
+        }
+    }
+
+    fn add_to_many(&mut self, bucket: usize, count: i64) {
+        let at = bucket.wrapping_sub(self.base);
+        if let Some(sum) = self.many.get_mut(at) {
+            *sum = sum.wrapping_add(count);
+            return;
+        }
+        let page = bucket - bucket % PAGE;
+        if self.many.is_empty() {
+            self.base = page;
+        } else if page < self.base {
+            let before = self.base - page;
+            self.many.splice(0..0, std::iter::repeat_n(0, before));
+            self.base = page;
+        }
+        let end = (page + PAGE - self.base).max(self.many.len());
+        self.many.resize(end, 0);
+        self.many[bucket - self.base] = count;
+    }
+}
+
+impl PartialEq for Sketch {
+    fn eq(&self, other: &Sketch) -> bool {
+        self.counts().eq(other.counts())
+    }
+}
+
+impl Eq for Sketch {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_bucket_is_within_half_a_percent(value in any::<u64>()) {
+            let middle = middle(bucket(value));
+            prop_assert!(middle.abs_diff(value) <= value / 250, "{value} -> {middle}");
+        }
+
+        #[test]
+        fn a_sketch_counts_as_a_map_does(
+            steps in proptest::collection::vec((0..BUCKETS, -3..4_i64), 0..120),
+        ) {
+            let (mut sketch, mut map) = (Sketch::default(), BTreeMap::new());
+            for (bucket, count) in &steps {
+                sketch.add(*bucket, *count);
+                *map.entry(*bucket).or_insert(0) += count;
+            }
+            map.retain(|_, count| *count != 0);
+            prop_assert!(sketch.counts().eq(map), "{sketch:?}");
+            for (bucket, count) in steps {
+                sketch.add(bucket, -count);
+            }
+            prop_assert_eq!(sketch, Sketch::default());
+        }
+    }
+
+    #[test]
+    fn the_largest_value_has_the_last_bucket() {
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn percentiles_are_those_of_the_values() {
+        let mut sketch = Sketch::default();
+        assert_eq!(sketch.percentile(50), None);
+        (1..=200).for_each(|value| sketch.add(bucket(value), 1));
+        assert_eq!((sketch.percentile(50), sketch.percentile(95)), (Some(100), Some(190)));
+        sketch.add(5, i64::MAX - 1);
+        sketch.add(6, i64::MAX - 1);
+        assert_eq!(sketch.percentile(50), Some(6), "far more than there are calls");
+    }
+}
