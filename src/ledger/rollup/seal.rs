@@ -15,7 +15,7 @@ use super::pack::{Entries, Key};
 
 /// What one transaction may cost: bytes of packs that are written anew, and what else there is to do
 /// expressed in such bytes. Keeps whoever wants to write waiting for some 50 ms.
-const BUDGET: usize = 6 << 20;
+const BUDGET: usize = 4 << 20;
 
 /// A live row costs as much as this many bytes.
 const ROW: usize = 400;

@@ -208,6 +208,9 @@ fn assert_sound(connection: &Connection) {
 }
 
 proptest! {
+    // Each case is many scans; the others run as often as ever.
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn every_scan_counts_every_call_once(
         steps in proptest::collection::vec(step(), 0..80),
@@ -241,7 +244,9 @@ proptest! {
         let expected = plainly(calls.iter(), |call| (call.slot(), call.user, call.kind));
         prop_assert!(found.into_iter().eq(expected));
     }
+}
 
+proptest! {
     #[test]
     fn what_is_taken_back_leaves_nothing(
         calls in proptest::collection::vec(a_call(), 1..20),
