@@ -106,6 +106,7 @@ impl Feed {
         };
         let progress = store::progress(&feed.connection)?;
         feed.find_files(&progress)?;
+        feed.miss_files(&progress);
         if settle {
             let ends = feed.tails.iter().map(|tail| Ok((tail.path.clone(), tail.len()?)));
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
@@ -344,6 +345,22 @@ impl Feed {
         }
         self.tails.sort_by_key(|tail| tail.day);
         Ok(())
+    }
+
+    /// Tells of files that were being read and are gone: a day is only forgotten once it is wholly in
+    /// this database, so the files were lost, or this is a copy from before that. Their names may come
+    /// again, after a clock has gone back, and then the progress would be that of another file.
+    fn miss_files(&self, progress: &HashMap<String, u64>) {
+        let is_there = |name: &String| self.tails.iter().any(|tail| tail.name() == *name);
+        for (file, read) in progress.iter().filter(|(file, _)| !is_there(file)) {
+            tracing::warn!(
+                file,
+                read,
+                "a journal file is gone; calls that only it had are missing"
+            );
+            // Where that cannot be written now, it is told again at the next start.
+            let _ = store::forget_progress(&self.connection, file);
+        }
     }
 
     /// Deletes days that are wholly in the database, and old enough. A mere commit is not enough: a
