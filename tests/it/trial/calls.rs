@@ -107,7 +107,10 @@ pub(crate) fn answer(number: u64, kind: Kind) -> Vec<String> {
             )
         };
         let said = |text: &str| {
-            chunk(&format!(r#"{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}"#), "")
+            chunk(
+                &format!(r#"{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}"#),
+                "",
+            )
         };
         let mut pieces = vec![said("It is "), said("number "), said(&number.to_string())];
         pieces.push(chunk(r#"{"index":0,"delta":{},"finish_reason":"stop"}"#, ""));

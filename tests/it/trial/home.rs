@@ -19,6 +19,7 @@ pub(crate) const TOKEN: &str = "a-token-for-trials-0123456789";
 /// A directory with a configuration, a price table and a ledger.
 pub(crate) struct Home {
     directory: TempDir,
+    upstream: SocketAddr,
     setup: Setup,
 }
 
@@ -27,8 +28,6 @@ pub(crate) struct Home {
 pub(crate) struct Setup {
     /// Put before the program: something that replaces itself by what follows.
     pub(crate) through: Vec<String>,
-    /// More of the configuration.
-    pub(crate) config: String,
 }
 
 /// A process that listens.
@@ -52,14 +51,7 @@ impl Home {
 
     pub(crate) fn with(provider: &Provider, setup: Setup) -> Home {
         let directory = tempfile::tempdir().unwrap();
-        let config = format!(
-            "listen = \"127.0.0.1:0\"\nworkers = 2\ndefault_upstream = \"up\"\npricing = {:?}\n{}\n\
-             [upstreams.up]\nbase_url = \"http://{}\"\n",
-            directory.path().join("prices.toml"),
-            setup.config,
-            provider.address,
-        );
-        fs::write(directory.path().join("tokenmeter.toml"), config).unwrap();
+        let upstream = provider.address;
         let dollars = |nanos: i64| format!("{}.{:03}", nanos / 1000, nanos % 1000);
         let prices = format!(
             "version = 1\n[default]\nenabled = false\n[prices.up]\ntrial-1 = {{ input = {}, output = {} }}\n",
@@ -68,7 +60,20 @@ impl Home {
         );
         fs::write(directory.path().join("prices.toml"), prices).unwrap();
         fs::create_dir(directory.path().join("ledger")).unwrap();
-        Home { directory, setup }
+        let home = Home { directory, upstream, setup };
+        home.configure("");
+        home
+    }
+
+    /// Writes the configuration, with these lines in it.
+    pub(crate) fn configure(&self, more: &str) {
+        let prices = self.directory.path().join("prices.toml");
+        let config = format!(
+            "listen = \"127.0.0.1:0\"\nworkers = 2\ndefault_upstream = \"up\"\npricing = {prices:?}\n\
+             {more}\n[upstreams.up]\nbase_url = \"http://{}\"\n",
+            self.upstream,
+        );
+        fs::write(self.directory.path().join("tokenmeter.toml"), config).unwrap();
     }
 
     /// The place of everything.

@@ -142,7 +142,8 @@ impl Row {
 
 fn rows(database: &Path, session: &str) -> HashMap<u64, Row> {
     let connection = open_readonly(database);
-    let sql = "SELECT operation, id, user, outcome, status, usage_source, input_tokens, output_tokens,
+    let sql =
+        "SELECT operation, id, user, outcome, status, usage_source, input_tokens, output_tokens,
         total_tokens, cost_usd, cost_source FROM token_usage WHERE session = ?";
     let mut statement = connection.prepare(sql).unwrap();
     let read = statement.query_map([session], |row| {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::calls::{self, Call, Kind};
 use super::PATIENCE;
+use super::calls::{self, Call, Kind};
 
 /// The kinds of calls that one client makes, over and over.
 pub(crate) type Lane = &'static [Kind];
@@ -135,8 +135,11 @@ impl Connection {
             body.push_str(&chunk);
             // Here an SDK stops listening. From now on the call has to be in the ledger.
             if body.ends_with("data: [DONE]\n\n") {
-                let is_right =
-                    if kind == Kind::Long { body.len() >= expected.len() } else { body == expected };
+                let is_right = if kind == Kind::Long {
+                    body.len() >= expected.len()
+                } else {
+                    body == expected
+                };
                 assert!(is_right, "{body}");
                 call.full = true;
             }
