@@ -319,15 +319,33 @@ impl Feed {
     }
 
     /// Finishes files that were removed while in use. What is written to such a file would be gone
-    /// with the process, so the journal starts another.
+    /// with the process, so the journal starts another, and the calls that are open begin there anew.
     fn drop_removed(&mut self) -> Result<(), FeedError> {
-        if self.tails.iter().all(Tail::is_current) {
+        if self.journal.is_current() && self.tails.iter().all(Tail::is_current) {
             return Ok(());
         }
         tracing::warn!("a journal file was removed while in use; starting another");
-        self.journal.reopen();
+        if let Some((path, file)) = self.journal.reopen()
+            && !self.tails.iter().any(|tail| tail.reads(&file))
+            && let Some(day) = path.file_name().and_then(|name| journal::day_of(name.to_str()?))
+        {
+            // Removed before it was ever found.
+            self.tails.push(Tail::of(day, &path, file));
+        }
         self.read_all()?;
-        self.tails.retain(Tail::is_current);
+        // What such a file says of a call is kept nowhere else, so no row waits for its amendment.
+        let held: Vec<_> = self.held.release().map(Change::Insert).collect();
+        if !held.is_empty() {
+            self.pending = Some(Batch { changes: held, bytes: 0 });
+            self.commit_pending()?;
+        }
+        for removed in self.tails.iter().filter(|tail| !tail.is_current()) {
+            store::forget_progress(&self.connection, &removed.name())?;
+        }
+        for removed in self.tails.extract_if(.., |tail| !tail.is_current()) {
+            let open = removed.opens.iter().filter_map(|(_, id, _)| self.open.get(id));
+            open.for_each(|line| self.journal.open_again(line));
+        }
         Ok(())
     }
 
