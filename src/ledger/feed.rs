@@ -126,6 +126,7 @@ impl Feed {
         };
         let progress = store::progress(&feed.connection)?;
         feed.find_files(&progress)?;
+        feed.miss_files(&progress);
         if settle {
             let ends = feed.tails.iter().map(|tail| Ok((tail.path.clone(), tail.len()?)));
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
@@ -354,15 +355,33 @@ impl Feed {
     }
 
     /// Finishes files that were removed while in use. What is written to such a file would be gone
-    /// with the process, so the journal starts another.
+    /// with the process, so the journal starts another, and the calls that are open begin there anew.
     fn drop_removed(&mut self) -> Result<(), FeedError> {
-        if self.tails.iter().all(Tail::is_current) {
+        if self.journal.is_current() && self.tails.iter().all(Tail::is_current) {
             return Ok(());
         }
         tracing::warn!("a journal file was removed while in use; starting another");
-        self.journal.reopen();
+        if let Some((path, file)) = self.journal.reopen()
+            && !self.tails.iter().any(|tail| tail.reads(&file))
+            && let Some(day) = path.file_name().and_then(|name| journal::day_of(name.to_str()?))
+        {
+            // Removed before it was ever found.
+            self.tails.push(Tail::of(day, &path, file));
+        }
         self.read_all()?;
-        self.tails.retain(Tail::is_current);
+        // What such a file says of a call is kept nowhere else, so no row waits for its amendment.
+        let held: Vec<_> = self.held.release().map(Change::Insert).collect();
+        if !held.is_empty() {
+            self.pending = Some(Batch { changes: held, bytes: 0 });
+            self.commit_pending()?;
+        }
+        for removed in self.tails.iter().filter(|tail| !tail.is_current()) {
+            store::forget_progress(&self.connection, &removed.name())?;
+        }
+        for removed in self.tails.extract_if(.., |tail| !tail.is_current()) {
+            let open = removed.opens.iter().filter_map(|(_, id, _)| self.open.get(id));
+            open.for_each(|line| self.journal.open_again(line));
+        }
         Ok(())
     }
 
@@ -380,6 +399,22 @@ impl Feed {
         }
         self.tails.sort_by_key(|tail| tail.day);
         Ok(())
+    }
+
+    /// Tells of files that were being read and are gone: a day is only forgotten once it is wholly in
+    /// this database, so the files were lost, or this is a copy from before that. Their names may come
+    /// again, after a clock has gone back, and then the progress would be that of another file.
+    fn miss_files(&self, progress: &HashMap<String, u64>) {
+        let is_there = |name: &String| self.tails.iter().any(|tail| tail.name() == *name);
+        for (file, read) in progress.iter().filter(|(file, _)| !is_there(file)) {
+            tracing::warn!(
+                file,
+                read,
+                "a journal file is gone; calls that only it had are missing"
+            );
+            // Where that cannot be written now, it is told again at the next start.
+            let _ = store::forget_progress(&self.connection, file);
+        }
     }
 
     /// Deletes days that are wholly in the database, and old enough. A mere commit is not enough: a

@@ -16,6 +16,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::tail::same_file;
 use crate::estimate::Calibration;
 use crate::record::Record;
 use crate::units::Timestamp;
@@ -158,9 +159,27 @@ impl Journal {
         }
     }
 
-    /// Lets go of the current file, so that the next line goes to the one that its path names then.
-    pub(super) fn reopen(&self) {
-        self.lock().file = None;
+    /// Whether what is written goes to a file that can be found. One that nobody writes to yet can.
+    pub(super) fn is_current(&self) -> bool {
+        let out = self.lock();
+        let Some(file) = &out.file else { return true };
+        let named = fs::metadata(self.directory.join(file_name(out.day)));
+        matches!((file.metadata(), named), (Ok(mine), Ok(named)) if same_file(&mine, &named))
+    }
+
+    /// Lets go of the current file, so that the next line goes to the one that its path names then. It
+    /// is given away with its path, since what was written to it may be found nowhere else.
+    pub(super) fn reopen(&self) -> Option<(PathBuf, File)> {
+        let mut out = self.lock();
+        let path = self.directory.join(file_name(out.day));
+        out.file.take().map(|file| (path, file))
+    }
+
+    /// Writes an opening that was read, and is in no file any more, once more.
+    pub(super) fn open_again(&self, line: &str) {
+        let files = self.lock().append(&self.directory, format!("{line}\n").into_bytes(), true);
+        self.files.fetch_add(files, Ordering::Relaxed);
+        self.taken.fetch_add(1, Ordering::SeqCst);
     }
 
     pub(super) fn trouble(&self) -> Trouble {
@@ -287,7 +306,7 @@ pub(super) fn days(directory: &Path) -> io::Result<Vec<(Date, PathBuf)>> {
     Ok(days)
 }
 
-fn day_of(name: &str) -> Option<Date> {
+pub(super) fn day_of(name: &str) -> Option<Date> {
     let text = name.strip_suffix(".jsonl")?;
     if text.len() == 10 { text.parse().ok() } else { None }
 }

@@ -106,9 +106,7 @@ impl Tail {
         path: &Path,
         progress: &HashMap<String, u64>,
     ) -> io::Result<Tail> {
-        let (path, file) = (path.to_owned(), File::open(path)?);
-        let (read, stored, opens) = (0, NOT_STORED, VecDeque::new());
-        let mut tail = Tail { day, path, file, read, stored, opens };
+        let mut tail = Tail::of(day, path, File::open(path)?);
         if let Some(stored) = progress.get(&tail.name()) {
             if ends_a_line(&mut tail.file, *stored)? {
                 (tail.read, tail.stored) = (*stored, *stored);
@@ -117,6 +115,20 @@ impl Tail {
             }
         }
         Ok(tail)
+    }
+
+    /// A file that is open already and has not been read.
+    pub(super) fn of(day: Date, path: &Path, file: File) -> Tail {
+        let (path, opens) = (path.to_owned(), VecDeque::new());
+        Tail { day, path, file, read: 0, stored: NOT_STORED, opens }
+    }
+
+    /// Whether this reads that file.
+    pub(super) fn reads(&self, other: &File) -> bool {
+        match (self.file.metadata(), other.metadata()) {
+            (Ok(mine), Ok(other)) => same_file(&mine, &other),
+            _ => false,
+        }
     }
 
     /// The name of the file, by which the database knows it.

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod corpus;
+mod crash;
 mod endings;
 mod estimates;
 mod house;
@@ -18,6 +19,7 @@ mod rig;
 mod sessions;
 mod support;
 mod tls;
+mod trial;
 mod tunnel;
 mod unreported;
 mod wire;
