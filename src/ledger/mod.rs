@@ -11,11 +11,13 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `reprice`, `audit` | other costs in rows that are there; what they were, and why they changed |
 //! | `schema`, `row` | the tables; a record as a row |
 //! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
 //!
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
+mod audit;
 mod charged;
 mod fault;
 mod feed;
@@ -25,6 +27,7 @@ mod held;
 mod journal;
 mod load;
 mod query;
+mod reprice;
 mod row;
 mod schema;
 mod sort;
@@ -42,12 +45,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::{Plan, Repricing, RepricingState, repricings};
 pub use filter::{BadCursor, Cursor, Filter};
 pub use group::{GroupKey, UnknownKey};
 pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use reprice::{RepriceError, Repricer, Undone};
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};

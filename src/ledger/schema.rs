@@ -25,7 +25,7 @@ const READER_BUSY: Duration = Duration::from_secs(2);
 
 /// Each step takes the schema one version up; `PRAGMA user_version` counts them. A step that has
 /// landed is never edited.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     // Rows keep SQLite's own row number: with text ids as the clustering key every secondary index
     // would repeat 36 bytes per row, and inner pages would hold whole rows. Windows go by
     // `created_at` rather than by id, because an id's clock never runs backwards and a computer's
@@ -104,6 +104,7 @@ const MIGRATIONS: [&str; 2] = [
         learned_at INTEGER NOT NULL,
         PRIMARY KEY (provider, model, side)
     ) STRICT, WITHOUT ROWID;",
+    super::audit::TABLES,
 ];
 
 /// Makes a ledger of version 1 read like one of today, for reports that come before the first start
