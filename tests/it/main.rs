@@ -14,6 +14,7 @@ mod leaving;
 mod lifecycle;
 mod readings;
 mod replay;
+mod reprice;
 mod rig;
 mod sessions;
 mod support;
