@@ -65,6 +65,9 @@ pub enum RepriceError {
     Database(rusqlite::Error),
 }
 
+/// Calls as they were, with what was found for them.
+type Judged<K> = Vec<(Record, Result<RowCost, K>)>;
+
 /// Changes the cost of rows. A server may have the same ledger.
 #[derive(Debug)]
 pub struct Repricer {
@@ -172,7 +175,7 @@ impl Repricer {
         seen: usize,
         judge: impl Fn(&Record) -> Result<RowCost, K>,
         is_last: bool,
-    ) -> Result<Vec<(Record, Result<RowCost, K>)>, RepriceError> {
+    ) -> Result<Judged<K>, RepriceError> {
         let transaction = immediate(&mut self.connection)?;
         if state(&transaction, id)? != RepricingState::Running {
             return Err(RepriceError::Finished(id));
@@ -189,9 +192,9 @@ impl Repricer {
                 note(&transaction, id, &record, cost)?;
                 before += record.cost_usd.unwrap_or_default();
                 after += cost.cost_usd.unwrap_or_default();
-                let mut changed = record.clone();
-                changed.set_cost(cost.clone());
-                changes.push(Change::Replace(Box::new(changed)));
+                let mut other = record.clone();
+                other.set_cost(cost.clone());
+                changes.push(Change::Replace(Box::new(other)));
             }
             told.push((record, verdict));
         }

@@ -2,6 +2,7 @@
 
 mod amended;
 mod charged;
+mod reprice;
 
 use std::collections::HashSet;
 use std::fs;

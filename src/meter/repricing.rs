@@ -230,8 +230,8 @@ mod tests {
         serde_json::from_str(&row.to_string()).unwrap()
     }
 
-    fn usd(text: &str) -> Option<Usd> {
-        Some(text.parse().unwrap())
+    fn usd(text: &str) -> Usd {
+        text.parse().unwrap()
     }
 
     /// An hour of cache is priced apart, and no column tells it.
@@ -248,13 +248,13 @@ mod tests {
     fn what_has_no_column_is_priced_from_the_usage_object() {
         let row = with_an_hour_of_cache(1_000_000, &json!({}));
         let cost = priced(&row, PRICES).unwrap();
-        assert_eq!(cost.cost_usd, usd("4.00007"));
+        assert_eq!(cost.cost_usd, Some(usd("4.00007")));
         assert_eq!(cost.cost_source, CostSource::Priced);
         assert_eq!(cost.price_id.as_deref(), Some("up/m"));
         let searched = record(&json!({"model": "searcher", "input_tokens": 0, "output_tokens": 0,
             "total_tokens": 0, "usage_json": {"prompt_tokens": 0, "completion_tokens": 0,
             "total_tokens": 0, "num_search_queries": 100}}));
-        assert_eq!(priced(&searched, PRICES).unwrap().cost_usd, usd("1"));
+        assert_eq!(priced(&searched, PRICES).unwrap().cost_usd, Some(usd("1")));
     }
 
     #[test]
@@ -264,9 +264,9 @@ mod tests {
         // One that adds nothing to the columns does not matter.
         let plain = record(&json!({"input_tokens": 5_000_000, "output_tokens": 0,
             "total_tokens": 5_000_000, "usage_json": {"prompt_tokens": 3, "completion_tokens": 1}}));
-        assert_eq!(priced(&plain, PRICES).unwrap().cost_usd, usd("5"));
+        assert_eq!(priced(&plain, PRICES).unwrap().cost_usd, Some(usd("5")));
         let imported = Record { usage_json: None, ..plain };
-        assert_eq!(priced(&imported, PRICES).unwrap().cost_usd, usd("5"));
+        assert_eq!(priced(&imported, PRICES).unwrap().cost_usd, Some(usd("5")));
     }
 
     #[test]
@@ -277,7 +277,7 @@ mod tests {
                 "total_tokens": 2_000_000, "estimate": {"output": {"method": "bpe", "error": 0.1},
                 "error_tokens": 100_000}}),
         );
-        assert_eq!(priced(&cut, PRICES).unwrap().cost_usd, usd("14"));
+        assert_eq!(priced(&cut, PRICES).unwrap().cost_usd, Some(usd("14")));
         // The better estimate may be on its way.
         let now = Timestamp::from_millis(1_000_000_000 - 70_000);
         let fresh = Record { created_at: now, duration_ms: Some(30_000), ..cut.clone() };
@@ -292,7 +292,10 @@ mod tests {
         for trusted in ["true", "false"] {
             let prices = PRICES.replace("drop_suffix", "trust_reported_cost = TRUST\ndrop_suffix");
             let cost = priced(&row, &prices.replace("TRUST", trusted)).unwrap();
-            assert_eq!((cost.cost_usd, cost.computed_cost_usd), (usd("0.25"), usd("1")));
+            assert_eq!(
+                (cost.cost_usd, cost.computed_cost_usd),
+                (Some(usd("0.25")), Some(usd("1")))
+            );
             assert_eq!(cost.cost_source, CostSource::Provider);
             assert_eq!(cost.price_id.as_deref(), Some("up/m"));
         }
@@ -301,9 +304,9 @@ mod tests {
             "total_tokens": 1_000_000, "cost_usd": 1, "cost_source": "priced", "usage_json":
             {"prompt_tokens": 1_000_000, "completion_tokens": 0, "cost": 0.75}}));
         let distrusts = PRICES.replace("drop_suffix", "trust_reported_cost = false\ndrop_suffix");
-        assert_eq!(priced(&untrusted, &distrusts).unwrap().cost_usd, usd("1"));
+        assert_eq!(priced(&untrusted, &distrusts).unwrap().cost_usd, Some(usd("1")));
         let cost = priced(&untrusted, PRICES).unwrap();
-        assert_eq!((cost.cost_usd, cost.cost_source), (usd("0.75"), CostSource::Provider));
+        assert_eq!((cost.cost_usd, cost.cost_source), (Some(usd("0.75")), CostSource::Provider));
     }
 
     #[test]
@@ -329,12 +332,12 @@ mod tests {
     #[test]
     fn a_call_is_priced_by_the_prices_of_its_own_date() {
         let row = record(&json!({"model": "behind", "input_tokens": 1_000_000}));
-        assert_eq!(priced(&row, PRICES).unwrap().cost_usd, usd("3"));
+        assert_eq!(priced(&row, PRICES).unwrap().cost_usd, Some(usd("3")));
         let later = Record { created_at: "2030-01-01T00:00:00Z".parse().unwrap(), ..row };
         let cost = priced(&later, PRICES).unwrap();
         assert_eq!(
             (cost.cost_usd, cost.price_id.as_deref()),
-            (usd("5"), Some("up/behind@2030-01-01"))
+            (Some(usd("5")), Some("up/behind@2030-01-01"))
         );
     }
 
@@ -357,7 +360,7 @@ mod tests {
         let free = PRICES.replace("drop_suffix", "free = true\ndrop_suffix");
         let unknown = record(&json!({"usage_source": "none", "model": "other"}));
         let cost = priced(&unknown, &free).unwrap();
-        assert_eq!((cost.cost_usd, cost.cost_source), (usd("0"), CostSource::Free));
+        assert_eq!((cost.cost_usd, cost.cost_source), (Some(usd("0")), CostSource::Free));
         let mut was_free = unknown.clone();
         was_free.set_cost(cost);
         assert_eq!(priced(&was_free, PRICES).unwrap().cost_usd, None);

@@ -47,7 +47,7 @@ impl Law {
         }
         self.same += 1;
         let is_known = self.doubled.provider_names().contains(&record.provider.as_str());
-        let Some(computed) = cost.computed_cost_usd.filter(|_| is_known) else { return None };
+        let computed = cost.computed_cost_usd.filter(|_| is_known)?;
         self.priced += 1;
         let twice = repricing(&self.doubled).cost(record).unwrap();
         let off = twice.computed_cost_usd.unwrap().nanos() - 2 * computed.nanos();
