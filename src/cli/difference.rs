@@ -206,7 +206,11 @@ mod tests {
             "{table}"
         );
         assert!(table.contains("1 left as they are: no usage is known"), "{table}");
-        assert!(table.lines().any(|line| line.trim_start().starts_with("total") && line.contains("-2.25")));
+        assert!(
+            table
+                .lines()
+                .any(|line| line.trim_start().starts_with("total") && line.contains("-2.25"))
+        );
     }
 
     #[test]
