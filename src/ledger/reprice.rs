@@ -59,8 +59,12 @@ pub enum RepriceError {
     Unknown(i64),
     /// It has come to its end.
     Finished(i64),
-    /// It was begun with another price table or program.
-    OtherPrices(i64),
+    /// It was begun with another price table or program: these.
+    OtherPrices {
+        id: i64,
+        prices: String,
+        version: String,
+    },
     Query(QueryError),
     Database(rusqlite::Error),
 }
@@ -117,7 +121,8 @@ impl Repricer {
             return Err(RepriceError::Finished(id));
         }
         if found.plan.prices_sha256 != prices_sha256 || found.plan.version != version {
-            return Err(RepriceError::OtherPrices(id));
+            let Plan { prices, version, .. } = found.plan;
+            return Err(RepriceError::OtherPrices { id, prices, version });
         }
         // All is looked at again; what has been changed stays as it is.
         self.connection.execute("UPDATE repricing SET rows_seen = 0 WHERE id = ?", [id])?;
@@ -322,10 +327,10 @@ impl fmt::Display for RepriceError {
                 write!(f, "there is no repricing {id}; --list shows them")
             }
             RepriceError::Finished(id) => write!(f, "repricing {id} has come to its end"),
-            RepriceError::OtherPrices(id) => write!(
+            RepriceError::OtherPrices { id, prices, version } => write!(
                 f,
-                "repricing {id} was begun with another price table or version; --undo {id} takes it \
-                 back"
+                "repricing {id} was begun with other prices ({prices}, as they were, with version \
+                 {version}); finish it with these, or take it back with --undo {id}"
             ),
             RepriceError::Query(error) => error.fmt(f),
             RepriceError::Database(error) => write!(f, "changing the database: {error}"),

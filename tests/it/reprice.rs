@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokenmeter::meter::{Kept, Repricing};
 use tokenmeter::pricing::{CostSource, PriceBook};
-use tokenmeter::record::Record;
+use tokenmeter::record::{Record, RowCost};
 use tokenmeter::units::{Timestamp, Usd};
 use tokenmeter::usage::UsageSource;
 
@@ -24,6 +24,8 @@ pub(crate) struct Law {
     doubled: PriceBook,
     same: usize,
     priced: usize,
+    /// Rows that would cost something else by their columns alone.
+    beyond_columns: usize,
     kept: BTreeMap<Kept, usize>,
 }
 
@@ -35,7 +37,7 @@ impl Law {
             writeln!(text, "[providers.{name:?}]\nmultiplier = 2").unwrap();
         }
         let doubled = PriceBook::parse(&text).unwrap();
-        Law { prices, doubled, same: 0, priced: 0, kept: BTreeMap::new() }
+        Law { prices, doubled, same: 0, priced: 0, beyond_columns: 0, kept: BTreeMap::new() }
     }
 
     /// What is wrong with a row.
@@ -54,6 +56,10 @@ impl Law {
             return Some(format!("repriced from {:?} to {cost:?}", record.cost()));
         }
         self.same += 1;
+        let columns = Record { usage_json: None, ..record.clone() };
+        let computed = |cost: &RowCost| cost.computed_cost_usd;
+        let by_columns = repricing(&self.prices).cost(&columns).unwrap();
+        self.beyond_columns += usize::from(computed(&by_columns) != computed(&cost));
         let is_known = self.doubled.provider_names().contains(&record.provider.as_str());
         let computed = cost.computed_cost_usd.filter(|_| is_known)?;
         self.priced += 1;
@@ -67,6 +73,7 @@ impl Law {
     pub(crate) fn add(&mut self, other: &Law) {
         self.same += other.same;
         self.priced += other.priced;
+        self.beyond_columns += other.beyond_columns;
         for (kept, rows) in &other.kept {
             *self.kept.entry(*kept).or_default() += rows;
         }
@@ -81,7 +88,8 @@ impl Law {
 impl std::fmt::Display for Law {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (same, priced, kept) = self.counts();
-        write!(f, "repriced: {same} rows as they are, {priced} of them with a cost")?;
+        write!(f, "repriced: {same} rows as they are, {priced} of them with a cost, ")?;
+        write!(f, "{} by what no column holds", self.beyond_columns)?;
         kept.iter().try_for_each(|(kept, rows)| write!(f, "; {rows} kept: {}", kept.reason()))
     }
 }

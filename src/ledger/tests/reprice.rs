@@ -139,7 +139,7 @@ fn what_was_cut_off_can_be_finished_or_taken_back() {
         );
         if finish {
             let other = repricer.take_up(id, "other", "1");
-            assert!(matches!(other, Err(RepriceError::OtherPrices(_))));
+            assert!(matches!(other, Err(RepriceError::OtherPrices { .. })));
             repricer.take_up(id, "sha", "1").unwrap();
             let done = repricer.run(id, &Filter::default(), to("3"), |_, _| ()).unwrap();
             assert_eq!((done.rows_seen, done.rows_changed), (1200, 1200));
