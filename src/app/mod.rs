@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+pub use prices::{PriceTable, price_table};
 use prices::{read_prices, reload_prices};
 use upstreams::{routes, upstreams};
 use worker::work;

@@ -12,9 +12,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Flags;
 
 pub mod check;
+mod difference;
 pub mod filters;
 pub mod recent;
 mod remote;
+pub mod reprice;
 pub mod serve;
 pub mod sheet;
 pub mod source;
@@ -33,6 +35,7 @@ pub enum Command {
     Serve(serve::ServeArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
+    Reprice(reprice::RepriceArgs),
     Check(check::CheckArgs),
 }
 
@@ -80,6 +83,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         },
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
+        Command::Reprice(args) => reprice::run(args),
         Command::Check(args) => check::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {

@@ -11,6 +11,7 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `reprice`, `audit` | other costs in rows that are there; what they were, and why they changed |
 //! | `retention` | rows that are too old |
 //! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
 //! | `kind`, `names`, `packed` | what repeats from call to call, kept once |
@@ -21,6 +22,7 @@
 //!
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
+mod audit;
 mod breakdown;
 mod charged;
 mod fault;
@@ -35,6 +37,7 @@ mod load;
 mod names;
 mod packed;
 mod query;
+mod reprice;
 mod retention;
 mod rollup;
 mod row;
@@ -58,12 +61,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::{Plan, Repricing, RepricingState, repricings};
 pub use filter::{BadCursor, Cursor, Filter};
 pub use group::{GroupKey, UnknownKey};
 pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use reprice::{RepriceError, Repricer, Undone};
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};

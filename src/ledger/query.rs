@@ -19,12 +19,12 @@ use super::breakdown::Breakdown;
 use super::filter::{Cursor, Filter};
 use super::group::{GroupKey, Groups, KeyValue, named};
 use super::kind::Kinds;
-use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use super::layout::{KEY_BITS, LATEST_MS};
 use super::scan::Scan;
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
 use super::totals::{EXACT_DURATIONS, Group, Tally, Totals};
-use super::{OpenError, row, schema, store, upgrade};
+use super::{OpenError, schema, store, upgrade};
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -260,11 +260,7 @@ impl Reader {
 
     /// One call.
     pub fn one(&self, id: &CallId) -> Result<Option<Record>, QueryError> {
-        let sql = format!("SELECT {} {FROM_CALLS} WHERE calls.id = ?", columns());
-        self.ask(|connection, _| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            Ok(statement.query_row([id.into_bytes()], row::read).optional()?)
-        })
+        self.ask(|connection, _| Ok(store::record(connection, id)?))
     }
 
     /// What reported usage has taught about estimates, by provider, model and side.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{OpenError, layout, rollup};
+use super::{OpenError, audit, layout, rollup};
 
 /// `tokm`: marks the file as a ledger in the database header (`PRAGMA application_id`), so that
 /// nobody else's database is ever taken for one.
@@ -102,10 +102,12 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
          PRAGMA application_id = {APPLICATION_ID};
          {}
          {}
+         {}
          PRAGMA user_version = {VERSION};
          COMMIT;",
         layout::tables(),
         rollup::TABLES,
+        audit::TABLES,
     ))
 }
 

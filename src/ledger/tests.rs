@@ -2,6 +2,7 @@
 
 mod amended;
 mod charged;
+mod reprice;
 mod retention;
 mod sums;
 

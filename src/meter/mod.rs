@@ -7,6 +7,7 @@ mod clerk;
 mod estimating;
 mod learning;
 mod pool;
+mod repricing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use serde_json::value::to_raw_value;
 
 pub use capture::{Prompt, RequestObserver};
+pub use repricing::{Kept, Repricing};
 
 use crate::estimate::{self, Side, Subject};
 use crate::ledger::Ledger;

@@ -15,6 +15,7 @@ mod leaving;
 mod lifecycle;
 mod readings;
 mod replay;
+mod reprice;
 mod rig;
 mod sessions;
 mod support;
