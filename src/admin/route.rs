@@ -18,6 +18,7 @@ pub(super) enum Route {
     Users,
     User(String),
     Estimates,
+    Export,
 }
 
 impl Route {
@@ -30,6 +31,7 @@ impl Route {
             "/usage" => Route::Usage,
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
+            "/export" => Route::Export,
             other => Route::named(other)?,
         };
         Some(page)

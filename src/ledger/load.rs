@@ -10,7 +10,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::store::{self, Change};
 use super::{OpenError, schema};
-use crate::record::Record;
+use crate::record::{CallId, Record};
 
 /// Records in one transaction: enough to make its cost small, and few enough that a server beside
 /// waits for its turn no longer than a moment.
@@ -54,6 +54,17 @@ impl Loader {
     pub fn finish(mut self) -> rusqlite::Result<Loaded> {
         self.commit()?;
         Ok(self.loaded)
+    }
+
+    /// What has been committed so far.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
+    }
+
+    /// Whether a call has a row, committed or about to be.
+    pub(super) fn has(&self, id: &CallId) -> rusqlite::Result<bool> {
+        let waits = self.batch.iter().any(|change| change.call() == Some(id));
+        if waits { Ok(true) } else { store::has_row(&self.connection, id) }
     }
 
     fn commit(&mut self) -> rusqlite::Result<()> {

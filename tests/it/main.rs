@@ -6,6 +6,7 @@
 mod corpus;
 mod endings;
 mod estimates;
+mod history;
 mod house;
 mod http2;
 mod injection;
