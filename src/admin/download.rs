@@ -161,22 +161,27 @@ struct Queue {
 }
 
 impl Queue {
-    fn send(&mut self, mut piece: Piece) -> io::Result<()> {
+    fn send(&mut self, piece: Piece) -> io::Result<()> {
+        let sent = !self.is_over && self.wait_to_send(piece);
+        self.is_over = !sent;
+        if sent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
+
+    /// False when the client has left, or has had its time.
+    fn wait_to_send(&self, mut piece: Piece) -> bool {
         let deadline = Instant::now() + self.patience;
-        while !self.is_over {
+        loop {
             piece = match self.to.try_send(piece) {
-                Ok(()) => return Ok(()),
-                Err(TrySendError::Closed(_)) => break,
+                Ok(()) => return true,
+                Err(TrySendError::Closed(_)) => return false,
                 Err(TrySendError::Full(piece)) => piece,
             };
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                break;
+                return false;
             }
             thread::park_timeout(left);
         }
-        self.is_over = true;
-        Err(io::ErrorKind::BrokenPipe.into())
     }
 }
 
@@ -188,5 +193,81 @@ impl Write for Queue {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use super::*;
+    use crate::archive::Format;
+    use crate::ledger::{Filter, Loader};
+    use crate::record::Record;
+
+    /// A ledger whose export is many pieces long.
+    fn reader(home: &tempfile::TempDir) -> Reader {
+        let database = home.path().join("some.db");
+        let mut loader = Loader::open(&database).unwrap();
+        for _ in 0..200 {
+            let usage = "x".repeat(5000);
+            let record = format!(
+                r#"{{"id":"{}","created_at":"2026-11-21T00:00:00Z","upstream":"u","provider":"p",
+                "endpoint":"e","method":"POST","path":"/","usage_source":"none","cost_source":"none",
+                "streaming":false,"outcome":"completed","usage_json":{{"x":"{usage}"}}}}"#,
+                crate::record::CallId::new(),
+            );
+            loader.add(serde_json::from_str::<Record>(&record).unwrap()).unwrap();
+        }
+        loader.finish().unwrap();
+        Reader::open(&database).unwrap()
+    }
+
+    fn begun(home: &tempfile::TempDir, patience: Duration) -> (Download, thread::JoinHandle<()>) {
+        let export = Export { format: Format::Jsonl, filter: Filter::default() };
+        let (to, pieces) = mpsc::channel(PIECES);
+        let reader = reader(home);
+        let reading = thread::spawn(move || read(&export, &reader, to, patience));
+        let reader = Some(reading.thread().clone());
+        (Download { first: None, pieces, reader }, reading)
+    }
+
+    fn next(download: &mut Download) -> Option<Result<Frame<Bytes>, Broken>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(poll_fn(|cx| pin!(&mut *download).poll_frame(cx)))
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_given_up_and_finds_no_clean_end() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut download, reading) = begun(&home, Duration::from_millis(20));
+        // The thread ends by itself, with all that it had not sent.
+        reading.join().unwrap();
+        let pieces = std::iter::from_fn(|| next(&mut download)).take_while(Result::is_ok).count();
+        assert_eq!(pieces, PIECES);
+    }
+
+    #[test]
+    fn a_client_that_leaves_ends_the_reading() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut download, reading) = begun(&home, Duration::from_hours(1));
+        assert!(next(&mut download).unwrap().is_ok());
+        drop(download);
+        reading.join().unwrap();
+    }
+
+    #[test]
+    fn a_client_that_takes_all_gets_all_and_an_end() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut download, reading) = begun(&home, Duration::from_hours(1));
+        let mut lines = 0;
+        while let Some(frame) = next(&mut download) {
+            let bytes = frame.unwrap().into_data().unwrap();
+            assert!(bytes.len() <= (128 << 10));
+            lines += memchr::memchr_iter(b'\n', &bytes).count();
+        }
+        assert_eq!(lines, 200);
+        reading.join().unwrap();
     }
 }

@@ -64,6 +64,7 @@ mod tests {
         assert_eq!(Route::of("/admin/users/.."), user(".."));
         let session = Route::Session("s 1".to_owned());
         assert_eq!(Route::of("/admin/sessions/s%201"), Some(session));
+        assert_eq!(Route::of("/admin/export"), Some(Route::Export));
     }
 
     #[test]

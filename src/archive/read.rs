@@ -127,9 +127,9 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// The next row or line; nothing at the end.
-    pub fn next(&mut self) -> io::Result<Option<Result<Entry, Unreadable>>> {
+    pub fn read(&mut self) -> io::Result<Option<Result<Entry, Unreadable>>> {
         match &mut self.form {
-            Form::Csv(csv) => csv.next(self.lines),
+            Form::Csv(csv) => csv.read(self.lines),
             Form::Lines(from) => loop {
                 let Some(line) = whole_line(from)? else { return Ok(None) };
                 self.lines += 1;
@@ -167,7 +167,7 @@ impl<R: Read> Csv<R> {
         Ok(Csv { rows, row: ByteRecord::new(), columns, budget })
     }
 
-    fn next(&mut self, lines: u64) -> io::Result<Option<Result<Entry, Unreadable>>> {
+    fn read(&mut self, lines: u64) -> io::Result<Option<Result<Entry, Unreadable>>> {
         self.budget.set(ROW_BYTES);
         if !self.rows.read_byte_record(&mut self.row)? {
             return Ok(None);
@@ -294,5 +294,92 @@ impl<R: Read> Read for Bounded<R> {
         let read = self.from.read(&mut space[..most])?;
         self.budget.set(left - read as u64);
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BARE: &str = r#"{"id":"018f0000-0000-7000-8000-000000000000",
+        "created_at":"2026-11-21T00:00:00.000Z","upstream":"u","provider":"p","endpoint":"e",
+        "method":"POST","path":"/","usage_source":"none","cost_source":"none","streaming":false,
+        "outcome":"completed"}"#;
+
+    fn bare() -> String {
+        BARE.replace('\n', "")
+    }
+
+    /// What each row or line of a file comes to.
+    fn all(text: &str) -> Vec<String> {
+        let mut reader = Reader::open(text.as_bytes()).unwrap();
+        let mut all = Vec::new();
+        while let Some(read) = reader.read().unwrap() {
+            all.push(match read {
+                Ok(Entry::Row(record)) => format!("{}: {}", reader.line(), record.path),
+                Ok(Entry::Journal(line)) => format!("{}: {}", reader.line(), &line[..8]),
+                Err(Unreadable { line, why }) => format!("{line}! {why}"),
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn lines_are_told_from_each_other_and_counted() {
+        let row = bare();
+        let text = format!("\u{feff}\n \n{row}\r\n\n{{\"open\":{row}}}\n{{}}\n{row}");
+        let nothing = "this is neither a row of an export nor a line of a journal";
+        assert_eq!(all(&text), ["3: /", "5: {\"open\":", &format!("6! {nothing}"), "7: /"]);
+        assert!(all("").is_empty() && all("\n").is_empty());
+        for text in ["hello", "\u{feff}", "\u{feff}\u{fefe}", "[]", "id,user\n", "\u{1}"] {
+            assert!(Reader::open(text.as_bytes()).is_err() || all(text).is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_row_is_blamed_by_its_line_and_its_column() {
+        let columns = "path,id,created_at,upstream,provider,endpoint,method,usage_source,cost_source,\
+            streaming,outcome,attempt,metadata";
+        let values = ",018f0000-0000-7000-8000-000000000000,2026-11-21T00:00:00Z,u,p,e,POST,none,none,\
+            TRUE,completed,";
+        let text = format!(
+            "{columns}\n\"/\na\"{values}7,\n/b{values}x,\n/c{values}1e3,\n/d{values}-1,\n\
+             /e{values}1,{{}}{{}}\n/f{values}1,\"[1\n,2]\"\n/g{values}1\n{values}1,\n/h{values}1,{{}}"
+        );
+        let all = all(&text);
+        assert_eq!(all[0], "2: /\na");
+        assert_eq!(all[1], "4! attempt: this is not a number");
+        assert!(
+            all[2].starts_with("5! attempt: ") && all[3].starts_with("6! attempt: "),
+            "{all:?}"
+        );
+        assert_eq!(all[4], "7! metadata: this is not JSON");
+        assert!(all[5].starts_with("8! "), "{all:?}");
+        assert_eq!(all[6], "10! it has 12 cells, and the header 13");
+        assert_eq!(all[7], "11! missing field `path`");
+        assert_eq!(all[8..], ["12: /h"]);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_skipped_and_the_next_is_read() {
+        let endless = "x".repeat(usize::try_from(ROW_BYTES).unwrap() + 5);
+        let text = format!("{}\n{{{endless}\n{}\n", bare(), bare());
+        assert_eq!(all(&text), ["1: /", "2! it is longer than 64 MiB", "3: /"]);
+    }
+
+    #[test]
+    fn a_record_nested_deeper_than_anybody_reads_comes_back() {
+        let deep = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+        let row = bare().replace("\"outcome\"", &format!("\"usage_json\":{deep},\"outcome\""));
+        let mut reader = Reader::open(row.as_bytes()).unwrap();
+        let Some(Ok(Entry::Row(record))) = reader.read().unwrap() else { panic!("unreadable") };
+        for format in [super::super::Format::Csv, super::super::Format::Jsonl] {
+            let mut writer = super::super::Writer::new(format, Vec::new()).unwrap();
+            writer.write(&record).unwrap();
+            let bytes = writer.finish().unwrap();
+            let mut reader = Reader::open(bytes.as_slice()).unwrap();
+            let Some(Ok(Entry::Row(back))) = reader.read().unwrap() else { panic!("unreadable") };
+            assert_eq!(back.usage_json.unwrap().get(), deep);
+        }
     }
 }

@@ -131,7 +131,7 @@ impl Taking {
         let file = self.bar.watch(open(path).map_err(|why| named(&why))?);
         let file = BufReader::with_capacity(BUFFER_BYTES, file);
         let mut file = Reader::open(file).map_err(|error| named(&error))?;
-        while let Some(entry) = file.next().map_err(|error| named(&error))? {
+        while let Some(entry) = file.read().map_err(|error| named(&error))? {
             let taken = match entry {
                 Ok(Entry::Row(record)) => self.import.row(*record).map_err(ImportError::from),
                 Ok(Entry::Journal(line)) => self.import.line(&line),
