@@ -12,6 +12,7 @@
 //! | [`pricing`] | the price table: which entry applies, what a usage costs |
 //! | [`record`] | tags, outcome, and the row that a call becomes |
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
+//! | [`archive`] | records as files and back: CSV and JSON lines |
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
@@ -22,6 +23,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod cli;
 pub mod config;
 pub mod estimate;

@@ -18,6 +18,7 @@ pub(super) enum Route {
     Users,
     User(String),
     Estimates,
+    Export,
 }
 
 impl Route {
@@ -30,6 +31,7 @@ impl Route {
             "/usage" => Route::Usage,
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
+            "/export" => Route::Export,
             other => Route::named(other)?,
         };
         Some(page)
@@ -62,6 +64,7 @@ mod tests {
         assert_eq!(Route::of("/admin/users/.."), user(".."));
         let session = Route::Session("s 1".to_owned());
         assert_eq!(Route::of("/admin/sessions/s%201"), Some(session));
+        assert_eq!(Route::of("/admin/export"), Some(Route::Export));
     }
 
     #[test]

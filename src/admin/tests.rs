@@ -563,3 +563,31 @@ fn what_can_be_asked_is_written_down() {
         assert!(docs.contains(&format!("`{name}`")), "`{name}` is not in docs/ADMIN_API.md");
     }
 }
+
+#[test]
+fn an_export_is_a_download_with_every_call_oldest_first() {
+    let home = Home::new();
+    let ids: Vec<CallId> =
+        (0..3).map(|age| home.metered(age * DAY_MS, "=ann", "gpt-4o", 1, "1")).collect();
+    let jsonl = home.get("/admin/export?format=jsonl");
+    assert_eq!(jsonl.status, 200);
+    assert_eq!(jsonl.header("content-type"), "application/jsonl");
+    assert_eq!(jsonl.header("cache-control"), "no-store");
+    let rows: Vec<Value> = jsonl.text.lines().map(|line| line.parse().unwrap()).collect();
+    for (row, id) in rows.iter().zip(ids.iter().rev()) {
+        assert_eq!(*row, home.ok(&format!("/admin/usage/{id}")));
+    }
+    assert_eq!(rows.len(), 3);
+    let csv = home.get("/admin/export?days=2");
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert!(csv.header("content-disposition").ends_with(".csv\""));
+    assert_eq!((csv.text.lines().count(), csv.text.matches(",'=ann,").count()), (3, 2));
+    assert_eq!(home.get("/admin/export?format=jsonl&user=bob").text, "");
+    let wrong = home.get("/admin/export?format=xml");
+    assert_eq!(
+        (wrong.status, wrong.json()["error"]["param"].as_str()),
+        (StatusCode::BAD_REQUEST, Some("format"))
+    );
+    let wrong = home.get("/admin/export?limit=3");
+    assert_eq!(wrong.json()["error"]["param"], "limit");
+}

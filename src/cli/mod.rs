@@ -11,9 +11,14 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
 
+pub mod backup;
 pub mod check;
 mod difference;
+mod draft;
+pub mod export;
 pub mod filters;
+pub mod import;
+mod progress;
 pub mod recent;
 mod remote;
 pub mod reprice;
@@ -36,6 +41,9 @@ pub enum Command {
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
     Reprice(reprice::RepriceArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
     Check(check::CheckArgs),
 }
 
@@ -65,6 +73,24 @@ impl SourceArgs {
     }
 }
 
+/// Which ledger, for commands that work on the files themselves.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LedgerArgs {
+    /// Configuration file [default: tokenmeter.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The ledger's database file [default: tokenmeter.db]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<String>,
+}
+
+impl LedgerArgs {
+    pub fn flags(&self) -> Flags {
+        Flags { config: self.config.clone(), database: self.database.clone(), ..Flags::default() }
+    }
+}
+
 /// Why a command has not done what it was asked to, and whose fault that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -84,6 +110,9 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
         Command::Reprice(args) => reprice::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {

@@ -11,6 +11,8 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `import` | what rows and journal lines from elsewhere mean, and their way into a ledger |
+//! | `backup` | a copy of one moment, while others write |
 //! | `reprice`, `audit` | other costs in rows that are there; what they were, and why they changed |
 //! | `retention` | rows that are too old |
 //! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
@@ -23,6 +25,7 @@
 //! Invariant: nothing on the path of a call fails or waits because of the ledger.
 
 mod audit;
+mod backup;
 mod breakdown;
 mod charged;
 mod fault;
@@ -30,6 +33,7 @@ mod feed;
 mod filter;
 mod group;
 mod held;
+mod import;
 mod journal;
 mod kind;
 mod layout;
@@ -62,8 +66,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use audit::{Plan, Repricing, RepricingState, repricings};
+pub use backup::{BackedUp, BackupStage, backup};
 pub use filter::{BadCursor, Cursor, Filter};
 pub use group::{GroupKey, UnknownKey};
+pub use import::{Import, ImportError, Imported};
 pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
@@ -370,13 +376,33 @@ impl Lock {
     }
 }
 
+/// Whether a process records into a ledger just now.
+pub fn is_served(database: &Path) -> bool {
+    let Ok(database) = database.canonicalize() else { return false };
+    File::open(with_suffix(&database, ".lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether a path names one of a ledger's files: the database with what belongs to it, or the journal.
+pub fn owns(database: &Path, path: &Path) -> bool {
+    let same = |file: &Path| match (fs::metadata(file), fs::metadata(path)) {
+        (Ok(one), Ok(other)) => tail::same_file(&one, &other),
+        _ => false,
+    };
+    let journal = database.with_file_name("journal");
+    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| with_suffix(database, suffix));
+    let days = journal::days(&journal).unwrap_or_default().into_iter().map(|(_, path)| path);
+    files.iter().any(|file| same(file) || file == path)
+        || same(&journal.join(".lock"))
+        || days.into_iter().any(|day| same(&day))
+}
+
 /// Bytes of the journal that are not in the database while no process is there to move them: what a
 /// crash left, until the next start. Reports from the database alone do not show them. 0 where it
 /// cannot be told.
 pub fn left_behind(database: &Path) -> u64 {
     let Ok(database) = database.canonicalize() else { return 0 };
-    let is_served = File::open(with_suffix(&database, ".lock"))
-        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    let is_served = is_served(&database);
     let read = schema::open_reader(&database).and_then(|reader| store::progress(&reader));
     let (false, Ok(read)) = (is_served, read) else { return 0 };
     let days = journal::days(&database.with_file_name("journal")).unwrap_or_default();

@@ -258,15 +258,20 @@ fn entry(text: &str, at: u64) -> Option<Entry> {
     if let Some(id) = opened_id(text) {
         return Some(Entry::Open { id, at, line: text.into() });
     }
-    let line: Line = serde_json::from_str(text).ok()?;
-    match line {
+    said(text, at).ok().flatten()
+}
+
+/// What a line says, read whole; nothing where it says nothing that is known here.
+pub(super) fn said(text: &str, at: u64) -> serde_json::Result<Option<Entry>> {
+    let line: Line = serde_json::from_str(text)?;
+    Ok(match line {
         Line { close: Some(record), provisional: false, .. } => Some(Entry::Close(record)),
         Line { close: Some(record), .. } => Some(Entry::Provisional { at, record }),
         Line { amend: Some(record), .. } => Some(Entry::Amend(record)),
         Line { learned: Some(calibration), .. } => Some(Entry::Learned(calibration)),
         Line { open: Some(Head { id }), .. } => Some(Entry::Open { id, at, line: text.into() }),
         _ => None,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -114,6 +114,16 @@ impl Proxy {
 
     pub(crate) fn is_running(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.is_finished())
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("tokenmeter.db")
+    }
+
+    /// Of the admin API.
+    pub(crate) fn token(&self) -> String {
+        let file = self.directory.path().join("tokenmeter.token");
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
     /// The closing lines of the journal.
@@ -315,6 +325,19 @@ impl Conn {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(error) => panic!("{error} after {:?}", latin1(&self.read)),
+            }
+        }
+        latin1(&std::mem::take(&mut self.read))
+    }
+
+    /// Everything until this end, or until the other side closes without it.
+    pub(crate) fn rest_or(&mut self, end: &str) -> String {
+        while !self.read.ends_with(end.as_bytes()) {
+            match self.fill() {
+                Ok(1..) => {}
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{error} after {} bytes", self.read.len()),
             }
         }
         latin1(&std::mem::take(&mut self.read))
