@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Flags;
 
 pub mod check;
+pub mod demo;
 pub mod filters;
 pub mod recent;
 mod remote;
@@ -34,6 +35,7 @@ pub enum Command {
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Where the configuration and the ledger are, for commands that read them.
@@ -81,6 +83,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
         Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
@@ -196,6 +199,8 @@ mod tests {
             "tokenmeter stats --format xml",
             "tokenmeter recent --metadata subject",
             "tokenmeter recent --limit 0",
+            "tokenmeter demo",
+            "tokenmeter demo --database d --calls 0",
         ];
         for line in wrong {
             let error = parse(line).unwrap_err();

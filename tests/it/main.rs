@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod corpus;
+mod demo;
 mod endings;
 mod estimates;
 mod house;
