@@ -19,6 +19,7 @@
 //! | [`admin`] | tokenmeter's own HTTP side: the admin API, its access, its page |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 //! | [`app`] | build, run, drain |
+//! | [`demo`] | calls that nobody made, for demonstrations and measurements |
 //! | [`cli`] | one file for each command |
 
 pub mod admin;
@@ -26,6 +27,7 @@ pub mod app;
 pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod estimate;
 pub mod framing;
 pub mod ledger;

@@ -13,6 +13,7 @@ use crate::config::Flags;
 
 pub mod backup;
 pub mod check;
+pub mod demo;
 mod difference;
 mod draft;
 pub mod export;
@@ -45,6 +46,7 @@ pub enum Command {
     Import(import::ImportArgs),
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Where the configuration and the ledger are, for commands that read them.
@@ -114,6 +116,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
+        Command::Demo(args) => demo::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
@@ -229,6 +232,8 @@ mod tests {
             "tokenmeter stats --format xml",
             "tokenmeter recent --metadata subject",
             "tokenmeter recent --limit 0",
+            "tokenmeter demo",
+            "tokenmeter demo --database d --calls 0",
         ];
         for line in wrong {
             let error = parse(line).unwrap_err();

@@ -19,6 +19,7 @@ const ORDER: [&[&str]; 15] = [
     &["proxy", "admin"],
     &["config"],
     &["app"],
+    &["demo"],
     &["cli"],
 ];
 

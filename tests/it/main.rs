@@ -5,6 +5,7 @@
 
 mod corpus;
 mod crash;
+mod demo;
 mod endings;
 mod estimates;
 mod history;
