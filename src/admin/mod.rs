@@ -6,13 +6,15 @@
 //! | `access` | the token, login links, sessions |
 //! | `route` | which page a path names |
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
+//! | `metrics` | what Prometheus is told |
 //! | `page` | the page for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
-//! Invariant: `/healthz`, `/readyz` and a valid login link are open. Everything else says the same
-//! thing to whoever has no token, whether it exists or not.
+//! Invariant: `/healthz`, `/readyz` and a valid login link are open, and `/metrics` where it is configured
+//! so. Everything else says the same thing to whoever has no token, whether it exists or not.
 
 mod access;
+mod metrics;
 mod page;
 pub mod params;
 pub mod question;
@@ -33,6 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::ledger::{Ledger, Reader};
 use crate::units::Timestamp;
 pub use access::{Access, TOKEN_FILE};
+pub use metrics::Metrics;
 use params::pairs;
 use question::Question;
 use reply::Refusal;
@@ -56,12 +59,13 @@ const LOGIN: &str = "/admin/login";
 pub struct Admin {
     ledger: Ledger,
     access: Access,
+    metrics: Metrics,
     queries: Arc<Semaphore>,
 }
 
 impl Admin {
-    pub fn new(ledger: Ledger, access: Access) -> Admin {
-        Admin { ledger, access, queries: Arc::new(Semaphore::new(QUERIES)) }
+    pub fn new(ledger: Ledger, access: Access, metrics: Metrics) -> Admin {
+        Admin { ledger, access, metrics, queries: Arc::new(Semaphore::new(QUERIES)) }
     }
 
     /// Path and query of a link that logs a browser in, once. Every one is new.
@@ -83,6 +87,9 @@ impl Admin {
             "/readyz" => {
                 return only_read(&request.method).map(|()| reply::ready(&self.ledger.health()));
             }
+            "/metrics" if self.metrics.is_public() => {
+                return only_read(&request.method).map(|()| self.metrics.answer());
+            }
             LOGIN => return self.login(request),
             _ => {}
         }
@@ -94,6 +101,7 @@ impl Admin {
         match route {
             Route::ToPage => Ok(reply::redirect("/admin/")),
             Route::Page => self.page(request).await,
+            Route::Metrics => Ok(self.metrics.answer()),
             route => self.ask(route, request).await,
         }
     }
@@ -122,7 +130,7 @@ impl Admin {
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
             Route::Estimates => Question::estimates(&pairs)?,
-            Route::Page | Route::ToPage => return Err(Refusal::NoSuchPage),
+            Route::Page | Route::ToPage | Route::Metrics => return Err(Refusal::NoSuchPage),
         };
         let asked = question.clone();
         let answer = self.query(move |reader| asked.answer(reader)).await?;

@@ -18,11 +18,15 @@ pub(super) enum Route {
     Users,
     User(String),
     Estimates,
+    Metrics,
 }
 
 impl Route {
     /// Nothing where there is no such page.
     pub(super) fn of(path: &str) -> Option<Route> {
+        if path == "/metrics" {
+            return Some(Route::Metrics);
+        }
         let page = match path.strip_prefix("/admin")? {
             "" => Route::ToPage,
             "/" => Route::Page,
@@ -70,7 +74,7 @@ mod tests {
             "",
             "/",
             "/usage",
-            "/metrics",
+            "/metrics/",
             "/adminx",
             "/admin/stats/",
             "/admin/statistics",

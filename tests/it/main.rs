@@ -13,6 +13,7 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod readings;
+mod refusing;
 mod replay;
 mod rig;
 mod sessions;

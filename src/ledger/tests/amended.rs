@@ -147,7 +147,7 @@ fn an_amendment_may_stand_in_the_next_days_file() {
 #[ignore = "a part of kill_9_leaves_provisional_or_exact_figures"]
 fn child_that_amends() {
     let database = PathBuf::from(std::env::var_os("LEDGER_TEST_DATABASE").unwrap());
-    let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+    let ledger = Ledger::open(&Settings::of(database)).unwrap();
     loop {
         let record = call(Timestamp::now().millis());
         ledger.opened(&record);
