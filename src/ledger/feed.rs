@@ -343,7 +343,7 @@ impl Feed {
     /// Finishes files that were removed while in use. What is written to such a file would be gone
     /// with the process, so the journal starts another.
     fn drop_removed(&mut self) -> Result<(), FeedError> {
-        if self.tails.iter().all(Tail::is_current) {
+        if self.tails.iter().all(Tail::is_current) && self.journal.is_current() {
             return Ok(());
         }
         tracing::warn!("a journal file was removed while in use; starting another");

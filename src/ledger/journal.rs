@@ -19,6 +19,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::tail::same_file;
 use super::unsynced::{JournalSync, SyncFile, Unsynced, sync_directory};
 use crate::estimate::Calibration;
 use crate::record::Record;
@@ -357,6 +358,18 @@ impl Journal {
     pub(super) fn closed(&self) {
         self.lock().keeper = Keeper::Gone;
         self.bell.notify_all();
+    }
+
+    /// Whether the file that is written to, if any, is still the one that its path names.
+    pub(super) fn is_current(&self) -> bool {
+        let (file, day) = match &*self.lock() {
+            Out { file: Some(file), day, .. } => (Arc::clone(file), *day),
+            _ => return true,
+        };
+        match (file.metadata(), fs::metadata(self.directory.join(file_name(day)))) {
+            (Ok(mine), Ok(named)) => same_file(&mine, &named),
+            _ => false,
+        }
     }
 
     /// Lets go of the current file, so that the next line goes to the one that its path names then.
