@@ -127,11 +127,10 @@ impl Problem {
         Problem { word, message: message.to_string() }
     }
 
-    pub(super) fn journal(error: &str) -> Problem {
-        Problem::new(
-            Word::JournalUnwritable,
-            format_args!("the journal cannot be written: {error}; records wait in memory"),
-        )
+    pub(super) fn journal(error: &str, is_refusing: bool) -> Problem {
+        let so = if is_refusing { "new calls are refused" } else { "records wait in memory" };
+        let message = format_args!("the journal cannot be written: {error}; {so}");
+        Problem::new(Word::JournalUnwritable, message)
     }
 }
 

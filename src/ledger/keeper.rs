@@ -52,21 +52,25 @@ fn turn(journal: &Journal, shouts: &mut Shouts) -> bool {
 fn shout(journal: &Journal, shouts: &mut Shouts) {
     let trouble = journal.trouble();
     let error = trouble.error.as_deref().unwrap_or_default();
-    let (waiting, dropped) = (trouble.waiting, trouble.dropped);
+    let (waiting, dropped, refused) = (trouble.waiting, trouble.dropped, trouble.refused);
     while let Some(shout) = shouts.next(Instant::now(), trouble.error.is_some(), dropped) {
         match shout {
             Shout::Begun => {
                 tracing::error!(%error, "cannot write the journal; records wait in memory");
             }
-            Shout::GoesOn => {
-                tracing::error!(%error, waiting, dropped, "the journal still cannot be written");
-            }
+            Shout::GoesOn => tracing::error!(
+                %error,
+                waiting,
+                dropped,
+                refused,
+                "the journal still cannot be written"
+            ),
             Shout::Lost(lost) => tracing::error!(
                 lost,
                 dropped,
                 "RECORDS LOST: the journal cannot be written, and its queue in memory is full"
             ),
-            Shout::Over => tracing::info!(dropped, "the journal can be written again"),
+            Shout::Over => tracing::info!(dropped, refused, "the journal can be written again"),
         }
     }
 }

@@ -259,8 +259,8 @@ impl Ledger {
 
     pub fn health(&self) -> Health {
         let (report, trouble) = (self.0.writer.report(), self.0.journal.trouble());
-        let journal = trouble.error.as_deref().map(Problem::journal);
-        let is_refusing = journal.is_some() && self.0.on_failure == OnFailure::Refuse;
+        let is_refusing = trouble.error.is_some() && self.0.on_failure == OnFailure::Refuse;
+        let journal = trouble.error.map(|error| Problem::journal(&error, is_refusing));
         let mut problems: Vec<Problem> = journal.into_iter().chain(report.problem).collect();
         if report.finished && problems.is_empty() {
             problems.push(Problem::new(Word::LedgerStopped, "the ledger is stopped"));
