@@ -7,15 +7,17 @@
 //! | `route` | which page a path names |
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
+//! | `metrics` | what Prometheus is told |
 //! | `page` | the page for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
-//! Invariant: `/healthz`, `/readyz` and a valid login link are open. Everything else says the same
-//! thing to whoever has no token, whether it exists or not.
+//! Invariant: `/healthz`, `/readyz` and a valid login link are open, and `/metrics` where it is configured
+//! so. Everything else says the same thing to whoever has no token, whether it exists or not.
 
 mod access;
 mod download;
 pub mod export;
+mod metrics;
 mod page;
 pub mod params;
 pub mod question;
@@ -38,6 +40,7 @@ use crate::units::Timestamp;
 pub use access::{Access, TOKEN_FILE};
 pub use download::Download;
 use export::Export;
+pub use metrics::Metrics;
 use params::pairs;
 use question::Question;
 use reply::Refusal;
@@ -65,6 +68,7 @@ const LOGIN: &str = "/admin/login";
 pub struct Admin {
     ledger: Ledger,
     access: Access,
+    metrics: Metrics,
     queries: Arc<Semaphore>,
     exports: Arc<Semaphore>,
 }
@@ -73,9 +77,9 @@ pub struct Admin {
 pub type AdminBody = Either<Full<Bytes>, Download>;
 
 impl Admin {
-    pub fn new(ledger: Ledger, access: Access) -> Admin {
+    pub fn new(ledger: Ledger, access: Access, metrics: Metrics) -> Admin {
         let [queries, exports] = [QUERIES, EXPORTS].map(|turns| Arc::new(Semaphore::new(turns)));
-        Admin { ledger, access, queries, exports }
+        Admin { ledger, access, metrics, queries, exports }
     }
 
     /// Path and query of a link that logs a browser in, once. Every one is new.
@@ -95,6 +99,9 @@ impl Admin {
         let open_to_all = match request.uri.path() {
             "/healthz" => only_read(&request.method).map(|()| reply::alive()),
             "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
+            "/metrics" if self.metrics.is_public() => {
+                only_read(&request.method).map(|()| self.metrics.answer())
+            }
             LOGIN => self.login(request),
             _ => return self.answer_whom_it_knows(request).await,
         };
@@ -111,6 +118,7 @@ impl Admin {
             Route::ToPage => Ok(whole(reply::redirect("/admin/"))),
             Route::Page => self.page(request).await.map(whole),
             Route::Export => self.export(request).await,
+            Route::Metrics => Ok(whole(self.metrics.answer())),
             route => self.ask(route, request).await.map(whole),
         }
     }
@@ -139,7 +147,9 @@ impl Admin {
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
             Route::Estimates => Question::estimates(&pairs)?,
-            Route::Page | Route::ToPage | Route::Export => return Err(Refusal::NoSuchPage),
+            Route::Page | Route::ToPage | Route::Export | Route::Metrics => {
+                return Err(Refusal::NoSuchPage);
+            }
         };
         let asked = question.clone();
         let answer = self.query(move |reader| asked.answer(reader)).await?;

@@ -16,7 +16,7 @@ use super::params::BadParameter;
 use super::question::Question;
 use super::{AdminBody, page};
 use crate::archive::Format;
-use crate::ledger::{Health, QueryError};
+use crate::ledger::{Health, Problem, QueryError};
 use crate::respond::{self, ErrorCode};
 use crate::secret::Secret;
 use crate::units::Timestamp;
@@ -158,17 +158,34 @@ pub(super) fn alive() -> Response<Full<Bytes>> {
 
 /// Ready to record, or what stands in the way.
 pub(super) fn ready(health: &Health) -> Response<Full<Bytes>> {
+    let list = |problems: &[Problem]| -> Value {
+        let each = |one: &Problem| json!({"word": one.word.as_str(), "message": one.message});
+        problems.iter().map(each).collect()
+    };
     let mut response = json(&json!({
         "status": if health.is_ok() { "ready" } else { "not_ready" },
-        "problem": health.problem,
+        "problem": health.problem(),
+        "problems": list(&health.problems),
+        "warnings": list(&health.warnings),
+        "refusing_calls": health.is_refusing,
         "journal_lag_bytes": health.journal_lag_bytes,
+        "journal_lag_ms": u64::try_from(health.journal_lag.as_millis()).unwrap_or(u64::MAX),
         "waiting_lines": health.waiting_lines,
+        "waiting_bytes": health.waiting_bytes,
         "dropped_lines": health.dropped_lines,
         "unreadable_lines": health.unreadable_lines,
+        "disk_free_bytes": health.disk_free_bytes,
     }));
     if !health.is_ok() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
+    response
+}
+
+/// What Prometheus reads.
+pub(super) fn metrics(text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    put(&mut response, CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     response
 }
 

@@ -19,11 +19,15 @@ pub(super) enum Route {
     User(String),
     Estimates,
     Export,
+    Metrics,
 }
 
 impl Route {
     /// Nothing where there is no such page.
     pub(super) fn of(path: &str) -> Option<Route> {
+        if path == "/metrics" {
+            return Some(Route::Metrics);
+        }
         let page = match path.strip_prefix("/admin")? {
             "" => Route::ToPage,
             "/" => Route::Page,
@@ -73,7 +77,7 @@ mod tests {
             "",
             "/",
             "/usage",
-            "/metrics",
+            "/metrics/",
             "/adminx",
             "/admin/stats/",
             "/admin/statistics",

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::sheet::{Sheet, for_people};
-use crate::meter::Kept;
+use crate::meter::LeftAlone;
 use crate::record::{Record, RowCost};
 use crate::units::Usd;
 
@@ -24,7 +24,7 @@ pub(super) struct Difference {
     unchanged: u64,
     changed: Line,
     models: HashMap<Option<String>, Line>,
-    kept: BTreeMap<Kept, u64>,
+    kept: BTreeMap<LeftAlone, u64>,
 }
 
 /// Calls whose cost changes.
@@ -75,7 +75,7 @@ pub(super) fn money(usd: Usd) -> Value {
 
 impl Difference {
     /// Takes a call as it was, and what was found for it.
-    pub(super) fn add(&mut self, record: &Record, found: &Result<RowCost, Kept>) {
+    pub(super) fn add(&mut self, record: &Record, found: &Result<RowCost, LeftAlone>) {
         self.looked_at += 1;
         match found {
             Err(kept) => *self.kept.entry(*kept).or_default() += 1,
@@ -111,7 +111,7 @@ impl Difference {
             figures.extend(line.figures().map(|(name, figure)| (name.to_owned(), figure)));
             Value::Object(figures)
         };
-        let kept = |(kept, requests): (&Kept, &u64)| json!({"reason": kept.as_str(), "requests": requests});
+        let kept = |(kept, requests): (&LeftAlone, &u64)| json!({"reason": kept.as_str(), "requests": requests});
         json!({
             "looked_at": self.looked_at,
             "unchanged": self.unchanged,
@@ -189,7 +189,7 @@ mod tests {
         difference.add(&call(Some("a"), None), &Ok(now(Some("0.25"))));
         difference.add(&call(Some("b"), Some("3")), &Ok(now(None)));
         difference.add(&call(Some("b"), Some("7")), &Ok(now(Some("7"))));
-        difference.add(&call(None, None), &Err(Kept::NoUsage));
+        difference.add(&call(None, None), &Err(LeftAlone::NoUsage));
         let json = difference.json();
         assert_eq!((&json["looked_at"], &json["unchanged"]), (&json!(5), &json!(1)));
         assert_eq!(json["changed"]["requests"], 3);

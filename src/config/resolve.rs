@@ -46,6 +46,8 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         limits: limits(&mut reader),
         journal_days: reader.or_default(&keys::JOURNAL_DAYS, parse::some),
         retention_days: reader.read(&keys::RETENTION_DAYS, parse::some),
+        journal_sync: reader.or_default(&keys::JOURNAL_SYNC, parse::journal_sync),
+        on_ledger_failure: reader.or_default(&keys::ON_LEDGER_FAILURE, parse::on_ledger_failure),
         shutdown_grace: reader.or_default(&keys::SHUTDOWN_GRACE, parse::duration_or_zero),
         workers: reader.read(&keys::WORKERS, parse::workers),
         log: reader.or_default(&keys::LOG, parse::log),

@@ -373,6 +373,8 @@ fn the_example_file_holds_every_key_at_its_default() {
     assert_eq!(typed.client_timeouts, default.client_timeouts);
     assert_eq!(Limits { request_body: None, ..typed.limits }, default.limits);
     assert_eq!(typed.journal_days, default.journal_days);
+    assert_eq!(typed.journal_sync, default.journal_sync);
+    assert_eq!(typed.on_ledger_failure, default.on_ledger_failure);
     assert_eq!(typed.shutdown_grace, default.shutdown_grace);
     assert_eq!(typed.log, default.log);
     assert_eq!(typed.metrics_public, default.metrics_public);

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,6 +71,14 @@ pub(super) struct Feed {
     expired: Option<Instant>,
     sealed: Instant,
     unreadable: u64,
+    stored: Stored,
+}
+
+/// What has gone into the database since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    pub(super) rows: u64,
+    pub(super) commits: u64,
 }
 
 /// How long things are kept, in days.
@@ -123,6 +131,7 @@ impl Feed {
             expired: None,
             sealed: Instant::now(),
             unreadable: 0,
+            stored: Stored::default(),
         };
         let progress = store::progress(&feed.connection)?;
         feed.find_files(&progress)?;
@@ -144,7 +153,6 @@ impl Feed {
 
     /// Moves all that the journal holds by now into the database.
     pub(super) fn pass(&mut self) -> Result<(), FeedError> {
-        self.journal.retry();
         self.commit_pending()?;
         if self.leftovers.is_some() {
             self.read_all()?;
@@ -180,6 +188,10 @@ impl Feed {
         &self.held
     }
 
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+
     /// Waits for no amendment any more.
     pub(super) fn hurry(&mut self) {
         self.held.hurry();
@@ -195,6 +207,11 @@ impl Feed {
     /// Lines that said nothing, since the start.
     pub(super) fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// What has gone into the database, since the start.
+    pub(super) fn stored(&self) -> Stored {
+        self.stored
     }
 
     /// Everything into the database file itself. For the end.
@@ -271,18 +288,25 @@ impl Feed {
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
-            store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
+            let rows =
+                store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
             store::store_progress(&transaction, &self.tails, is_open)?;
-            transaction.commit()
+            transaction.commit().map(|()| rows)
         });
-        if let Err(error) = committed {
-            self.names.forget();
-            // Back to memory with what could not be stored.
-            self.open.extend(aged);
-            return Err(error.into());
+        match committed {
+            Ok(rows) => {
+                self.stored.rows += rows;
+                self.stored.commits += 1;
+            }
+            Err(error) => {
+                self.names.forget();
+                // Back to memory with what could not be stored.
+                self.open.extend(aged);
+                return Err(error.into());
+            }
         }
         for id in batch.changes.iter().filter_map(Change::call) {
             self.stored_open.remove(id);
@@ -472,9 +496,10 @@ fn aged(
 /// Opens the database anew, after it was removed or replaced: the journal fills what it still can.
 pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let opened = schema::open_writer(&from.database);
-    let connection = opened.map_err(|error| FeedError::Journal(io::Error::other(error)))?;
+    let connection = opened.map_err(FeedError::NotReopened)?;
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
-    Feed::new(connection, database, journal, from.keep, false)
+    let feed = Feed::new(connection, database, journal, from.keep, false)?;
+    Ok(Feed { stored: from.stored, unreadable: from.unreadable, ..feed })
 }
 
 #[cfg(test)]

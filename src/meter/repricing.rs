@@ -40,7 +40,7 @@ impl fmt::Debug for Repricing<'_> {
 
 /// Why a row is left as it is without having been priced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kept {
+pub enum LeftAlone {
     /// Another call is charged for it.
     ChargedElsewhere,
     /// The results of a batch: the row has their sum, and each was priced by itself.
@@ -53,44 +53,49 @@ pub enum Kept {
     Fresh,
 }
 
-impl Kept {
-    pub const ALL: [Kept; 5] =
-        [Kept::ChargedElsewhere, Kept::Batch, Kept::NoUsage, Kept::Unlike, Kept::Fresh];
+impl LeftAlone {
+    pub const ALL: [LeftAlone; 5] = [
+        LeftAlone::ChargedElsewhere,
+        LeftAlone::Batch,
+        LeftAlone::NoUsage,
+        LeftAlone::Unlike,
+        LeftAlone::Fresh,
+    ];
 
     /// For machines.
     pub fn as_str(self) -> &'static str {
         match self {
-            Kept::ChargedElsewhere => "charged_elsewhere",
-            Kept::Batch => "batch",
-            Kept::NoUsage => "no_usage",
-            Kept::Unlike => "unlike_usage_json",
-            Kept::Fresh => "just_estimated",
+            LeftAlone::ChargedElsewhere => "charged_elsewhere",
+            LeftAlone::Batch => "batch",
+            LeftAlone::NoUsage => "no_usage",
+            LeftAlone::Unlike => "unlike_usage_json",
+            LeftAlone::Fresh => "just_estimated",
         }
     }
 
     /// For people.
     pub fn reason(self) -> &'static str {
         match self {
-            Kept::ChargedElsewhere => "charged to another call",
-            Kept::Batch => "results of a batch, whose lines were priced one by one",
-            Kept::NoUsage => "no usage is known",
-            Kept::Unlike => "the figures are not those of the usage object",
-            Kept::Fresh => "estimated within the last minute, may still be amended",
+            LeftAlone::ChargedElsewhere => "charged to another call",
+            LeftAlone::Batch => "results of a batch, whose lines were priced one by one",
+            LeftAlone::NoUsage => "no usage is known",
+            LeftAlone::Unlike => "the figures are not those of the usage object",
+            LeftAlone::Fresh => "estimated within the last minute, may still be amended",
         }
     }
 }
 
 impl Repricing<'_> {
     /// What a row says of its cost if it is priced today, by the prices of its own date.
-    pub fn cost(&self, record: &Record) -> Result<RowCost, Kept> {
+    pub fn cost(&self, record: &Record) -> Result<RowCost, LeftAlone> {
         if record.charged_by.is_some() {
-            return Err(Kept::ChargedElsewhere);
+            return Err(LeftAlone::ChargedElsewhere);
         }
         if is_batch(record) {
-            return Err(Kept::Batch);
+            return Err(LeftAlone::Batch);
         }
         if record.usage_source == UsageSource::Estimated && self.is_fresh(record) {
-            return Err(Kept::Fresh);
+            return Err(LeftAlone::Fresh);
         }
         let reading = read(record)?;
         let behind = self.behind(record);
@@ -102,7 +107,7 @@ impl Repricing<'_> {
             (priced.cost_usd, priced.cost_source) = (record.cost_usd, CostSource::Provider);
         }
         if record.usage_source == UsageSource::None && !is_about_free(record, &priced) {
-            return Err(Kept::NoUsage);
+            return Err(LeftAlone::NoUsage);
         }
         Ok(priced)
     }
@@ -151,14 +156,14 @@ fn is_about_free(record: &Record, priced: &RowCost) -> bool {
 
 /// What the usage object says where the row's columns say the same, with the columns' own figures where
 /// they were estimated; else what the columns say, if the object has nothing to add.
-fn read(record: &Record) -> Result<Reading, Kept> {
+fn read(record: &Record) -> Result<Reading, LeftAlone> {
     let mut reading = match &record.usage_json {
         None => Reading::default(),
         Some(raw) => {
-            let raw = serde_json::from_str::<Value>(raw.get()).map_err(|_| Kept::Unlike)?;
+            let raw = serde_json::from_str::<Value>(raw.get()).map_err(|_| LeftAlone::Unlike)?;
             match read_again(&raw, |usage| is_alike(usage, record)) {
                 Some(reading) => reading,
-                None if tells_more_than_columns(&raw) => return Err(Kept::Unlike),
+                None if tells_more_than_columns(&raw) => return Err(LeftAlone::Unlike),
                 None => Reading::default(),
             }
         }
@@ -215,7 +220,7 @@ mod tests {
         per_1k_web_searches = 10
     "#;
 
-    fn priced(record: &Record, prices: &str) -> Result<RowCost, Kept> {
+    fn priced(record: &Record, prices: &str) -> Result<RowCost, LeftAlone> {
         let prices = PriceBook::parse(prices).unwrap_or_else(|errors| panic!("{errors}"));
         let now = Timestamp::from_millis(1_000_000_000);
         Repricing { prices: &prices, deployed: &|_, _| None, now }.cost(record)
@@ -260,7 +265,7 @@ mod tests {
     #[test]
     fn an_object_that_says_something_else_than_the_columns_is_not_believed() {
         let unlike = with_an_hour_of_cache(2_000_000, &json!({}));
-        assert_eq!(priced(&unlike, PRICES), Err(Kept::Unlike));
+        assert_eq!(priced(&unlike, PRICES), Err(LeftAlone::Unlike));
         // One that adds nothing to the columns does not matter.
         let plain = record(&json!({"input_tokens": 5_000_000, "output_tokens": 0,
             "total_tokens": 5_000_000, "usage_json": {"prompt_tokens": 3, "completion_tokens": 1}}));
@@ -281,7 +286,7 @@ mod tests {
         // The better estimate may be on its way.
         let now = Timestamp::from_millis(1_000_000_000 - 70_000);
         let fresh = Record { created_at: now, duration_ms: Some(30_000), ..cut.clone() };
-        assert_eq!(priced(&fresh, PRICES), Err(Kept::Fresh));
+        assert_eq!(priced(&fresh, PRICES), Err(LeftAlone::Fresh));
         assert!(priced(&Record { duration_ms: Some(1), ..fresh }, PRICES).is_ok());
     }
 
@@ -346,13 +351,13 @@ mod tests {
         let tokens = json!({"input_tokens": 1_000_000});
         let row = record(&tokens);
         let other = Record { charged_by: Some(CallId::new()), ..row.clone() };
-        assert_eq!(priced(&other, PRICES), Err(Kept::ChargedElsewhere));
+        assert_eq!(priced(&other, PRICES), Err(LeftAlone::ChargedElsewhere));
         let get = Record { method: "GET".to_owned(), endpoint: "files".to_owned(), ..row.clone() };
-        assert_eq!(priced(&get, PRICES), Err(Kept::Batch));
+        assert_eq!(priced(&get, PRICES), Err(LeftAlone::Batch));
         let polled = Record { endpoint: "responses.retrieve".to_owned(), ..get };
         assert!(priced(&polled, PRICES).is_ok());
         let unknown = record(&json!({"usage_source": "none"}));
-        assert_eq!(priced(&unknown, PRICES), Err(Kept::NoUsage));
+        assert_eq!(priced(&unknown, PRICES), Err(LeftAlone::NoUsage));
     }
 
     #[test]
@@ -368,7 +373,7 @@ mod tests {
             Record { outcome: Outcome::Interrupted, ..unknown.clone() },
             Record { endpoint: REPEATS.to_owned(), method: "GET".to_owned(), ..unknown },
         ] {
-            assert_eq!(priced(&never_priced, &free), Err(Kept::NoUsage));
+            assert_eq!(priced(&never_priced, &free), Err(LeftAlone::NoUsage));
         }
     }
 }

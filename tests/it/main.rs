@@ -16,6 +16,7 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod readings;
+mod refusing;
 mod replay;
 mod reprice;
 mod rig;

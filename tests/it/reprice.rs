@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokenmeter::meter::{Kept, Repricing};
+use tokenmeter::meter::{LeftAlone, Repricing};
 use tokenmeter::pricing::{CostSource, PriceBook};
 use tokenmeter::record::{Record, RowCost};
 use tokenmeter::units::{Timestamp, Usd};
@@ -26,7 +26,7 @@ pub(crate) struct Law {
     priced: usize,
     /// Rows that would cost something else by their columns alone.
     beyond_columns: usize,
-    kept: BTreeMap<Kept, usize>,
+    kept: BTreeMap<LeftAlone, usize>,
 }
 
 impl Law {
@@ -80,7 +80,7 @@ impl Law {
     }
 
     /// Rows that come out as they are, those of them that have a computed cost, and those that are kept.
-    pub(crate) fn counts(&self) -> (usize, usize, &BTreeMap<Kept, usize>) {
+    pub(crate) fn counts(&self) -> (usize, usize, &BTreeMap<LeftAlone, usize>) {
         (self.same, self.priced, &self.kept)
     }
 }

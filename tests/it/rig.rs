@@ -126,6 +126,11 @@ impl Proxy {
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
+    /// The journal's directory.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.directory.path().join("journal")
+    }
+
     /// The closing lines of the journal.
     pub(crate) fn rows(&self) -> Vec<Value> {
         self.lines("close")
@@ -142,7 +147,7 @@ impl Proxy {
     }
 
     fn lines(&self, kind: &str) -> Vec<Value> {
-        let Ok(files) = std::fs::read_dir(self.directory.path().join("journal")) else {
+        let Ok(files) = std::fs::read_dir(self.journal()) else {
             return Vec::new();
         };
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -150,7 +155,7 @@ impl Proxy {
         let text: String =
             paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         text.split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
+            .filter(|line| line.ends_with('\n') && !line.trim().is_empty())
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter_map(|mut line| line.get_mut(kind).map(Value::take))
             .collect()
@@ -207,15 +212,20 @@ impl Provider {
     }
 
     pub(crate) fn accept(&self) -> Conn {
-        self.0.set_nonblocking(true).unwrap();
         let mut accepted = None;
         eventually("a connection to the provider", || {
-            accepted = self.0.accept().ok();
+            accepted = self.try_accept();
             accepted.is_some()
         });
-        let stream = accepted.unwrap().0;
+        accepted.unwrap()
+    }
+
+    /// A connection that waits to be accepted.
+    pub(crate) fn try_accept(&self) -> Option<Conn> {
+        self.0.set_nonblocking(true).unwrap();
+        let (stream, _) = self.0.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
-        Conn::new(stream)
+        Some(Conn::new(stream))
     }
 
     /// True if nobody waits to be accepted.
