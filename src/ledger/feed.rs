@@ -177,10 +177,20 @@ impl Feed {
             return Ok(());
         }
         let now = rollup::slot_of(Timestamp::now().millis());
-        if !rollup::seal(&self.connection, now)? {
-            self.sealed = Instant::now();
+        match rollup::seal(&self.connection, now) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.sealed = Instant::now();
+                Ok(())
+            }
+            // Rows must not wait because sums, which can be made again, are damaged.
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                tracing::error!(%error, "sums stay unsealed; `tokenmeter doctor` mends them");
+                self.sealed = Instant::now();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Calls that are kept back for their amendments.

@@ -23,6 +23,9 @@ const WRITER_BUSY: Duration = Duration::from_secs(1);
 /// How long a reader waits for a lock. In WAL mode that only happens while the file is recovered.
 const READER_BUSY: Duration = Duration::from_secs(2);
 
+/// More statements than there are, so that each is prepared once.
+const STATEMENTS: usize = 64;
+
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
 /// `upgrade` reads them.
 pub(super) const VERSION: i32 = 3;
@@ -46,6 +49,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
@@ -117,7 +121,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(WRITER_BUSY)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
 }
