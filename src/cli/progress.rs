@@ -1,10 +1,11 @@
 //! How far a long command is, on stderr. Owns what a bar looks like, and that there is one only where
 //! somebody looks: at a terminal.
 
+use std::fmt;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often a bar moves while nothing is told.
 const TICK: Duration = Duration::from_millis(200);
@@ -16,7 +17,7 @@ pub(super) struct Bar(ProgressBar);
 impl Bar {
     /// Of calls; without a total where that is not known.
     pub(super) fn of_calls(total: Option<u64>) -> Bar {
-        Bar::new(total, "{human_pos}", "{human_len} calls", "{per_sec}")
+        Bar::new(total, "{human_pos}", "{human_len} calls", "{calls_per_sec}")
     }
 
     pub(super) fn of_bytes(total: Option<u64>) -> Bar {
@@ -37,12 +38,16 @@ impl Bar {
             return Bar::hidden();
         }
         let template = match total {
-            Some(_) => format!("{{bar:30}} {done} of {of}, {rate}, {{eta}} left {{msg}}"),
+            Some(_) => format!("{{wide_bar}} {done} of {of}, {rate}, {{eta}} left {{msg}}"),
             None => format!("{{spinner}} {done} {}, {rate} {{msg}}", unit(of)),
         };
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            let per_second = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // A bar that cannot tell its rate is a bar all the same.
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("calls_per_sec", per_second));
         }
         bar.enable_steady_tick(TICK);
         Bar(bar)

@@ -129,3 +129,49 @@ fn check(copy: &Connection, into: &Path) -> Result<u64, OpenError> {
     let rows = copy.query_row("SELECT count(*) FROM token_usage", [], |row| row.get::<_, i64>(0));
     rows.map(|rows| u64::try_from(rows).unwrap_or_default()).map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::ledger::Loader;
+    use crate::ledger::row::tests::call;
+    use crate::record::Record;
+
+    /// So long that a few hundred are more than one step.
+    fn bulky(n: i64) -> Record {
+        let usage = format!("{{\"padding\":\"{}\"}}", "x".repeat(20_000));
+        Record { usage_json: Some(RawValue::from_string(usage).unwrap()), ..call(n) }
+    }
+
+    fn load(database: &Path, numbers: std::ops::Range<i64>) {
+        let mut loader = Loader::open(database).unwrap();
+        numbers.for_each(|n| loader.add(bulky(n)).unwrap());
+        loader.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_written_meanwhile_is_not_in_the_copy_and_does_not_make_it_begin_anew() {
+        let home = tempfile::tempdir().unwrap();
+        let (database, copy) = (home.path().join("some.db"), home.path().join("copy.db"));
+        load(&database, 0..600);
+        File::create(&copy).unwrap();
+        let (mut stages, mut before) = (0, 0);
+        let done = backup(&database, &copy, |stage| {
+            if let BackupStage::Copying { pages, of } = stage {
+                assert!(pages > before && pages <= of, "{pages} after {before}");
+                before = pages;
+                stages += 1;
+                load(&database, stages * 1000..stages * 1000 + 10);
+            }
+        });
+        assert_eq!(done.unwrap().rows, 600);
+        assert!(stages > 2, "{stages}");
+        // Nothing but the file is needed, not even a place to write to.
+        let names = fs::read_dir(home.path()).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!names.iter().any(|name| name.to_string_lossy().starts_with("copy.db-")));
+        assert!(crate::ledger::Reader::open(&copy).is_ok());
+    }
+}
