@@ -61,17 +61,17 @@ pub(crate) fn record(sheet: &mut Sheet, subject: &Subject, copy: &Path) {
     let calls = rate * seconds;
     let ledger = open(copy);
     sheet.title(&format!("recording {calls} calls from {THREADS} threads"));
-    let steady = run(&ledger, made(subject, calls, 1), Some(rate));
+    let steady = run(&ledger, &made(subject, calls, 1), Some(rate));
     report(sheet, &format!("at {rate} a second"), &steady, Some(rate));
-    let fast = run(&ledger, made(subject, calls, 2), None);
+    let fast = run(&ledger, &made(subject, calls, 2), None);
     report(sheet, "at full speed", &fast, None);
     let lines = made(subject, calls, 3);
-    let (beside, asked) = asking(&ledger, || run(&ledger, lines, Some(rate)));
+    let (beside, asked) = asking(&ledger, || run(&ledger, &lines, Some(rate)));
     report(sheet, &format!("at {rate} a second, beside long questions"), &beside, Some(rate));
     asked.report(sheet);
     let calls = subject.calls + 3 * calls;
     size(sheet, "after recording, with its log", copy, calls);
-    assert!(ledger.shutdown(Duration::from_secs(60)));
+    assert!(ledger.shutdown(Duration::from_mins(1)));
     drop(ledger);
     size(sheet, "after a stop", copy, calls);
 }
@@ -131,7 +131,7 @@ fn opening(record: &Record) -> Record {
 }
 
 /// Records at a rate for all threads together, or as fast as it goes.
-fn run(ledger: &Ledger, lines: Vec<Vec<Lines>>, rate: Option<u64>) -> Run {
+fn run(ledger: &Ledger, lines: &[Vec<Lines>], rate: Option<u64>) -> Run {
     let calls = lines.iter().map(Vec::len).sum();
     let writer = cpu_time_of("ledger");
     let mut seen = Vec::new();
@@ -146,8 +146,8 @@ fn run(ledger: &Ledger, lines: Vec<Vec<Lines>>, rate: Option<u64>) -> Run {
         threads.into_iter().map(|thread| thread.join().unwrap()).sum()
     });
     let took = began.elapsed();
-    assert!(ledger.sync(Duration::from_secs(300)), "{:?}", ledger.health());
-    let drained = began.elapsed() - took;
+    assert!(ledger.sync(Duration::from_mins(5)), "{:?}", ledger.health());
+    let drained = began.elapsed().saturating_sub(took);
     let (first, second) = seen.split_at(seen.len() / 2);
     Run {
         calls,
@@ -171,11 +171,17 @@ fn call(ledger: &Ledger, lines: &[Lines], rate: Option<u64>) -> Duration {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += TICK;
         }
-        batch.iter().for_each(|(opened, _)| ledger.opened(opened));
-        open.iter().for_each(|(_, closed)| ledger.closed(closed));
+        for (opened, _) in batch {
+            ledger.opened(opened);
+        }
+        for (_, closed) in open {
+            ledger.closed(closed);
+        }
         open = batch;
     }
-    open.iter().for_each(|(_, closed)| ledger.closed(closed));
+    for (_, closed) in open {
+        ledger.closed(closed);
+    }
     own_cpu_time().saturating_sub(before)
 }
 

@@ -102,10 +102,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<String, Failure> {
         }
         loader.add(record).map_err(|error| failed(&error))?;
     }
-    let loaded = loader.finish().map_err(|error| failed(&error))?;
+    let done = loader.finish().map_err(|error| failed(&error))?;
     bar.finish_and_clear();
     let size = std::fs::metadata(database).map_err(|error| failed(&error))?.len();
-    Ok(told(&settings, loaded.added, size, database))
+    Ok(told(&settings, done.added, size, database))
 }
 
 /// Made-up calls among real ones could not be told apart again.

@@ -53,7 +53,7 @@ pub(super) fn settle(
         Told::Nothing => (Usage::default(), None),
         _ if is_reported => (usage.clone(), Some(usage)),
         _ => {
-            let (usage, said, note) = estimated(usage, model, dice);
+            let (usage, said, note) = estimated(&usage, model, dice);
             record.estimate = Some(note);
             (usage, said)
         }
@@ -105,7 +105,11 @@ fn bill(computed: Usd, dice: &mut Dice) -> Usd {
 }
 
 /// What an estimate has of a usage, the part of it that was reported after all, and how it came about.
-fn estimated(usage: Usage, model: &Model, dice: &mut Dice) -> (Usage, Option<Usage>, EstimateNote) {
+fn estimated(
+    usage: &Usage,
+    model: &Model,
+    dice: &mut Dice,
+) -> (Usage, Option<Usage>, EstimateNote) {
     let side = |method, error| Some(EstimatedSide { method, error });
     let thinks = model.reasoning > 0.0;
     let unseen = if thinks { vec![Unseen::Reasoning] } else { Vec::new() };
@@ -114,7 +118,7 @@ fn estimated(usage: Usage, model: &Model, dice: &mut Dice) -> (Usage, Option<Usa
     let of_output = |error: f64| whole((real(said) * error).ceil());
     if model.dialect == Dialect::Messages {
         // The stream began with the input's figures.
-        let begun = Usage { output: Some(1 + dice.below(8)), reasoning: None, ..usage };
+        let begun = Usage { output: Some(1 + dice.below(8)), reasoning: None, ..usage.clone() };
         let counted = Usage { output: Some(said), total, ..begun.clone() };
         let (output, error_tokens) = (side(Method::Ratio, 0.12), of_output(0.12));
         return (counted, Some(begun), EstimateNote { input: None, output, unseen, error_tokens });

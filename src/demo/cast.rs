@@ -190,7 +190,6 @@ pub(super) static PEOPLE: [(u64, &Operation); 9] = [
             output: 540.0,
             streamed: 40_000,
             about: Some(("language", LANGUAGES)),
-            ..PERSON
         },
     ),
     (

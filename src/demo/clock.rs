@@ -67,7 +67,9 @@ impl Clock {
             ends.push(sum);
             start += length;
         }
-        ends.iter_mut().for_each(|end| *end /= sum);
+        for end in &mut ends {
+            *end /= sum;
+        }
         Clock { since, until, ends, at: 0 }
     }
 

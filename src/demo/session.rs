@@ -131,7 +131,7 @@ impl Session {
             name: operation.has_session.then(|| dice.uuid()),
             user,
             metadata: has_metadata.then(|| metadata(operation, team, dice)).flatten(),
-            model: *dice.weighted(operation.models),
+            model: dice.weighted::<&'static Model>(operation.models),
             attempt: 1,
             retry: 0,
             left: plan.calls,
@@ -155,11 +155,10 @@ impl Session {
         let fresh = dice.count(operation.prompt, 0.7);
         let input = (operation.system + self.history + fresh).min(LONGEST_PROMPT);
         let media = match self.model.hears {
-            Hears::Text => 0,
             // Ten tokens or more a second of speech.
             Hears::Audio => dice.count(260.0, 0.7),
             Hears::Images if dice.chance(12_000) => 258 * (1 + dice.below(4)),
-            Hears::Images => 0,
+            Hears::Text | Hears::Images => 0,
         };
         let said = dice.count(operation.output, 0.8);
         let thought = if self.model.reasoning > 0.0 && !dice.chance(15_000) {
