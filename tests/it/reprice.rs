@@ -79,6 +79,11 @@ impl Law {
         }
     }
 
+    /// Rows that can only be priced with the usage object at hand.
+    pub(crate) fn beyond_columns(&self) -> usize {
+        self.beyond_columns
+    }
+
     /// Rows that come out as they are, those of them that have a computed cost, and those that are kept.
     pub(crate) fn counts(&self) -> (usize, usize, &BTreeMap<Kept, usize>) {
         (self.same, self.priced, &self.kept)
