@@ -50,7 +50,7 @@ impl Line {
         self.after - self.before
     }
 
-    /// By the names of [`COLUMNS`].
+    /// By their names.
     fn figures(&self) -> [(&'static str, Value); 6] {
         [
             ("requests", self.requests.into()),
@@ -69,8 +69,9 @@ impl Line {
     }
 }
 
+/// Without the zeros that a sum ends in.
 pub(super) fn money(usd: Usd) -> Value {
-    serde_json::to_value(usd).unwrap_or_default()
+    serde_json::to_value(Usd::new(usd.decimal())).unwrap_or_default()
 }
 
 impl Difference {

@@ -188,14 +188,19 @@ fn is_alike(usage: &Usage, record: &Record) -> bool {
 
 /// A usage with the row's figures for the classes that have a column.
 fn with_columns(usage: &Usage, record: &Record) -> Usage {
+    let columns = record.usage();
     Usage {
-        cache_write_1h: usage.cache_write_1h,
-        video_input: usage.video_input,
-        cache_read_audio: usage.cache_read_audio,
-        cache_read_image: usage.cache_read_image,
-        web_searches: usage.web_searches,
-        audio_input_ms: usage.audio_input_ms,
-        ..record.usage()
+        input: columns.input,
+        cache_read: columns.cache_read,
+        cache_write: columns.cache_write,
+        audio_input: columns.audio_input,
+        image_input: columns.image_input,
+        output: columns.output,
+        reasoning: columns.reasoning,
+        audio_output: columns.audio_output,
+        image_output: columns.image_output,
+        total: columns.total,
+        ..usage.clone()
     }
 }
 

@@ -15,7 +15,7 @@ use tokenmeter::units::{Timestamp, Usd};
 use tokenmeter::usage::UsageSource;
 
 use crate::rig::eventually;
-use crate::support::{Answer, Ask, Proxy, Setup, Upstream};
+use crate::support::{Answer, Ask, Client, Proxy, Setup, Upstream};
 
 /// What holds for every recorded row: under the prices that it was recorded with it stays as it is, and
 /// where every provider's prices are doubled its computed cost is.
@@ -77,6 +77,11 @@ impl Law {
         for (kept, rows) in &other.kept {
             *self.kept.entry(*kept).or_default() += rows;
         }
+    }
+
+    /// Rows that can only be priced with the usage object at hand.
+    pub(crate) fn beyond_columns(&self) -> usize {
+        self.beyond_columns
     }
 
     /// Rows that come out as they are, those of them that have a computed cost, and those that are kept.
@@ -156,11 +161,11 @@ impl Scene {
                 json!({"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens});
             let answer = json!({"id": "c", "object": "chat.completion", "model": model, "usage": usage,
                 "choices": [{"index": 0, "message": {"content": ""}, "finish_reason": "stop"}]});
-            self.answered(&mut client, answer);
+            self.answered(&mut client, &answer);
         }
     }
 
-    fn answered(&self, client: &mut crate::support::Client, answer: Value) {
+    fn answered(&self, client: &mut Client, answer: &Value) {
         self.upstream.expect(Answer::ok("application/json", answer.to_string()).whole());
         let body = json!({"model": "asked", "messages": [{"role": "user", "content": "Hi"}]});
         client.send(&Ask::post("/up/v1/chat/completions", body.to_string().as_bytes()));
@@ -225,7 +230,7 @@ fn recorded_costs_follow_a_price_table_and_come_back() {
     // Nobody says what this one used.
     let mut client = scene.proxy.client();
     let message = json!({"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"});
-    scene.answered(&mut client, json!({"id": "c", "model": "m", "choices": [message]}));
+    scene.answered(&mut client, &json!({"id": "c", "model": "m", "choices": [message]}));
     drop(client);
     scene.has(4);
     eventually("an estimate", || scene.rows()[3].usage_source == UsageSource::Estimated);
@@ -266,8 +271,8 @@ fn recorded_costs_follow_a_price_table_and_come_back() {
     assert_eq!(cost(0), ("4".to_owned(), Some("up/m@2020-01-01".to_owned())));
     assert_eq!(cost(1), ("8".to_owned(), Some("up/m@2020-01-01".to_owned())));
     assert_eq!(cost(2), ("3".to_owned(), Some("up/newcomer".to_owned())));
-    let stats = desk.json("stats --usage-source reported");
-    assert_eq!(stats["totals"]["cost_usd"].to_string().trim_end_matches(['0', '.']), "15");
+    let sums = desk.json("stats --usage-source reported");
+    assert_eq!(sums["totals"]["cost_usd"].to_string().trim_end_matches(['0', '.']), "15");
 
     let list = desk.json("reprice --list");
     let states: Vec<&Value> =
