@@ -101,15 +101,11 @@ pub(super) struct ChangedRow {
     pub(super) new: RowCost,
 }
 
-/// All repricings of a ledger, the newest first. None where a former program has made the database.
+/// All repricings of a ledger, the newest first.
 pub fn repricings(database: &Path) -> Result<Vec<Repricing>, OpenError> {
     Reader::open(database)?;
     let all = || {
         let connection = schema::open_reader(database)?;
-        let table = "SELECT 1 FROM sqlite_schema WHERE name = 'repricing'";
-        if !connection.prepare(table)?.exists([])? {
-            return Ok(Vec::new());
-        }
         let sql = format!("SELECT {REPRICING} FROM repricing ORDER BY id DESC");
         let mut statement = connection.prepare(&sql)?;
         let rows = statement.query_map([], read)?;

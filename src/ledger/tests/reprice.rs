@@ -243,15 +243,3 @@ fn a_journal_that_is_read_again_leaves_new_costs_alone() {
     assert_eq!(rows.len(), 1);
     assert_eq!(rows[0].cost_usd, Some(usd("2")));
 }
-
-#[test]
-fn a_ledger_of_a_former_version_has_no_repricings_to_show() {
-    let home = Home::of([priced(0, "1")]);
-    assert_eq!(repricings(&home.database()).unwrap(), []);
-    let former = Connection::open(home.database()).unwrap();
-    let sql = "DROP TABLE repricing; DROP TABLE repriced_row; PRAGMA user_version = 2;";
-    former.execute_batch(sql).unwrap();
-    drop(former);
-    assert_eq!(repricings(&home.database()).unwrap(), []);
-    assert_eq!(home.reprice("2").rows_changed, 1);
-}
