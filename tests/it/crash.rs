@@ -293,7 +293,7 @@ const ID: &str = "00000000-0000-0000-0000-000000000000";
 #[test]
 fn a_line_torn_at_any_byte_costs_nothing_but_itself() {
     let directory = tempfile::tempdir().unwrap();
-    let settings = Settings { database: directory.path().join("tokenmeter.db"), journal_days: 7 };
+    let settings = Settings::of(directory.path().join("tokenmeter.db"));
     let journal = directory.path().join("journal");
     let (mut cuts, mut rows) = (0, 0);
     for lines in real_lines() {

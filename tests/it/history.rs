@@ -443,7 +443,7 @@ fn a_journal_is_imported_by_what_its_lines_mean() {
     fs::write(home.path("2026-11-20.jsonl"), first[..6].concat()).unwrap();
     let rehearsed = home.ok(&format!("import --dry-run {files}"));
     assert!(rehearsed.starts_with("0 calls would be added, 3 were"), "{rehearsed}");
-    let ledger = Ledger::open(&Settings { database: home.path("tokenmeter.db"), journal_days: 7 });
+    let ledger = Ledger::open(&Settings::of(home.path("tokenmeter.db")));
     let served = home.run(&format!("import --interrupted {files}"));
     assert!(served.code == Some(1) && served.err.contains("stop it first"), "{served:?}");
     drop(ledger);
@@ -580,7 +580,7 @@ fn a_download_that_breaks_off_does_not_end_as_a_whole_one() {
 fn a_backup_under_load_is_of_one_moment_and_the_journal_fills_the_gap() {
     let home = Home::with((0..3000).map(bulky));
     let database = home.path("tokenmeter.db");
-    let settings = Settings { database: database.clone(), journal_days: 7 };
+    let settings = Settings::of(database.clone());
     let ledger = Ledger::open(&settings).unwrap();
     let (written, is_over) = (AtomicU32::new(0), AtomicBool::new(false));
     let numbered = |number| Record { attempt: Some(number), user: Some("load".into()), ..plain(0) };
