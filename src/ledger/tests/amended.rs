@@ -76,16 +76,16 @@ fn who_asks_in_between_is_answered_with_what_stays() {
 fn whoever_waits_for_the_rows_is_not_held_up_by_calls_that_come_after() {
     let home = Home::new();
     let ledger = home.open();
-    let (asker, asks) = (ledger.clone(), std::sync::atomic::AtomicBool::new(true));
+    let (asker, asks) = (ledger.clone(), AtomicBool::new(true));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while asks.load(std::sync::atomic::Ordering::Relaxed) {
+            while asks.load(Ordering::Relaxed) {
                 ledger.closed_for_now(&call(1));
                 thread::sleep(Duration::from_millis(1));
             }
         });
         let patient = (0..8).all(|_| asker.sync(SOON));
-        asks.store(false, std::sync::atomic::Ordering::Relaxed);
+        asks.store(false, Ordering::Relaxed);
         assert!(patient);
     });
     assert!(ledger.shutdown(SOON));
