@@ -58,7 +58,7 @@ fn main() {
                 of(|f| f.latency * 1e6),
                 of(|f| f.cpu * 1e6),
                 of(|f| f.syncs),
-                of(|f| f.rate / f.syncs.max(f64::MIN_POSITIVE)),
+                of(|f| if f.syncs > 0.0 { f.rate / f.syncs } else { 0.0 }),
             );
         }
     }

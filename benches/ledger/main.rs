@@ -165,7 +165,7 @@ fn copied(path: &Path, directory: &Path) -> PathBuf {
 }
 
 fn open(path: &Path) -> Ledger {
-    let settings = tokenmeter::ledger::Settings { database: path.to_owned(), journal_days: 7 };
+    let settings = tokenmeter::ledger::Settings::of(path);
     Ledger::open(&settings).unwrap()
 }
 

@@ -285,13 +285,17 @@ mod tests {
     #[test]
     fn copies_are_bounded_and_the_missing_ones_counted() {
         let (mut unsynced, file) = unsynced(JournalSync::Interval);
-        (0..13).for_each(|_| drop(unsynced.wrote(&file, vec![0; 10], false, LIMIT)));
+        for _ in 0..13 {
+            unsynced.wrote(&file, vec![0; 10], false, LIMIT);
+        }
         let round = unsynced.begin();
         unsynced.wrote(&file, vec![0; 10], false, LIMIT);
         assert_eq!((unsynced.bytes(), unsynced.forgotten), (100, 4));
         unsynced.done(&round);
         assert_eq!((unsynced.bytes(), unsynced.forgotten), (10, 0));
-        (0..13).for_each(|_| drop(unsynced.wrote(&file, vec![0; 10], false, LIMIT)));
+        for _ in 0..13 {
+            unsynced.wrote(&file, vec![0; 10], false, LIMIT);
+        }
         let failed = unsynced.failed();
         assert_eq!((failed.lines.len(), failed.forgotten, failed.bytes), (10, 4, 100));
     }

@@ -263,8 +263,9 @@ impl Process {
         let config = directory.path().join("config.toml");
         let database = directory.path().join("tokenmeter.db");
         let text = format!(
-            "listen = \"127.0.0.1:0\"\nworkers = 1\ndefault_upstream = \"up\"\ndatabase = {database:?}\n\
+            "listen = \"127.0.0.1:0\"\nworkers = 1\ndefault_upstream = \"up\"\ndatabase = \"{}\"\n\
              {keys}\n[upstreams.up]\nbase_url = \"{}\"\n",
+            database.display(),
             provider.url()
         );
         std::fs::write(&config, text).unwrap();
