@@ -23,7 +23,7 @@ use super::layout::{KEY_BITS, LATEST_MS};
 use super::scan::Scan;
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
-use super::totals::{EXACT_DURATIONS, Group, Tally, Totals};
+use super::totals::{Group, Tally, Totals};
 use super::{OpenError, schema, store, upgrade};
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
@@ -32,6 +32,9 @@ use crate::units::Timestamp;
 /// How long a question may take. Long enough for a scan of tens of millions of calls; a dashboard
 /// left open must not keep a core busy for longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Up to so many calls, an answer is made from their rows in any case: percentiles are exact then.
+const FEW: usize = 1000;
 
 /// Connections kept for the next question.
 const IDLE_CONNECTIONS: usize = 4;
@@ -184,7 +187,7 @@ impl Reader {
 
     pub(super) fn new(path: &Path) -> Reader {
         let (path, idle) = (path.to_owned(), Mutex::default());
-        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: EXACT_DURATIONS, idle }))
+        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: FEW, idle }))
     }
 
     /// The same reader, to which no calls are few.

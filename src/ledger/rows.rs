@@ -103,7 +103,7 @@ impl<'t> Rows<'t> {
                 "SELECT {columns}, calls.key, calls.kind, calls.user {FROM_CALLS} WHERE calls.id = ?"
             )
         });
-        let behind = row::COLUMNS.len();
+        let behind = row::WIDTH;
         let mut statement = self.transaction.prepare_cached(&SQL)?;
         let found = statement.query_row([id.into_bytes()], |found| {
             Ok(Present {
