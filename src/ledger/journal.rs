@@ -159,6 +159,19 @@ impl Journal {
         }
     }
 
+    /// The lines that wait. For the end, when the file cannot take them any more.
+    pub(super) fn waiting(&self) -> Vec<u8> {
+        self.lock().waiting.iter().flatten().copied().collect()
+    }
+
+    /// Lets go of the lines that wait, because they are kept elsewhere.
+    pub(super) fn forget_waiting(&self) {
+        let mut out = self.lock();
+        out.waiting.clear();
+        out.waiting_bytes = 0;
+        out.error = None;
+    }
+
     /// Whether what is written goes to a file that can be found. One that nobody writes to yet can.
     pub(super) fn is_current(&self) -> bool {
         let out = self.lock();

@@ -204,9 +204,14 @@ impl Ledger {
     }
 
     /// Moves what is left into the database and ends the thread; false if that takes too long, in
-    /// which case the journal keeps it for the next start. Blocks.
+    /// which case the journal keeps it for the next start, as far as it could be written. Blocks.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        self.0.writer.stop(timeout)
+        let stopped = self.0.writer.stop(timeout);
+        let lines = self.0.journal.trouble().waiting;
+        if lines > 0 {
+            tracing::error!(lines, "RECORDS LOST: neither journal nor database can be written");
+        }
+        stopped
     }
 
     /// Where the database is.

@@ -185,8 +185,8 @@ fn work(mut feed: Feed, shared: &Shared) {
                 shared.succeed(ticket, &feed);
                 if shared.journal.trouble().waiting == 0 {
                     pause = FIRST_PAUSE;
-                } else if !stopping {
-                    rest(pause, || shared.lock().stop);
+                } else if !stopping || feed.rescue().is_err() {
+                    rest(pause, || !stopping && shared.lock().stop);
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
@@ -199,10 +199,11 @@ fn work(mut feed: Feed, shared: &Shared) {
                         Err(error) => shared.fail(&error, feed.lag()),
                     }
                 }
-                if stopping {
+                // What waits in memory is nowhere else, so it is worth waiting for as long as there is.
+                if stopping && shared.journal.trouble().waiting == 0 {
                     break;
                 }
-                rest(pause, || shared.lock().stop);
+                rest(pause, || !stopping && shared.lock().stop);
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
