@@ -7,6 +7,7 @@ mod corpus;
 mod crash;
 mod endings;
 mod estimates;
+mod faults;
 mod house;
 mod http2;
 mod injection;

@@ -166,6 +166,17 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("the last of its log:");
+            last.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
+    }
+}
+
 impl Running {
     pub(crate) fn id(&self) -> u32 {
         self.process.id()

@@ -18,7 +18,7 @@ pub(crate) use traffic::{EVERYTHING, Lane, Traffic, ask};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that is not broken, on a busy machine and without optimisation.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Waits for something that has no event to wait for; answers how long it took.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
