@@ -534,6 +534,9 @@ fn a_call_that_is_open_when_the_journal_is_removed_survives_a_kill() {
     assert_eq!((found.interrupted, found.unsent), (1, 0));
 }
 
+/// What is done to a file.
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_database_is_refused_and_left_as_it_is() {
     let trial = Trial::new();
@@ -543,7 +546,6 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     assert_eq!(running.stop().code(), Some(0));
     let sound = fs::read(&trial.database).unwrap();
     assert!(sound.len() > 40 * 4096);
-    type Damage = fn(&mut Vec<u8>);
     let damages: [(&str, Damage); 7] = [
         ("the first bytes", |bytes| bytes[..16].fill(0)),
         ("the page size", |bytes| bytes[16..18].copy_from_slice(&[0x13, 0x37])),
@@ -568,4 +570,44 @@ fn a_damaged_database_is_refused_and_left_as_it_is() {
     let running = trial.start();
     assert_eq!(running.stop().code(), Some(0));
     trial.reckon(&calls, &trial.provider.take_heads());
+}
+
+/// Such damage shows only where it is read. Calls do not depend on it, and the journal has what the
+/// database cannot take.
+#[test]
+fn a_page_damaged_in_the_middle_loses_nothing_that_the_journal_has() {
+    let trial = Trial::new();
+    let Flowing { running, traffic, .. } = trial.flow();
+    traffic.wait_for(300);
+    let mut calls = traffic.end();
+    assert_eq!(running.stop().code(), Some(0));
+    let mut heads = trial.provider.take_heads();
+    for at in [1, 2, 3] {
+        let mut bytes = fs::read(&trial.database).unwrap();
+        let page = bytes.len() / 4096 * at / 4 * 4096;
+        bytes[page..page + 4096].fill(0xa5);
+        fs::write(&trial.database, &bytes).unwrap();
+        match trial.home.try_start() {
+            Ok(running) => {
+                let traffic = Traffic::start(running.address, "faults", &EVERYTHING);
+                traffic.wait_for(50);
+                calls.extend(traffic.end());
+                println!("page {}: started; {}", page / 4096, running.ready().1);
+                assert_eq!(running.stop().code(), Some(0));
+            }
+            Err(refused) => {
+                println!("page {}: {}", page / 4096, refused.stderr.trim());
+                assert_eq!(refused.code, Some(1));
+                assert!(fs::read(&trial.database).unwrap() == bytes);
+            }
+        }
+        heads.extend(trial.provider.take_heads());
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(beside(&trial.database, suffix));
+        }
+        let running = trial.start();
+        running.wait_settled();
+        assert_eq!(running.stop().code(), Some(0));
+        trial.reckon(&calls, &heads);
+    }
 }

@@ -10,7 +10,7 @@ mod reckoning;
 mod traffic;
 
 pub(crate) use calls::{Call, Kind};
-pub(crate) use home::{Home, Refused, Running, Setup, TOKEN};
+pub(crate) use home::{Home, Running, Setup, TOKEN};
 pub(crate) use provider::Provider;
 pub(crate) use reckoning::{Reckoning, Rows, dump, integrity, open_readonly, reckon};
 pub(crate) use traffic::{EVERYTHING, Lane, Traffic, ask};
