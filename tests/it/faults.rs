@@ -77,10 +77,19 @@ impl Trial {
 impl Flowing<'_> {
     /// Calls flow for as long as the fault lasts.
     fn go_on(&self) {
-        let since = Instant::now();
+        self.go_on_for(usize::MAX);
+    }
+
+    /// Calls flow for as long as the fault lasts, but no more than memory has room for.
+    fn go_on_in_memory(&self) {
+        self.go_on_for(5_000);
+    }
+
+    fn go_on_for(&self, at_most: usize) {
+        let (since, before) = (Instant::now(), self.traffic.full());
         let long = Duration::from_secs(number_from(SECONDS, 1));
         self.traffic.wait_for(30);
-        while since.elapsed() < long {
+        while since.elapsed() < long && self.traffic.full() - before < at_most {
             self.traffic.wait_for(1);
         }
     }
@@ -206,7 +215,7 @@ fn no_file_may_grow_and_every_call_is_there_in_the_end() {
     let flowing = trial.flow();
     limit_files(&flowing.running, Some(1));
     flowing.is_told("the journal cannot be written");
-    flowing.go_on();
+    flowing.go_on_in_memory();
     limit_files(&flowing.running, None);
     flowing.ends();
 }
@@ -318,7 +327,7 @@ fn full_disk(what: OnDisk) {
     } else {
         "the journal cannot be written"
     });
-    flowing.go_on();
+    flowing.go_on_in_memory();
     disk.empty();
     flowing.ends();
 }
@@ -448,7 +457,7 @@ fn all_of_the_ledger_becomes_read_only() {
     files.extend(trial.home.days());
     if let Some(frozen) = Frozen::new(files) {
         flowing.is_told("the journal cannot be written");
-        flowing.go_on();
+        flowing.go_on_in_memory();
         drop(frozen);
     }
     flowing.ends();
