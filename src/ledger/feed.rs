@@ -193,6 +193,30 @@ impl Feed {
         }
     }
 
+    /// Puts what waits for the journal straight into the database. For the end, when all calls have
+    /// closed and nothing is appended any more.
+    pub(super) fn rescue(&mut self) -> Result<(), FeedError> {
+        self.commit_pending()?;
+        let waiting = tail::parse(&self.journal.waiting(), 0);
+        let changes = waiting.entries.into_iter().filter_map(|entry| match entry {
+            Entry::Close(record) | Entry::Provisional { record, .. } => {
+                Some(Change::Insert(record))
+            }
+            Entry::Amend(record) => Some(Change::Replace(record)),
+            Entry::Learned(calibration) => Some(Change::Learn(calibration)),
+            Entry::Open { .. } => None,
+        });
+        let changes: Vec<Change> = changes.collect();
+        // Whoever has a row is no longer open, whatever the journal says of it.
+        for id in changes.iter().filter_map(Change::call) {
+            self.open.remove(id);
+        }
+        self.pending = Some(Batch { changes, bytes: 0 });
+        self.commit_pending()?;
+        self.journal.forget_waiting();
+        Ok(())
+    }
+
     /// Calls that are kept back for their amendments.
     pub(super) fn held(&self) -> &Held {
         &self.held

@@ -360,6 +360,18 @@ impl Journal {
         self.bell.notify_all();
     }
 
+    /// The lines that wait. For the end, when the file cannot take them any more.
+    pub(super) fn waiting(&self) -> Vec<u8> {
+        self.lock().waiting.iter().flatten().copied().collect()
+    }
+
+    /// Lets go of the lines that wait, because they are kept elsewhere.
+    pub(super) fn forget_waiting(&self) {
+        let mut out = self.lock();
+        out.waiting.clear();
+        out.waiting_bytes = 0;
+    }
+
     /// Whether the file that is written to, if any, is still the one that its path names.
     pub(super) fn is_current(&self) -> bool {
         let (file, day) = match &*self.lock() {

@@ -233,7 +233,8 @@ fn opened_id(line: &str) -> Option<CallId> {
     rest.split_once('"')?.0.parse().ok()
 }
 
-fn parse(bytes: &[u8], start: u64) -> Stretch {
+/// What lines say that stand at `start`.
+pub(super) fn parse(bytes: &[u8], start: u64) -> Stretch {
     let mut stretch = Stretch::default();
     let mut from = 0;
     for end in memchr::memchr_iter(b'\n', bytes) {

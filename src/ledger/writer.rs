@@ -211,10 +211,16 @@ fn work(mut feed: Feed, shared: &Shared) {
             Ok(()) => {
                 shared.succeed(ticket, &feed, began);
                 (last_good, pause) = (began, FIRST_PAUSE);
-                if shared.journal.trouble().waiting > 0 && !stopping {
-                    // The journal's thread writes them in its own time.
-                    rest(FIRST_PAUSE, || shared.lock().stop);
-                    continue;
+                if shared.journal.trouble().waiting > 0 {
+                    if !stopping {
+                        // The journal's thread writes them in its own time.
+                        rest(FIRST_PAUSE, || shared.lock().stop);
+                        continue;
+                    }
+                    if feed.rescue().is_err() {
+                        rest(FIRST_PAUSE, || false);
+                        continue;
+                    }
                 }
             }
             Err(error) => {
@@ -225,10 +231,11 @@ fn work(mut feed: Feed, shared: &Shared) {
                         Err(error) => shared.fail(&error, feed.lag(), last_good),
                     }
                 }
-                if stopping {
+                // What waits in memory is nowhere else, so it is worth waiting for as long as there is.
+                if stopping && shared.journal.trouble().waiting == 0 {
                     break;
                 }
-                rest(pause, || shared.lock().stop);
+                rest(pause, || !stopping && shared.lock().stop);
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }

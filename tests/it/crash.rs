@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::Connection;
-use tokenmeter::ledger::{Ledger, Settings};
+use tokenmeter::ledger::{Ledger, OpenError, Settings};
 use tokenmeter::record::{CallId, Outcome};
 
 use super::support::Random;
@@ -303,7 +303,7 @@ fn a_line_torn_at_any_byte_costs_nothing_but_itself() {
                 let whole = lines[..torn].concat();
                 let text = (whole + &lines[torn][..cut]).replace(ID, &id.to_string());
                 append(&journal, text.as_bytes());
-                let ledger = Ledger::open(&settings).unwrap();
+                let ledger = open(&settings);
                 assert!(ledger.sync(Duration::from_secs(30)));
                 let is_whole = cut + 1 >= lines[torn].len();
                 let known = torn + usize::from(is_whole);
@@ -329,11 +329,25 @@ fn a_line_torn_at_any_byte_costs_nothing_but_itself() {
     }
     println!("{cuts} cuts");
     assert!(cuts > 2000, "only {cuts} cuts");
-    let ledger = Ledger::open(&settings).unwrap();
+    let ledger = open(&settings);
     assert_eq!(ledger.health().unreadable_lines, 0);
     drop(ledger);
     assert_eq!(count(&settings.database), rows);
     integrity(&settings.database);
+}
+
+/// Opens a ledger that was closed. A process that another test starts holds its lock as well, until it
+/// has become the program that it is to be.
+fn open(settings: &Settings) -> Ledger {
+    let mut opened = None;
+    wait_until("the lock is free", || match Ledger::open(settings) {
+        Err(OpenError::InUse { .. }) => false,
+        ledger => {
+            opened = Some(ledger.unwrap());
+            true
+        }
+    });
+    opened.unwrap()
 }
 
 /// Adds to the journal's file of today, as a process would that is killed in the middle.

@@ -8,6 +8,7 @@ mod crash;
 mod demo;
 mod endings;
 mod estimates;
+mod faults;
 mod history;
 mod house;
 mod http2;

@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     UnreportedStream,
     /// The provider hangs up in the middle.
     Failing,
-    /// The client hangs up in the middle of a slow stream.
+    /// The client hangs up in the middle of a stream that has no end.
     Leaving,
     /// A stream that goes on until the provider is told to let it end.
     Long,

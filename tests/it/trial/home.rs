@@ -69,8 +69,9 @@ impl Home {
     pub(crate) fn configure(&self, more: &str) {
         let prices = self.directory.path().join("prices.toml");
         let config = format!(
-            "listen = \"127.0.0.1:0\"\nworkers = 2\ndefault_upstream = \"up\"\npricing = {prices:?}\n\
+            "listen = \"127.0.0.1:0\"\nworkers = 2\ndefault_upstream = \"up\"\npricing = \"{}\"\n\
              {more}\n[upstreams.up]\nbase_url = \"http://{}\"\n",
+            prices.display(),
             self.upstream,
         );
         fs::write(self.directory.path().join("tokenmeter.toml"), config).unwrap();
@@ -129,18 +130,13 @@ impl Home {
         let mut stdout = BufReader::new(process.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        match line.trim_end().strip_prefix("tokenmeter listens on http://") {
-            Some(address) => {
-                let address = address.parse().unwrap();
-                // The rest of what it says, so that it does not wait for a reader.
-                Ok(Running { process, address, _stdout: stdout })
-            }
-            None => {
-                stdout.read_to_string(&mut line).unwrap();
-                let code = process.wait().unwrap().code();
-                Err(Refused { code, stderr: self.log().split_off(before) })
-            }
-        }
+        let Some(address) = line.trim_end().strip_prefix("tokenmeter listens on http://") else {
+            stdout.read_to_string(&mut line).unwrap();
+            let code = process.wait().unwrap().code();
+            return Err(Refused { code, stderr: self.log().split_off(before) });
+        };
+        // Kept, so that the rest of what it says has a reader.
+        Ok(Running { process, address: address.parse().unwrap(), _stdout: stdout })
     }
 
     fn command(&self, database: &Path) -> Command {
@@ -163,6 +159,17 @@ impl Home {
             .stdout(Stdio::piped())
             .stderr(log);
         command
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let last: Vec<&str> = log.lines().rev().take(20).collect();
+            eprintln!("the last of its log:");
+            last.iter().rev().for_each(|line| eprintln!("  {line}"));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ mod reckoning;
 mod traffic;
 
 pub(crate) use calls::{Call, Kind};
-pub(crate) use home::{Home, Refused, Running, Setup, TOKEN};
+pub(crate) use home::{Home, Running, Setup, TOKEN};
 pub(crate) use provider::Provider;
 pub(crate) use reckoning::{Reckoning, Rows, dump, integrity, open_readonly, reckon};
 pub(crate) use traffic::{EVERYTHING, Lane, Traffic, ask};
@@ -18,7 +18,7 @@ pub(crate) use traffic::{EVERYTHING, Lane, Traffic, ask};
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes that is not broken, on a busy machine and without optimisation.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Waits for something that has no event to wait for; answers how long it took.
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {

@@ -33,6 +33,18 @@ struct Shared {
     is_over: AtomicBool,
 }
 
+impl Shared {
+    /// Whether there is always more to say.
+    fn goes_on(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Long => !self.may_end.load(Ordering::SeqCst),
+            // Whoever is slow to notice that the client has left must not find it at its end.
+            Kind::Leaving => true,
+            _ => false,
+        }
+    }
+}
+
 impl Provider {
     pub(crate) fn start() -> Provider {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -148,10 +160,10 @@ fn send(stream: &mut impl Write, shared: &Shared, number: u64, kind: Kind) -> io
     )?;
     for (at, piece) in pieces.iter().enumerate() {
         chunk(stream, piece)?;
-        if matches!(kind, Kind::Slow | Kind::Leaving) {
+        if kind == Kind::Slow {
             thread::sleep(SLOW);
         }
-        while kind == Kind::Long && at == REPEATED && !shared.may_end.load(Ordering::SeqCst) {
+        while at == REPEATED && shared.goes_on(kind) {
             thread::sleep(LONG);
             chunk(stream, piece)?;
         }

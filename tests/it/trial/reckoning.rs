@@ -189,7 +189,7 @@ pub(crate) fn integrity(database: &Path) {
 pub(crate) fn dump(database: &Path) -> Vec<String> {
     let connection = open_readonly(database);
     let mut statement = connection.prepare("SELECT * FROM token_usage ORDER BY id").unwrap();
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let rows = statement.query_map([], |row| {
         let values = names.iter().map(|name| {
             let value = row.get::<_, rusqlite::types::Value>(name.as_str())?;

@@ -75,9 +75,8 @@ fn lane(
         if is_over.load(Ordering::SeqCst) {
             break;
         }
-        let mut open = match connection.take().map_or_else(|| Connection::open(address), Ok) {
-            Ok(open) => open,
-            Err(_) => break,
+        let Ok(mut open) = connection.take().map_or_else(|| Connection::open(address), Ok) else {
+            break;
         };
         let number = NUMBERS.fetch_add(1, Ordering::SeqCst);
         let since = Instant::now();
