@@ -134,16 +134,46 @@ pub(super) fn columns() -> &'static str {
 fn view() -> String {
     let columns: Vec<String> =
         COLUMNS.iter().map(|name| format!("{} AS {name}", expression(name))).collect();
-    // A row may be taken out by hand; the sums are mended by `doctor`.
+    // What people do by hand. The sums are mended by `doctor`.
+    let this_call = format!(
+        "key >= OLD.created_at << {KEY_BITS} AND key < (OLD.created_at + 1) << {KEY_BITS}
+            AND {} = OLD.id",
+        id("calls.id")
+    );
+    let set: Vec<String> = COLUMNS
+        .iter()
+        .filter(|name| is_figure(name))
+        .map(|name| format!("{name} = NEW.{name}"))
+        .collect();
+    let fixed: Vec<String> = COLUMNS
+        .iter()
+        .filter(|name| !is_figure(name) && !matches!(**name, "user" | "session"))
+        .map(|name| format!("OLD.{name} IS NOT NEW.{name}"))
+        .collect();
     format!(
         "CREATE VIEW token_usage AS SELECT {} {FROM_CALLS};
         CREATE TRIGGER token_usage_delete INSTEAD OF DELETE ON token_usage BEGIN
-            DELETE FROM calls WHERE key >= OLD.created_at << {KEY_BITS}
-                AND key < (OLD.created_at + 1) << {KEY_BITS} AND {} = OLD.id;
+            DELETE FROM calls WHERE {this_call};
+        END;
+        CREATE TRIGGER token_usage_update INSTEAD OF UPDATE ON token_usage BEGIN
+            SELECT RAISE(ABORT, 'only user, session, tokens, money and times can be changed')
+            WHERE {};
+            INSERT OR IGNORE INTO users (name) SELECT NEW.user WHERE NEW.user IS NOT NULL;
+            INSERT OR IGNORE INTO sessions (name) SELECT NEW.session WHERE NEW.session IS NOT NULL;
+            UPDATE calls SET {},
+                user = (SELECT id FROM users WHERE name = NEW.user),
+                session = (SELECT id FROM sessions WHERE name = NEW.session)
+            WHERE {this_call};
         END;",
         columns.join(",\n            "),
-        id("calls.id")
+        fixed.join(" OR "),
+        set.join(", "),
     )
+}
+
+/// Whether a column of the view is one of `calls` as it stands.
+fn is_figure(column: &str) -> bool {
+    expression(column) == format!("calls.{column}")
 }
 
 fn expression(column: &str) -> String {

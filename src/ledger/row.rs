@@ -101,11 +101,13 @@ const WRITTEN: [&str; 28] = [
     "own",
 ];
 
-/// The statement that adds a row to `calls`.
+/// The statement that adds a row to `calls`, unless its id is there. `ON CONFLICT (id)` and not `OR
+/// IGNORE`, which would swallow every other kind of failure too.
 pub(super) fn insert_sql() -> &'static str {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         let places = vec!["?"; WRITTEN.len()].join(", ");
-        format!("INSERT INTO calls ({}) VALUES ({places})", WRITTEN.join(", "))
+        let names = WRITTEN.join(", ");
+        format!("INSERT INTO calls ({names}) VALUES ({places}) ON CONFLICT (id) DO NOTHING")
     });
     &SQL
 }

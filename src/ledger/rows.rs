@@ -3,6 +3,7 @@
 //!
 //! Invariant: whatever is done to a row here is done to the sums in the same transaction.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -20,6 +21,8 @@ pub(super) struct Rows<'t> {
     pub(super) transaction: &'t Transaction<'t>,
     names: &'t mut Names,
     deltas: Deltas,
+    /// The last key of each millisecond of which a row was added.
+    taken: HashMap<i64, i64>,
     /// Older rows are gone, and their sums are there.
     since: Option<Timestamp>,
 }
@@ -38,18 +41,18 @@ impl<'t> Rows<'t> {
         names: &'t mut Names,
     ) -> rusqlite::Result<Rows<'t>> {
         let since = retention::rows_since(transaction)?;
-        Ok(Rows { transaction, names, deltas: Deltas::default(), since })
+        let (deltas, taken) = (Deltas::default(), HashMap::new());
+        Ok(Rows { transaction, names, deltas, taken, since })
     }
 
     /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
     /// added.
     pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<bool> {
-        if self.is_gone(record) || self.has(&record.id)? {
+        if self.is_gone(record) {
             return Ok(false);
         }
         let key = self.next_key(record.created_at)?;
-        self.put(key, record)?;
-        Ok(true)
+        self.put(key, record)
     }
 
     /// Adds a row, or puts it in the place of the one with its id.
@@ -59,14 +62,14 @@ impl<'t> Rows<'t> {
                 return Ok(());
             }
             let key = self.next_key(record.created_at)?;
-            return self.put(key, record);
+            return self.put(key, record).map(drop);
         };
         self.deltas.remove(present.user, present.kind, &present.record);
         let mut delete = self.transaction.prepare_cached("DELETE FROM calls WHERE key = ?")?;
         delete.execute([present.key])?;
         let same_time = present.key >> KEY_BITS == record.created_at.millis();
         let key = if same_time { present.key } else { self.next_key(record.created_at)? };
-        self.put(key, record)
+        self.put(key, record).map(drop)
     }
 
     /// Changes a row that is there; nothing if it is not.
@@ -116,24 +119,30 @@ impl<'t> Rows<'t> {
         found.optional()
     }
 
-    fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<()> {
+    fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<bool> {
         let place = self.names.place(self.transaction, record)?;
         let texts = Texts::of(record, self.names, self.transaction)?;
         let mut insert = self.transaction.prepare_cached(row::insert_sql())?;
         row::bind(&mut insert, key, record, &place, &texts)?;
-        insert.raw_execute()?;
-        self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
-        Ok(())
+        let is_added = insert.raw_execute()? == 1;
+        if is_added {
+            self.taken.insert(key >> KEY_BITS, key);
+            self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
+        }
+        Ok(is_added)
     }
 
     /// The key behind those of the calls of the same millisecond.
-    fn next_key(&self, at: Timestamp) -> rusqlite::Result<i64> {
-        let first = at.millis().clamp(0, LATEST_MS) << KEY_BITS;
+    fn next_key(&mut self, at: Timestamp) -> rusqlite::Result<i64> {
+        let millis = at.millis().clamp(0, LATEST_MS);
+        if let Some(last) = self.taken.get(&millis) {
+            return Ok(last + 1);
+        }
         let mut last = self
             .transaction
-            .prepare_cached("SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?1 + ?2")?;
-        let last: Option<i64> =
-            last.query_row(params![first, 1_i64 << KEY_BITS], |row| row.get(0))?;
-        Ok(last.map_or(first, |last| last + 1))
+            .prepare_cached("SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?2")?;
+        let span = params![millis << KEY_BITS, (millis + 1) << KEY_BITS];
+        let last: Option<i64> = last.query_row(span, |row| row.get(0))?;
+        Ok(last.map_or(millis << KEY_BITS, |last| last + 1))
     }
 }

@@ -188,6 +188,28 @@ mod tests {
     }
 
     #[test]
+    fn rows_can_be_changed_and_taken_out_by_hand() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("by hand.db");
+        let mut load = crate::ledger::Loader::open(&path).unwrap();
+        for at in [5, 5, 6] {
+            load.add(crate::ledger::row::tests::call(at)).unwrap();
+        }
+        load.finish().unwrap();
+        let hand = Connection::open(&path).unwrap();
+        let run = |sql: &str| hand.execute(sql, []);
+        let count = |sql: &str| hand.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        let one = "id = (SELECT max(id) FROM token_usage WHERE created_at = 5)";
+        run(&format!("UPDATE token_usage SET user = 'ann', cost_usd = 7 WHERE {one}")).unwrap();
+        assert_eq!(count("SELECT count(*) FROM token_usage WHERE user = 'ann'"), 1);
+        assert_eq!(count("SELECT sum(cost_usd) FROM token_usage"), 7);
+        assert!(run("UPDATE token_usage SET outcome = 'refused'").is_err());
+        run(&format!("DELETE FROM token_usage WHERE {one}")).unwrap();
+        assert_eq!(count("SELECT count(*) FROM token_usage"), 2);
+        assert_eq!(count("SELECT count(*) FROM token_usage WHERE user = 'ann'"), 0);
+    }
+
+    #[test]
     fn foreign_and_broken_files_are_named_and_left_as_they_are() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("some.db");

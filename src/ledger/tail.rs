@@ -308,7 +308,8 @@ mod tests {
         let (_file, mut followed) = tail(&format!("{}\n{short}{short}", "x".repeat(chunk)), 0);
         assert_eq!(followed.next(u64::MAX).unwrap().unwrap().bytes, CHUNK_BYTES + 1);
         assert_eq!(followed.next(u64::MAX).unwrap().unwrap().bytes, 20);
-        let (_file, mut endless) = tail(&"x".repeat(65 * chunk), 0);
+        let limit = usize::try_from(LINE_BYTES).unwrap();
+        let (_file, mut endless) = tail(&"x".repeat(limit + chunk), 0);
         while endless.next(u64::MAX).unwrap().is_some() {}
         assert_eq!(endless.read, LINE_BYTES);
     }

@@ -20,6 +20,11 @@ use super::journal::Journal;
 /// one transaction per row is ten times dearer than one per hundred.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The same when so many lines come that a batch is much work: of a larger one, calls share more of the
+/// pages that are written.
+const LARGE_BATCH_INTERVAL: Duration = Duration::from_millis(500);
+const MUCH_WORK: Duration = Duration::from_millis(20);
+
 /// The same while somebody waits for calls whose amendments have not come yet.
 const AWAITED_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -243,8 +248,13 @@ fn work(mut feed: Feed, shared: &Shared) {
         if stopping {
             break;
         }
+        let work = began.elapsed();
         idle(shared, taken, feed.held().due());
-        let pace = if is_awaited(shared) { AWAITED_INTERVAL } else { BATCH_INTERVAL };
+        let pace = match work {
+            _ if is_awaited(shared) => AWAITED_INTERVAL,
+            work if work > MUCH_WORK => LARGE_BATCH_INTERVAL,
+            _ => BATCH_INTERVAL,
+        };
         rest(pace, || is_urgent(shared));
     }
     feed.close();

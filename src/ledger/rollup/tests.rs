@@ -94,7 +94,8 @@ impl Plain {
         }
         self.0[11] += r.cost_usd.map_or(0, |cost| cost.nanos().into());
         if r.usage_source == UsageSource::Estimated && r.charged_by.is_none() {
-            self.0[12] += plain(r.estimate.as_ref().map(|note| note.error_tokens));
+            let error = r.estimate.as_ref().map(|note| note.error_tokens);
+            self.0[12] += plain(error).min(i64::MAX.into());
         }
         self.0[13] += i128::from(r.duration_ms.is_some());
         self.0[14] += plain(r.duration_ms);
