@@ -7,8 +7,9 @@
 //! Invariant: each row that passes is shown once.
 
 use std::ops::{ControlFlow, Range};
+use std::sync::LazyLock;
 
-use rusqlite::{Connection, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
 use serde_json::{Map, Value};
 
 use super::filter::{Match, Selection};
@@ -73,7 +74,7 @@ impl Scan<'_> {
         let mut found = Vec::new();
         if let Some(session) = self.selection.session {
             let user = self.selection.user;
-            let sql = "SELECT key, kind, own, user FROM calls
+            let sql = "SELECT key, kind, own, user FROM calls INDEXED BY calls_by_session
                 WHERE session = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
             let is_theirs = |row: &Row<'_>| -> rusqlite::Result<bool> {
                 Ok(user.is_none() || row.get::<_, Option<u32>>(3)? == user)
@@ -97,8 +98,9 @@ impl Scan<'_> {
 
     /// One call by its key.
     pub(super) fn record(&self, key: i64) -> rusqlite::Result<Record> {
-        let sql = format!("SELECT {} {FROM_CALLS} WHERE calls.key = ?", columns());
-        self.connection.prepare_cached(&sql)?.query_row([key], row::read)
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("SELECT {} {FROM_CALLS} WHERE calls.key = ?", columns()));
+        self.connection.prepare_cached(&SQL)?.query_row([key], row::read)
     }
 
     /// Shows every call of the window that passes, oldest first.
@@ -158,12 +160,13 @@ impl Scan<'_> {
         let (start, end) = (keys.start, keys.end);
         match (selection.session, selection.user, way) {
             (Some(session), user, _) => {
-                let condition = "WHERE session = ?1 AND key >= ?2 AND key < ?3
-                    AND (?4 IS NULL OR user = ?4)";
+                let condition = "INDEXED BY calls_by_session
+                    WHERE session = ?1 AND key >= ?2 AND key < ?3 AND (?4 IS NULL OR user = ?4)";
                 ask(condition, &[&session, &start, &end, &user], see)
             }
             (None, Some(user), _) => self.kinds_of(user)?.into_iter().try_for_each(|kind| {
-                let condition = "WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4";
+                let condition = "INDEXED BY calls_by_user
+                    WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4";
                 ask(condition, &[&user, &kind, &start, &end], see)
             }),
             (None, None, Way::Kinds) => selection.kinds().try_for_each(|kind| {
@@ -223,43 +226,84 @@ impl Scan<'_> {
         Ok(if seen < PROBE { keys.start } else { below })
     }
 
-    /// Asks each kind for its newest, and keeps the newest of all.
+    /// Asks the kinds for their newest, and keeps the newest of all. Kinds are asked in the order of their
+    /// newest call, until no kind that is left can have one that counts.
     fn by_kind(
         &self,
         keys: Range<i64>,
         wanted: usize,
         found: &mut Vec<i64>,
     ) -> Result<(), QueryError> {
-        let (user, mut all) = (self.selection.user, Vec::new());
-        let sql = if user.is_some() {
-            "SELECT key, kind, own FROM calls
-             WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC"
-        } else {
-            "SELECT key, kind, own FROM calls INDEXED BY calls_by_kind
-             WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC"
-        };
+        let user = self.selection.user;
         let kinds = match user {
             Some(user) => self.kinds_of(user)?,
             None => self.selection.kinds().collect(),
         };
+        let (newest, all) = match user {
+            Some(_) => (
+                "SELECT max(key) FROM calls INDEXED BY calls_by_user
+                 WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4",
+                "SELECT key FROM calls INDEXED BY calls_by_user
+                 WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC",
+            ),
+            None => (
+                "SELECT max(key) FROM calls INDEXED BY calls_by_kind
+                 WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4",
+                "SELECT key FROM calls INDEXED BY calls_by_kind
+                 WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC",
+            ),
+        };
+        let mut newest = self.connection.prepare_cached(newest)?;
+        let mut heads = Vec::new();
         for kind in kinds {
-            let mut of_kind = Vec::new();
-            let values: [&dyn ToSql; 4] = [&user, &kind, &keys.start, &keys.end];
-            self.collect(sql, &values, wanted, &mut of_kind, &|_| Ok(true))?;
-            all.extend(of_kind);
+            let values = params![user, kind, keys.start, keys.end];
+            let head: Option<i64> = newest.query_row(values, |row| row.get(0))?;
+            heads.extend(head.map(|head| (head, kind)));
         }
-        all.sort_unstable_by(|one, other| other.cmp(one));
-        all.truncate(wanted);
-        found.extend(all);
+        heads.sort_unstable_by(|one, other| other.cmp(one));
+        let mut rows = self.connection.prepare_cached(all)?;
+        let mut best: Vec<i64> = Vec::new();
+        for (head, kind) in heads {
+            let last = best.get(wanted.saturating_sub(1)).copied();
+            if last.is_some_and(|last| last > head) {
+                break;
+            }
+            let values = params![user, kind, keys.start, keys.end];
+            let mut keys = rows.query(values)?;
+            let mut taken = 0;
+            while taken < wanted
+                && let Some(row) = keys.next()?
+            {
+                let key = row.get(0)?;
+                if last.is_some_and(|last| last > key) {
+                    break;
+                }
+                if self.selection.of(kind) == Match::Yes || self.passes_row(key)? {
+                    best.push(key);
+                    taken += 1;
+                }
+            }
+            best.sort_unstable_by(|one, other| other.cmp(one));
+            best.truncate(wanted);
+        }
+        found.extend(best);
         Ok(())
+    }
+
+    /// Whether a row passes, of a kind that does not tell.
+    fn passes_row(&self, key: i64) -> rusqlite::Result<bool> {
+        let mut find =
+            self.connection.prepare_cached("SELECT kind, own FROM calls WHERE key = ?")?;
+        find.query_row([key], |row| Ok(self.passes(row.get(0)?, own(row, 1)?.as_ref())))
     }
 
     /// The kinds of a user's calls that pass, or may: most users have few.
     fn kinds_of(&self, user: u32) -> rusqlite::Result<Vec<u32>> {
-        let sql = "SELECT min(kind) FROM calls WHERE user = ?1 AND kind > ?2";
+        let sql = "SELECT kind FROM calls INDEXED BY calls_by_user
+            WHERE user = ?1 AND kind > ?2 ORDER BY kind LIMIT 1";
         let mut next = self.connection.prepare_cached(sql)?;
         let (mut kinds, mut last) = (Vec::new(), -1_i64);
-        while let Some(kind) = next.query_row([user.into(), last], |row| row.get(0))? {
+        while let Some(kind) = next.query_row([user.into(), last], |row| row.get(0)).optional()? {
             kinds.extend(Some(kind).filter(|kind| self.selection.of(*kind) != Match::No));
             last = kind.into();
         }
