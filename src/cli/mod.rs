@@ -12,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Flags;
 
 pub mod check;
+pub mod doctor;
 pub mod filters;
 pub mod recent;
 mod remote;
@@ -30,10 +31,11 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(serve::ServeArgs),
+    Serve(serve::RunArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Where the configuration and the ledger are, for commands that read them.
@@ -69,6 +71,8 @@ pub enum Failure {
     Failed(String),
     /// What was typed makes no sense.
     Usage(String),
+    /// It was done, and the answer is that something is wrong: a result, and a code of failure.
+    Found(String),
 }
 
 /// Does what was typed.
@@ -81,9 +85,15 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Found(report)) => {
+            // The report is the result, and the code says what it says.
+            let _ = print(&report);
+            return ExitCode::FAILURE;
+        }
         Err(Failure::Failed(message)) => (message, 1),
         Err(Failure::Usage(message)) => (message, 2),
     };

@@ -11,6 +11,8 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `doctor` | whether rows, sums and journal agree, and making them agree again |
+//! | `recover` | a damaged database made anew |
 //! | `schema`, `row` | the tables; a record as a row |
 //! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
 //!
@@ -18,6 +20,7 @@
 
 mod breakdown;
 mod charged;
+pub mod doctor;
 mod fault;
 mod feed;
 mod filter;
@@ -30,6 +33,7 @@ mod load;
 mod names;
 mod packed;
 mod query;
+mod recover;
 mod retention;
 mod rollup;
 mod row;
@@ -59,6 +63,7 @@ pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use recover::{Recovered, Saved, Way, recover};
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
@@ -297,7 +302,12 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Corrupt { path, reason } => {
-                write!(f, "{} cannot be read: {reason}; it was left as it was", path.display())
+                write!(
+                    f,
+                    "{} cannot be read: {reason}; it was left as it was. `tokenmeter serve --recover` \
+                     saves what can be read of it, and keeps it beside",
+                    path.display()
+                )
             }
             OpenError::TooNew { path, found, known } => write!(
                 f,
