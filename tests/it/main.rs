@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod corpus;
+mod doctor;
 mod endings;
 mod estimates;
 mod house;
@@ -13,6 +14,7 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod readings;
+mod recovery;
 mod replay;
 mod rig;
 mod sessions;

@@ -13,8 +13,6 @@
 mod graft;
 mod patch;
 mod salvage;
-#[cfg(test)]
-mod tests;
 
 use std::fmt;
 use std::fs::{self, File};
