@@ -62,11 +62,8 @@ pub enum Format {
 
 /// The report; a failure of its own where something is wrong and stays so.
 pub(super) fn run(args: &DoctorArgs) -> Result<String, Failure> {
-    let flags = Flags {
-        config: args.config.clone(),
-        database: args.database.clone(),
-        ..Flags::default()
-    };
+    let flags =
+        Flags { config: args.config.clone(), database: args.database.clone(), ..Flags::default() };
     let database = config::database(&flags);
     let database = database.map_err(|error| Failure::Failed(error.to_string()))?;
     let bar = Bar::new();
@@ -125,8 +122,11 @@ fn failure(args: &DoctorArgs, error: &OpenError) -> Failure {
         } else {
             "--rebuild-sums"
         };
-        write!(text, "\nstop it first: {what} needs the ledger for itself; `tokenmeter doctor` alone \
-            looks at it while it runs")
+        write!(
+            text,
+            "\nstop it first: {what} needs the ledger for itself; `tokenmeter doctor` alone \
+            looks at it while it runs"
+        )
         .expect("a String takes all");
     }
     Failure::Failed(text)
@@ -167,7 +167,10 @@ fn table(first: &Examination, mended: Option<Mended>, last: &Examination) -> Str
         say(format!("{} bytes of the journal are yet to be taken in by {who}", last.unread_bytes));
     }
     if last.unreadable_lines > 0 {
-        say(format!("{} lines of the journal are torn, and were passed over", last.unreadable_lines));
+        say(format!(
+            "{} lines of the journal are torn, and were passed over",
+            last.unreadable_lines
+        ));
     }
     say(verdict(mended.is_some(), last).to_owned());
     out

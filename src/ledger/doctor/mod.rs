@@ -126,14 +126,13 @@ pub fn examine(
 
 /// Makes again what can be derived: rows from the journal, sums from rows, what is left of open calls.
 /// Needs the ledger for itself.
-pub fn repair(
-    examined: &Examination,
-    watch: &mut Watch<'_>,
-) -> Result<Mended, OpenError> {
+pub fn repair(examined: &Examination, watch: &mut Watch<'_>) -> Result<Mended, OpenError> {
     // An index can be made again. What else is wrong with a file is only made worse by writing to it.
     let broken = examined.findings.iter().find(|finding| finding.check == Check::File);
     let is_about_index = |said: &String| said.contains("index");
-    if let Some(said) = broken.and_then(|file| file.examples.iter().find(|said| !is_about_index(said))) {
+    if let Some(said) =
+        broken.and_then(|file| file.examples.iter().find(|said| !is_about_index(said)))
+    {
         return Err(OpenError::Corrupt { path: examined.database.clone(), reason: said.clone() });
     }
     alone(&examined.database, |connection, directory| {
@@ -190,9 +189,8 @@ fn existing(database: &Path) -> Result<PathBuf, OpenError> {
 
 /// Whether another process holds the ledger's lock just now.
 fn is_served(database: &Path) -> bool {
-    std::fs::File::open(with_suffix(database, ".lock")).is_ok_and(|lock| {
-        matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
-    })
+    std::fs::File::open(with_suffix(database, ".lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock)))
 }
 
 /// The journal's files with their lengths, oldest first; none where there is no journal.

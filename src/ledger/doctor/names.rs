@@ -56,8 +56,16 @@ fn place(number: i64) -> Option<(usize, u64)> {
 pub(super) fn check_kinds(connection: &Connection, found: &mut Finding) -> rusqlite::Result<()> {
     Kinds::default().refresh(connection)?;
     // Facts that every call has, unless the row has them itself.
-    let needed = ["upstream", "provider", "endpoint", "method", "usage_source", "cost_source",
-        "streaming", "outcome"];
+    let needed = [
+        "upstream",
+        "provider",
+        "endpoint",
+        "method",
+        "usage_source",
+        "cost_source",
+        "streaming",
+        "outcome",
+    ];
     let places = (0..).zip(FACTS).filter(|(_, name)| needed.contains(name));
     let lacks: Vec<String> = places
         .map(|(place, name)| format!("({name} IS NULL AND varied >> {place} & 1 = 0)"))

@@ -31,7 +31,9 @@ use salvage::Salvaged;
 #[derive(Clone, Debug)]
 pub enum Recovered {
     /// There was nothing to do: the file is sound, or there is none.
-    Sound { path: PathBuf },
+    Sound {
+        path: PathBuf,
+    },
     Saved(Saved),
 }
 
@@ -86,7 +88,9 @@ impl fmt::Display for Saved {
         writeln!(f, "{path} was damaged and has been made anew; the damaged file is {kept}")?;
         match self.way {
             Way::Tables => {}
-            Way::Grafted => writeln!(f, "its first page was broken, and that of a new ledger read instead")?,
+            Way::Grafted => {
+                writeln!(f, "its first page was broken, and that of a new ledger read instead")?
+            }
             Way::JournalAlone => writeln!(
                 f,
                 "nothing of it could be read: older calls than the journal has are not in the new one"
@@ -103,7 +107,9 @@ impl fmt::Display for Saved {
             write!(f, "\n{} rows were too damaged to be kept", self.dropped)?;
         }
         match (self.lost, self.gaps.is_empty()) {
-            (0, true) if self.way != Way::JournalAlone => write!(f, "\nno row is known to be lost")?,
+            (0, true) if self.way != Way::JournalAlone => {
+                write!(f, "\nno row is known to be lost")?
+            }
             (0, _) => {}
             (lost, _) => write!(f, "\n{lost} rows are known to be lost")?,
         }
@@ -178,7 +184,9 @@ fn make(
     schema::create(&connection).map_err(failed)?;
     let (way, source) = match open(path) {
         Some(source) => (Way::Tables, Some(source)),
-        None => match graft::onto_copy(path, grafted).and_then(|copied| copied.then(|| open(grafted)).flatten()) {
+        None => match graft::onto_copy(path, grafted)
+            .and_then(|copied| copied.then(|| open(grafted)).flatten())
+        {
             Some(source) => (Way::Grafted, Some(source)),
             None => (Way::JournalAlone, None),
         },
@@ -283,4 +291,3 @@ fn swap(path: &Path, new: &Path) -> io::Result<PathBuf> {
     }
     Ok(kept)
 }
-

@@ -274,11 +274,7 @@ fn put(insert: &mut rusqlite::Statement<'_>, row: &Row<'_>, width: usize) -> rus
 }
 
 /// What the table does not give any more, from the index on its names.
-fn names_from_index(
-    source: &Connection,
-    new: &Connection,
-    table: &str,
-) -> rusqlite::Result<()> {
+fn names_from_index(source: &Connection, new: &Connection, table: &str) -> rusqlite::Result<()> {
     let mut insert =
         new.prepare(&format!("INSERT OR IGNORE INTO {table} (id, name) VALUES (?, ?)"))?;
     for order in ["", "DESC"] {

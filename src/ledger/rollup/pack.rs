@@ -128,7 +128,11 @@ impl Key {
     }
 
     /// Puts a pack of these entries in the place of the one that is there.
-    pub(super) fn replace(self, connection: &Connection, entries: &Entries) -> rusqlite::Result<()> {
+    pub(super) fn replace(
+        self,
+        connection: &Connection,
+        entries: &Entries,
+    ) -> rusqlite::Result<()> {
         connection.execute("DELETE FROM rollup_pack WHERE key = ?", [self.number()])?;
         self.add(connection, entries, &mut Vec::new())
     }
