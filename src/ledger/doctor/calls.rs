@@ -4,6 +4,7 @@
 //! Invariant: memory is bounded by what half an hour has of users and kinds, and a bit for each name.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use rusqlite::{Connection, Row};
 
@@ -38,7 +39,7 @@ pub(super) fn each(
     connection: &Connection,
     from: i64,
     watch: &mut Watch<'_>,
-    see: &mut dyn FnMut(&Row<'_>, Met) -> rusqlite::Result<()>,
+    see: &mut dyn FnMut(&Row<'_>, &Met) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<u64> {
     // Only to say how far it is.
     let total = count(connection, "calls").unwrap_or_default();
@@ -60,9 +61,9 @@ pub(super) fn each(
             user: found.get::<_, Option<u32>>(behind + 2).ok().flatten().unwrap_or_default(),
             record: row::read(found),
         };
-        see(found, met)?;
+        see(found, &met)?;
         seen += 1;
-        if seen % SAY == 0 {
+        if seen.is_multiple_of(SAY) {
             watch("reading rows", seen, total);
         }
     }
@@ -158,25 +159,28 @@ impl<'c> Walk<'c> {
         // What stands before is on its way out, and its sums stay as they are.
         let from = since.map_or(i64::MIN, |since| since.millis() << KEY_BITS);
         let connection = self.connection;
-        each(connection, from, watch, &mut |row, met| self.see(row, met))?;
-        self.compare_slot()?;
-        self.compare_without_rows(self.slot.saturating_add(1)..i64::MAX)?;
-        self.check_old(first)?;
+        each(connection, from, watch, &mut |row, met| {
+            self.see(row, met);
+            Ok(())
+        })?;
+        self.compare_slot();
+        self.compare_without_rows(self.slot.saturating_add(1)..i64::MAX);
+        self.check_old(first);
         count(connection, "calls NOT INDEXED")
     }
 
-    fn see(&mut self, row: &Row<'_>, met: Met) -> rusqlite::Result<()> {
+    fn see(&mut self, row: &Row<'_>, met: &Met) {
         self.met += 1;
         let slot = rollup::slot_of(met.key >> KEY_BITS);
         if slot != self.slot {
-            self.compare_slot()?;
-            self.compare_without_rows(self.slot.saturating_add(1)..slot)?;
+            self.compare_slot();
+            self.compare_without_rows(self.slot.saturating_add(1)..slot);
             self.slot = slot;
         }
         if !(0..=LATEST_MS).contains(&(met.key >> KEY_BITS)) {
             self.ids.note(|| format!("the key {} is no time", met.key));
         }
-        self.check_numbers(row, &met)?;
+        self.check_numbers(row, met);
         match &met.record {
             Ok(record) => self.of_slot.entry((met.user, met.kind)).or_default().add(record),
             Err(error) => {
@@ -184,10 +188,9 @@ impl<'c> Walk<'c> {
                 self.rows.note(|| format!("{}: {error}", named(row, met.key)));
             }
         }
-        Ok(())
     }
 
-    fn check_numbers(&mut self, row: &Row<'_>, met: &Met) -> rusqlite::Result<()> {
+    fn check_numbers(&mut self, row: &Row<'_>, met: &Met) {
         let behind = row::COLUMNS.len() + 3;
         let number = |at: usize| row.get::<_, Option<i64>>(behind + at).ok().flatten();
         let mut missing = Vec::new();
@@ -211,15 +214,14 @@ impl<'c> Walk<'c> {
         for what in missing {
             self.numbers.note(|| format!("{}: there is no {what}", named(row, met.key)));
         }
-        Ok(())
     }
 
     /// The half hour's rows against its sums.
-    fn compare_slot(&mut self) -> rusqlite::Result<()> {
+    fn compare_slot(&mut self) {
         let mut of_rows = std::mem::take(&mut self.of_slot);
         let is_vague = std::mem::take(&mut self.is_vague);
         if self.slot == i64::MIN || is_vague {
-            return Ok(());
+            return;
         }
         let (slot, found) = (self.slot, &mut self.sums);
         let compared =
@@ -232,17 +234,16 @@ impl<'c> Walk<'c> {
             });
         if let Err(error) = compared {
             found.note(|| format!("{}: {error}", time(slot)));
-            return Ok(());
+            return;
         }
         of_rows.retain(|_, sums| !sums.is_zero());
         for ((user, kind), of_rows) in of_rows {
             found.note(|| difference(slot, user, kind, &Sums::default(), &of_rows));
         }
-        Ok(())
     }
 
     /// Half hours that have no row must have no sums.
-    fn compare_without_rows(&mut self, slots: std::ops::Range<i64>) -> rusqlite::Result<()> {
+    fn compare_without_rows(&mut self, slots: Range<i64>) {
         let found = &mut self.sums;
         let none = Sums::default();
         let compared = rollup::truth(self.connection, slots, &mut |slot, user, kind, sums| {
@@ -252,11 +253,10 @@ impl<'c> Walk<'c> {
         if let Err(error) = compared {
             found.failed(&error);
         }
-        Ok(())
     }
 
     /// Sums whose rows are gone: their kinds and users must exist, and nothing else can be said.
-    fn check_old(&mut self, first: i64) -> rusqlite::Result<()> {
+    fn check_old(&mut self, first: i64) {
         let (found, tables) = (&mut self.numbers, &self.tables);
         let read = rollup::truth(self.connection, i64::MIN..first, &mut |slot, user, kind, _| {
             if !tables.kinds.has(kind.into()) {
@@ -270,7 +270,6 @@ impl<'c> Walk<'c> {
         if let Err(error) = read {
             self.sums.failed(&error);
         }
-        Ok(())
     }
 }
 

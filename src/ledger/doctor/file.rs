@@ -22,7 +22,9 @@ pub(in crate::ledger) fn examine(
     let mut marks = Finding::new(Check::Schema);
     match differences(connection) {
         Ok(found) => {
-            found.into_iter().for_each(|one| marks.note(|| format!("{} {}", one.what, one.name)));
+            for one in found {
+                marks.note(|| format!("{} {}", one.what, one.name));
+            }
         }
         Err(error) => marks.failed(&error),
     }
@@ -39,7 +41,9 @@ fn pages(connection: &Connection, depth: Depth, found: &mut Finding) -> rusqlite
     while let Some(row) = rows.next()? {
         let said: String = row.get(0)?;
         if said != "ok" {
-            said.lines().for_each(|line| found.note(|| line.to_owned()));
+            for line in said.lines() {
+                found.note(|| line.to_owned());
+            }
         }
     }
     Ok(())

@@ -63,8 +63,12 @@ pub(super) fn examine(
     let mut journal = Finding::new(Check::Journal);
     match look.run(directory, progress, watch) {
         Ok(wrong) => {
-            look.missing.iter().for_each(|id| journal.note(|| format!("{id} has no row")));
-            wrong.keys().for_each(|id| journal.note(|| format!("{id} has other figures")));
+            for id in &look.missing {
+                journal.note(|| format!("{id} has no row"));
+            }
+            for id in wrong.keys() {
+                journal.note(|| format!("{id} has other figures"));
+            }
         }
         Err(stuck) => journal.failed(&stuck),
     }
@@ -435,8 +439,9 @@ fn repriced(connection: &Connection) -> rusqlite::Result<HashSet<CallId>> {
 
 /// When a call began, by its id.
 fn began(id: &CallId) -> Timestamp {
-    let [a, b, c, d, e, f, ..] = id.into_bytes();
-    Timestamp::from_millis(i64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    let mut millis = [0; 8];
+    millis[2..].copy_from_slice(&id.into_bytes()[..6]);
+    Timestamp::from_millis(i64::from_be_bytes(millis))
 }
 
 /// The journal's files.
@@ -566,8 +571,10 @@ pub(in crate::ledger) fn refill(
     watch: &mut Watch<'_>,
 ) -> Result<Refilled, Stuck> {
     let since = retention::rows_since(transaction)?;
+    let learns = store::calibrations(transaction)?.is_empty();
     let mut refill = Refill {
         transaction,
+        learns,
         rows: Lookup::new(transaction),
         names: Names::default(),
         since,
@@ -602,6 +609,8 @@ pub(in crate::ledger) fn refill(
 
 struct Refill<'t> {
     transaction: &'t Transaction<'t>,
+    /// Nothing was known of estimates before.
+    learns: bool,
     rows: Lookup<'t>,
     names: Names,
     since: Option<Timestamp>,
@@ -632,7 +641,10 @@ impl Refill<'_> {
                     self.replace(record)?;
                 }
             }
-            // What is known of estimates was learned last, or will be again.
+            // What is known of estimates was learned later, unless nothing is.
+            Entry::Learned(calibration) if self.learns => {
+                self.push(Change::Learn(calibration))?;
+            }
             Entry::Learned(_) => {}
         }
         Ok(())

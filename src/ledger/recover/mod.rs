@@ -89,7 +89,7 @@ impl fmt::Display for Saved {
         match self.way {
             Way::Tables => {}
             Way::Grafted => {
-                writeln!(f, "its first page was broken, and that of a new ledger read instead")?
+                writeln!(f, "its first page was broken, and that of a new ledger read instead")?;
             }
             Way::JournalAlone => writeln!(
                 f,
@@ -108,7 +108,7 @@ impl fmt::Display for Saved {
         }
         match (self.lost, self.gaps.is_empty()) {
             (0, true) if self.way != Way::JournalAlone => {
-                write!(f, "\nno row is known to be lost")?
+                write!(f, "\nno row is known to be lost")?;
             }
             (0, _) => {}
             (lost, _) => write!(f, "\n{lost} rows are known to be lost")?,

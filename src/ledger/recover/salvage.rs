@@ -226,13 +226,10 @@ impl<'a, 'w> Copy<'a, 'w> {
 
     /// Neighbouring stretches are one.
     fn note_gap(&mut self, low: i64, high: i64) {
-        let end = format!("to {}", low.saturating_sub(1));
-        match self.gaps.last_mut() {
-            Some(gap) if gap.ends_with(&end) => {
-                gap.truncate(gap.len() - end.len());
-                gap.push_str(&format!("to {high}"));
-            }
-            _ => self.gaps.push(format!("from {low} to {high}")),
+        let end = format!(" to {}", low.saturating_sub(1));
+        match self.gaps.last_mut().and_then(|gap| Some((gap.strip_suffix(&end)?.to_owned(), gap))) {
+            Some((from, gap)) => *gap = format!("{from} to {high}"),
+            None => self.gaps.push(format!("from {low} to {high}")),
         }
     }
 
@@ -259,7 +256,7 @@ impl<'a, 'w> Copy<'a, 'w> {
                 }
                 Err(error) => return Err(error),
             }
-            if self.rows % SAY == 0 {
+            if self.rows.is_multiple_of(SAY) {
                 (self.watch)("saving what can be read", self.rows, 0);
             }
         }

@@ -161,7 +161,9 @@ pub(super) fn load(
         Ok(())
     });
     if done.is_ok() {
-        read.iter().for_each(|(place, sums)| to.entry(*place).or_default().merge(sums));
+        for (place, sums) in &read {
+            to.entry(*place).or_default().merge(sums);
+        }
     }
     Ok(done)
 }

@@ -166,7 +166,9 @@ fn mend_from_day(
         if load(connection, other, &mut part)?.is_err() {
             return Ok(false);
         }
-        part.iter().for_each(|(place, sums)| entries.entry(*place).or_default().take(sums));
+        for (place, sums) in &part {
+            entries.entry(*place).or_default().take(sums);
+        }
     }
     // A day that has less than its slots is wrong itself.
     if entries.values().any(|sums| sums.requests() < 0) {
