@@ -51,7 +51,7 @@ pub(super) fn each(
     );
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([from])?;
-    let mut seen = 0;
+    let mut seen = 0_u64;
     while let Some(found) = rows.next()? {
         let behind = row::COLUMNS.len();
         let met = Met {
