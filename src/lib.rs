@@ -12,18 +12,22 @@
 //! | [`pricing`] | the price table: which entry applies, what a usage costs |
 //! | [`record`] | tags, outcome, and the row that a call becomes |
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
+//! | [`archive`] | records as files and back: CSV and JSON lines |
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
 //! | [`admin`] | tokenmeter's own HTTP side: the admin API, its access, its page |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 //! | [`app`] | build, run, drain |
+//! | [`demo`] | calls that nobody made, for demonstrations and measurements |
 //! | [`cli`] | one file for each command |
 
 pub mod admin;
 pub mod app;
+pub mod archive;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod estimate;
 pub mod framing;
 pub mod ledger;

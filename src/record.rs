@@ -264,7 +264,49 @@ pub struct Record {
     pub time_to_first_token_ms: Option<u64>,
 }
 
+/// What a row says of a call's cost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowCost {
+    pub cost_usd: Option<Usd>,
+    pub computed_cost_usd: Option<Usd>,
+    pub cost_source: CostSource,
+    pub price_id: Option<String>,
+}
+
 impl Record {
+    pub fn cost(&self) -> RowCost {
+        RowCost {
+            cost_usd: self.cost_usd,
+            computed_cost_usd: self.computed_cost_usd,
+            cost_source: self.cost_source,
+            price_id: self.price_id.clone(),
+        }
+    }
+
+    pub fn set_cost(&mut self, cost: RowCost) {
+        self.cost_usd = cost.cost_usd;
+        self.computed_cost_usd = cost.computed_cost_usd;
+        self.cost_source = cost.cost_source;
+        self.price_id = cost.price_id;
+    }
+
+    /// The token classes that have a column.
+    pub fn usage(&self) -> Usage {
+        Usage {
+            input: self.input_tokens,
+            cache_read: self.cache_read_tokens,
+            cache_write: self.cache_write_tokens,
+            audio_input: self.audio_input_tokens,
+            image_input: self.image_input_tokens,
+            output: self.output_tokens,
+            reasoning: self.reasoning_tokens,
+            audio_output: self.audio_output_tokens,
+            image_output: self.image_output_tokens,
+            total: self.total_tokens,
+            ..Usage::default()
+        }
+    }
+
     /// Which of input tokens, output tokens and cost are an estimate, wholly or in part.
     pub fn estimated_figures(&self) -> [bool; 3] {
         if self.usage_source != UsageSource::Estimated {

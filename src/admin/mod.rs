@@ -6,13 +6,18 @@
 //! | `access` | the token, login links, sessions |
 //! | `route` | which page a path names |
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
+//! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
+//! | `metrics` | what Prometheus is told |
 //! | `page` | the page for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
-//! Invariant: `/healthz`, `/readyz` and a valid login link are open. Everything else says the same
-//! thing to whoever has no token, whether it exists or not.
+//! Invariant: `/healthz`, `/readyz` and a valid login link are open, and `/metrics` where it is configured
+//! so. Everything else says the same thing to whoever has no token, whether it exists or not.
 
 mod access;
+mod download;
+pub mod export;
+mod metrics;
 mod page;
 pub mod params;
 pub mod question;
@@ -27,12 +32,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ledger::{Ledger, Reader};
 use crate::units::Timestamp;
 pub use access::{Access, TOKEN_FILE};
+pub use download::Download;
+use export::Export;
+pub use metrics::Metrics;
 use params::pairs;
 use question::Question;
 use reply::Refusal;
@@ -45,6 +53,10 @@ const FRESHNESS: Duration = Duration::from_millis(250);
 /// Questions asked of the database at once, so that reports cannot take the machine from calls.
 const QUERIES: usize = 4;
 
+/// Downloads at once. They have no limit of time, so they have turns of their own: however slowly they are
+/// taken, questions are answered.
+const EXPORTS: usize = 2;
+
 /// How long a further question waits for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
@@ -56,12 +68,18 @@ const LOGIN: &str = "/admin/login";
 pub struct Admin {
     ledger: Ledger,
     access: Access,
+    metrics: Metrics,
     queries: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
 }
 
+/// An answer, whole or as it is read from the ledger.
+pub type AdminBody = Either<Full<Bytes>, Download>;
+
 impl Admin {
-    pub fn new(ledger: Ledger, access: Access) -> Admin {
-        Admin { ledger, access, queries: Arc::new(Semaphore::new(QUERIES)) }
+    pub fn new(ledger: Ledger, access: Access, metrics: Metrics) -> Admin {
+        let [queries, exports] = [QUERIES, EXPORTS].map(|turns| Arc::new(Semaphore::new(turns)));
+        Admin { ledger, access, metrics, queries, exports }
     }
 
     /// Path and query of a link that logs a browser in, once. Every one is new.
@@ -70,31 +88,38 @@ impl Admin {
     }
 
     /// Answers a request that is not for a provider, whatever its path. Its body is not looked at.
-    pub async fn respond(&self, request: &Parts) -> Response<Full<Bytes>> {
+    pub async fn respond(&self, request: &Parts) -> Response<AdminBody> {
         let answer = self.answer(request).await;
         let is_page = request.uri.path().starts_with("/admin") && accepts_html(&request.headers);
-        let response = answer.unwrap_or_else(|refusal| refusal.response(is_page));
+        let response = answer.unwrap_or_else(|refusal| whole(refusal.response(is_page)));
         reply::finish(response, &request.method)
     }
 
-    async fn answer(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
-        match request.uri.path() {
-            "/healthz" => return only_read(&request.method).map(|()| reply::alive()),
-            "/readyz" => {
-                return only_read(&request.method).map(|()| reply::ready(&self.ledger.health()));
+    async fn answer(&self, request: &Parts) -> Result<Response<AdminBody>, Refusal> {
+        let open_to_all = match request.uri.path() {
+            "/healthz" => only_read(&request.method).map(|()| reply::alive()),
+            "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
+            "/metrics" if self.metrics.is_public() => {
+                only_read(&request.method).map(|()| self.metrics.answer())
             }
-            LOGIN => return self.login(request),
-            _ => {}
-        }
+            LOGIN => self.login(request),
+            _ => return self.answer_whom_it_knows(request).await,
+        };
+        open_to_all.map(whole)
+    }
+
+    async fn answer_whom_it_knows(&self, request: &Parts) -> Result<Response<AdminBody>, Refusal> {
         if !self.access.admits(&request.method, &request.headers) {
             return Err(Refusal::Unauthorized);
         }
         let Some(route) = Route::of(request.uri.path()) else { return Err(Refusal::NoSuchPage) };
         only_read(&request.method)?;
         match route {
-            Route::ToPage => Ok(reply::redirect("/admin/")),
-            Route::Page => self.page(request).await,
-            route => self.ask(route, request).await,
+            Route::ToPage => Ok(whole(reply::redirect("/admin/"))),
+            Route::Page => self.page(request).await.map(whole),
+            Route::Export => self.export(request).await,
+            Route::Metrics => Ok(whole(self.metrics.answer())),
+            route => self.ask(route, request).await.map(whole),
         }
     }
 
@@ -122,7 +147,9 @@ impl Admin {
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
             Route::Estimates => Question::estimates(&pairs)?,
-            Route::Page | Route::ToPage => return Err(Refusal::NoSuchPage),
+            Route::Page | Route::ToPage | Route::Export | Route::Metrics => {
+                return Err(Refusal::NoSuchPage);
+            }
         };
         let asked = question.clone();
         let answer = self.query(move |reader| asked.answer(reader)).await?;
@@ -138,13 +165,29 @@ impl Admin {
         Ok(reply::html(|nonce| page::overview(&page, &host, nonce)))
     }
 
+    /// A download begins only when its first bytes are there: what fails before is refused as any
+    /// question is.
+    async fn export(&self, request: &Parts) -> Result<Response<AdminBody>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        let now = Timestamp::now();
+        let export = Export::question(&pairs, now)?;
+        let format = export.format;
+        let body = if request.method == Method::HEAD {
+            Download::of_nothing()
+        } else {
+            let turn = turn(&self.exports).await?;
+            Download::begin(export, self.ledger.clone(), turn).await?
+        };
+        Ok(reply::download(Either::Right(body), format, now))
+    }
+
     /// Puts a question on a thread that may block. If whoever asked goes away, it ends in its own
     /// time, and keeps its turn until then.
     async fn query<T: Send + 'static>(
         &self,
         question: impl FnOnce(&Reader) -> Result<T, crate::ledger::QueryError> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = self.turn().await?;
+        let turn = turn(&self.queries).await?;
         let ledger = self.ledger.clone();
         let asked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -153,12 +196,16 @@ impl Admin {
         });
         Ok(asked.await.map_err(|_| Refusal::Failed)??)
     }
+}
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        let turn = Arc::clone(&self.queries).acquire_owned();
-        let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Refusal::Busy)?;
-        turn.map_err(|_| Refusal::Busy)
-    }
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    let turn = Arc::clone(turns).acquire_owned();
+    let turn = tokio::time::timeout(TURN, turn).await.map_err(|_| Refusal::Busy)?;
+    turn.map_err(|_| Refusal::Busy)
+}
+
+fn whole(answer: Response<Full<Bytes>>) -> Response<AdminBody> {
+    answer.map(Either::Left)
 }
 
 fn only_read(method: &Method) -> Result<(), Refusal> {

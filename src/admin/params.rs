@@ -277,7 +277,8 @@ impl<'a> Params<'a> {
     }
 }
 
-fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
+/// A date, its first moment in the zone, or a whole RFC 3339 moment.
+pub fn moment(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     if !text.contains(['T', 't', ' ']) {
         let date: Date = text.parse().ok()?;
         return date.to_zoned(zone.clone()).ok().map(|midnight| midnight.timestamp().into());

@@ -2,21 +2,24 @@
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName,
-    HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use serde_json::{Value, json};
 
 use super::access::{self, SESSION_COOKIE};
-use super::page;
 use super::params::BadParameter;
 use super::question::Question;
-use crate::ledger::{Health, QueryError};
+use super::{AdminBody, page};
+use crate::archive::Format;
+use crate::ledger::{Health, Problem, QueryError};
 use crate::respond::{self, ErrorCode};
 use crate::secret::Secret;
+use crate::units::Timestamp;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -123,6 +126,16 @@ pub(super) fn html(page: impl FnOnce(&str) -> String) -> Response<Full<Bytes>> {
     response
 }
 
+/// A file that is named for the moment it was made at.
+pub(super) fn download(body: AdminBody, format: Format, now: Timestamp) -> Response<AdminBody> {
+    let mut response = Response::new(body);
+    put(&mut response, CONTENT_TYPE, format.content_type());
+    let at = now.calendar().strftime("%Y%m%dT%H%M%SZ");
+    let name = format!("attachment; filename=\"tokenmeter-{at}.{}\"", format.as_str());
+    put(&mut response, CONTENT_DISPOSITION, &name);
+    response
+}
+
 pub(super) fn redirect(to: &str) -> Response<Full<Bytes>> {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SEE_OTHER;
@@ -145,13 +158,23 @@ pub(super) fn alive() -> Response<Full<Bytes>> {
 
 /// Ready to record, or what stands in the way.
 pub(super) fn ready(health: &Health) -> Response<Full<Bytes>> {
+    let list = |problems: &[Problem]| -> Value {
+        let each = |one: &Problem| json!({"word": one.word.as_str(), "message": one.message});
+        problems.iter().map(each).collect()
+    };
     let mut response = json(&json!({
         "status": if health.is_ok() { "ready" } else { "not_ready" },
-        "problem": health.problem,
+        "problem": health.problem(),
+        "problems": list(&health.problems),
+        "warnings": list(&health.warnings),
+        "refusing_calls": health.is_refusing,
         "journal_lag_bytes": health.journal_lag_bytes,
+        "journal_lag_ms": u64::try_from(health.journal_lag.as_millis()).unwrap_or(u64::MAX),
         "waiting_lines": health.waiting_lines,
+        "waiting_bytes": health.waiting_bytes,
         "dropped_lines": health.dropped_lines,
         "unreadable_lines": health.unreadable_lines,
+        "disk_free_bytes": health.disk_free_bytes,
     }));
     if !health.is_ok() {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -159,24 +182,29 @@ pub(super) fn ready(health: &Health) -> Response<Full<Bytes>> {
     response
 }
 
+/// What Prometheus reads.
+pub(super) fn metrics(text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    put(&mut response, CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response
+}
+
 /// What every answer has, and for `HEAD` nothing but that.
-pub(super) fn finish(
-    mut response: Response<Full<Bytes>>,
-    method: &Method,
-) -> Response<Full<Bytes>> {
+pub(super) fn finish(mut response: Response<AdminBody>, method: &Method) -> Response<AdminBody> {
     put(&mut response, CACHE_CONTROL, "no-store");
     put(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     // A login link must not travel on in a `Referer`.
     put(&mut response, REFERRER_POLICY, "no-referrer");
     if method == Method::HEAD {
-        let length = response.body().size_hint().exact().unwrap_or_default();
-        put(&mut response, CONTENT_LENGTH, &length.to_string());
-        *response.body_mut() = Full::default();
+        if let Some(length) = response.body().size_hint().exact() {
+            put(&mut response, CONTENT_LENGTH, &length.to_string());
+        }
+        *response.body_mut() = Either::Left(Full::default());
     }
     response
 }
 
-fn put(response: &mut Response<Full<Bytes>>, name: HeaderName, value: &str) {
+fn put<B>(response: &mut Response<B>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

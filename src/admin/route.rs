@@ -18,11 +18,16 @@ pub(super) enum Route {
     Users,
     User(String),
     Estimates,
+    Export,
+    Metrics,
 }
 
 impl Route {
     /// Nothing where there is no such page.
     pub(super) fn of(path: &str) -> Option<Route> {
+        if path == "/metrics" {
+            return Some(Route::Metrics);
+        }
         let page = match path.strip_prefix("/admin")? {
             "" => Route::ToPage,
             "/" => Route::Page,
@@ -30,6 +35,7 @@ impl Route {
             "/usage" => Route::Usage,
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
+            "/export" => Route::Export,
             other => Route::named(other)?,
         };
         Some(page)
@@ -62,6 +68,7 @@ mod tests {
         assert_eq!(Route::of("/admin/users/.."), user(".."));
         let session = Route::Session("s 1".to_owned());
         assert_eq!(Route::of("/admin/sessions/s%201"), Some(session));
+        assert_eq!(Route::of("/admin/export"), Some(Route::Export));
     }
 
     #[test]
@@ -70,7 +77,7 @@ mod tests {
             "",
             "/",
             "/usage",
-            "/metrics",
+            "/metrics/",
             "/adminx",
             "/admin/stats/",
             "/admin/statistics",

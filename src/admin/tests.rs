@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::estimate::{Calibration, Corrections, Side};
-use crate::ledger::{COLUMNS, Settings};
+use crate::ledger::{COLUMNS, Settings, Word};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
 
@@ -43,9 +43,10 @@ impl Home {
     fn new() -> Home {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("tokenmeter.db");
-        let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+        let ledger = Ledger::open(&Settings::of(database)).unwrap();
         let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
-        let admin = Admin::new(ledger.clone(), access);
+        let metrics = Metrics::new(ledger.clone(), || 3, false);
+        let admin = Admin::new(ledger.clone(), access, metrics);
         Home { _directory: directory, ledger, admin }
     }
 
@@ -252,6 +253,44 @@ fn health_is_open_and_says_nothing_but_health() {
     let stopped = home.send(Method::GET, "/readyz", &[]);
     assert_eq!(stopped.status, 503);
     assert_eq!(stopped.json()["problem"], "the ledger is stopped");
+    assert_eq!(stopped.json()["problems"][0]["word"], "ledger_stopped");
+}
+
+#[test]
+fn metrics_tell_of_the_ledger_to_whoever_may_know() {
+    let mut home = Home::new();
+    home.metered(0, "ann", "gpt-4o", 10, "1");
+    assert!(home.ledger.sync(Duration::from_secs(20)));
+    assert_eq!(home.send(Method::GET, "/metrics", &[]).status, 401);
+    let page = home.get("/metrics");
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").starts_with("application/openmetrics-text"));
+    let has = |page: &Reply, line: &str| {
+        assert!(page.text.lines().any(|found| found == line), "{line}: {}", page.text);
+    };
+    has(&page, "tokenmeter_up 1");
+    has(&page, "tokenmeter_calls_open 3");
+    has(&page, "tokenmeter_ledger_ok 1");
+    has(&page, "tokenmeter_ledger_rows_total 1");
+    has(&page, "tokenmeter_ledger_problem{word=\"journal_unwritable\"} 0");
+    has(&page, "# EOF");
+    assert!(!page.text.contains("ann"));
+    let documented = include_str!("../../docs/ADMIN_API.md");
+    let names =
+        page.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let names: Vec<_> = names.map(|name| name.strip_prefix("tokenmeter_").unwrap()).collect();
+    assert!(names.len() > 12, "{names:?}");
+    for name in names.into_iter().chain(Word::PROBLEMS.map(Word::as_str)) {
+        assert!(documented.contains(&format!("`{name}")), "{name} is not in docs/ADMIN_API.md");
+    }
+
+    assert!(home.ledger.shutdown(Duration::from_secs(20)));
+    home.admin.metrics = Metrics::new(home.ledger.clone(), || 0, true);
+    let page = home.send(Method::GET, "/metrics", &[]);
+    assert_eq!(page.status, 200);
+    has(&page, "tokenmeter_ledger_ok 0");
+    has(&page, "tokenmeter_ledger_problem{word=\"ledger_stopped\"} 1");
+    assert_eq!(home.send(Method::POST, "/metrics", &[]).status, 405);
 }
 
 #[test]
@@ -267,7 +306,7 @@ fn head_is_get_without_the_body_and_other_methods_are_refused() {
     }
     let post = home.send(Method::POST, "/admin/stats", &token);
     assert_eq!((post.status, post.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD"));
-    for uri in ["/admin/nothing", "/metrics", "/usage", "/admin/stats/"] {
+    for uri in ["/admin/nothing", "/metrics/", "/usage", "/admin/stats/"] {
         let reply = home.get(uri);
         assert_eq!(reply.status, 404, "{uri}");
         assert_eq!(reply.json()["error"]["code"], "not_found");
@@ -562,4 +601,32 @@ fn what_can_be_asked_is_written_down() {
     for name in expected {
         assert!(docs.contains(&format!("`{name}`")), "`{name}` is not in docs/ADMIN_API.md");
     }
+}
+
+#[test]
+fn an_export_is_a_download_with_every_call_oldest_first() {
+    let home = Home::new();
+    let ids: Vec<CallId> =
+        (0..3).map(|age| home.metered(age * DAY_MS, "=ann", "gpt-4o", 1, "1")).collect();
+    let jsonl = home.get("/admin/export?format=jsonl");
+    assert_eq!(jsonl.status, 200);
+    assert_eq!(jsonl.header("content-type"), "application/jsonl");
+    assert_eq!(jsonl.header("cache-control"), "no-store");
+    let rows: Vec<Value> = jsonl.text.lines().map(|line| line.parse().unwrap()).collect();
+    for (row, id) in rows.iter().zip(ids.iter().rev()) {
+        assert_eq!(*row, home.ok(&format!("/admin/usage/{id}")));
+    }
+    assert_eq!(rows.len(), 3);
+    let csv = home.get("/admin/export?days=2");
+    assert_eq!(csv.header("content-type"), "text/csv; charset=utf-8; header=present");
+    assert!(csv.header("content-disposition").ends_with(".csv\""));
+    assert_eq!((csv.text.lines().count(), csv.text.matches(",'=ann,").count()), (3, 2));
+    assert_eq!(home.get("/admin/export?format=jsonl&user=bob").text, "");
+    let wrong = home.get("/admin/export?format=xml");
+    assert_eq!(
+        (wrong.status, wrong.json()["error"]["param"].as_str()),
+        (StatusCode::BAD_REQUEST, Some("format"))
+    );
+    let wrong = home.get("/admin/export?limit=3");
+    assert_eq!(wrong.json()["error"]["param"], "limit");
 }

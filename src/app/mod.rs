@@ -20,11 +20,12 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+pub use prices::{PriceTable, price_table};
 use prices::{read_prices, reload_prices};
 use upstreams::{routes, upstreams};
 use worker::work;
 
-use crate::admin::{Access, Admin};
+use crate::admin::{Access, Admin, Metrics};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
@@ -107,6 +108,9 @@ impl App {
         let ledger = Ledger::open(&ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
+            retention_days: config.retention_days,
+            journal_sync: config.journal_sync,
+            on_failure: config.on_ledger_failure,
         })
         .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
@@ -126,11 +130,13 @@ impl App {
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
         });
+        let calls = proxy.calls.clone();
+        let metrics = Metrics::new(ledger.clone(), move || calls.open(), config.metrics_public);
         let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
-            admin: Admin::new(ledger.clone(), access),
+            admin: Admin::new(ledger.clone(), access, metrics),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             max_connections: config.limits.connections,
             patience: Patience {

@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Phase, Shared};
+use crate::admin::AdminBody;
 use crate::proxy::{CallBody, Client, ClientIo, LocalExecutor, ProxyBody, Route, Worker};
 use crate::respond::{self, ErrorCode};
 
@@ -167,22 +168,27 @@ async fn say_goodbye<E>(
     }
 }
 
+/// What goes down: tokenmeter's own, or what came of forwarding.
+type AnswerBody = Either<AdminBody, ProxyBody>;
+
 /// One request: tokenmeter's own, or forwarded.
 async fn answer(
     request: Request<Incoming>,
     worker: &Worker,
     shared: &Shared,
     client: &Arc<Client>,
-) -> Response<ProxyBody> {
+) -> Response<AnswerBody> {
     match shared.routes.find(request.uri().path()) {
-        Route::Forward { upstream, skip } => worker.forward(request, &upstream, skip, client).await,
+        Route::Forward { upstream, skip } => {
+            worker.forward(request, &upstream, skip, client).await.map(Either::Right)
+        }
         Route::Own => {
             let (head, _) = request.into_parts();
             shared.admin.respond(&head).await.map(Either::Left)
         }
         Route::Unconfigured(message) => {
             let answer: Response<Full<Bytes>> = respond::error(ErrorCode::NotFound, &message, None);
-            answer.map(Either::Left)
+            answer.map(|body| Either::Left(Either::Left(body)))
         }
     }
 }

@@ -11,11 +11,19 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
 
+pub mod backup;
 pub mod check;
+pub mod demo;
+mod difference;
 pub mod doctor;
+mod draft;
+pub mod export;
 pub mod filters;
+pub mod import;
+mod progress;
 pub mod recent;
 mod remote;
+pub mod reprice;
 pub mod serve;
 pub mod sheet;
 pub mod source;
@@ -34,8 +42,13 @@ pub enum Command {
     Serve(serve::RunArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
+    Reprice(reprice::RepriceArgs),
+    Export(export::ExportArgs),
+    Import(import::ImportArgs),
+    Backup(backup::BackupArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
 }
 
 /// Where the configuration and the ledger are, for commands that read them.
@@ -64,6 +77,24 @@ impl SourceArgs {
     }
 }
 
+/// Which ledger, for commands that work on the files themselves.
+#[derive(Args, Clone, Debug, Default)]
+pub struct LedgerArgs {
+    /// Configuration file [default: tokenmeter.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// The ledger's database file [default: tokenmeter.db]
+    #[arg(long, value_name = "FILE")]
+    pub database: Option<String>,
+}
+
+impl LedgerArgs {
+    pub fn flags(&self) -> Flags {
+        Flags { config: self.config.clone(), database: self.database.clone(), ..Flags::default() }
+    }
+}
+
 /// Why a command has not done what it was asked to, and whose fault that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
@@ -84,8 +115,13 @@ pub fn run(cli: &Cli) -> ExitCode {
         },
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
+        Command::Reprice(args) => reprice::run(args),
+        Command::Export(args) => export::run(args),
+        Command::Import(args) => import::run(args),
+        Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Demo(args) => demo::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
@@ -206,6 +242,8 @@ mod tests {
             "tokenmeter stats --format xml",
             "tokenmeter recent --metadata subject",
             "tokenmeter recent --limit 0",
+            "tokenmeter demo",
+            "tokenmeter demo --database d --calls 0",
         ];
         for line in wrong {
             let error = parse(line).unwrap_err();

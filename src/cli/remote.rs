@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use reqwest::blocking::Client;
+use reqwest::blocking::{Client, Response};
 use reqwest::{Url, redirect};
 use serde_json::Value;
 
@@ -52,19 +52,38 @@ impl Remote {
 
     /// The answer to `GET path?query`.
     pub(super) fn get(&self, path: &str, query: &Query) -> Result<Value, Failure> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
-        let request = self.client.get(url).query(query).bearer_auth(self.token.expose());
-        let failed =
-            |error| Failure::Failed(format!("asking {}: {}", shown(&self.base), explain(error)));
-        let response = request.send().map_err(failed)?;
+        let response = self.ask(path, query)?;
         let status = response.status();
-        let body = response.text().map_err(failed)?;
+        let body = response.text().map_err(|error| self.failed(error))?;
         let json: Option<Value> = serde_json::from_str(&body).ok();
         match json {
             Some(answer) if status.is_success() => Ok(answer),
             answer => Err(refused(&shown(&self.base), status.as_u16(), answer.as_ref())),
         }
+    }
+
+    /// The answer to `GET path?query` as it comes, however long that takes: the time limit is one for
+    /// each piece of it. To read what broke off is an error.
+    pub(super) fn download(&self, path: &str, query: &Query) -> Result<Response, Failure> {
+        let response = self.ask(path, query)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.text().map_err(|error| self.failed(error))?;
+        let json: Option<Value> = serde_json::from_str(&body).ok();
+        Err(refused(&shown(&self.base), status.as_u16(), json.as_ref()))
+    }
+
+    fn ask(&self, path: &str, query: &Query) -> Result<Response, Failure> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        let request = self.client.get(url).query(query).bearer_auth(self.token.expose());
+        request.send().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: reqwest::Error) -> Failure {
+        Failure::Failed(format!("asking {}: {}", shown(&self.base), explain(error)))
     }
 }
 

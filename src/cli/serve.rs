@@ -108,6 +108,9 @@ fn log_to_stderr(filter: &str) {
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
+        // It would complain to stderr that stderr cannot be written (its disk is full, its reader is
+        // gone), and panic over that.
+        .log_internal_errors(false)
         .init();
 }
 

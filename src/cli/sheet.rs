@@ -5,6 +5,8 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde_json::Value;
 
+use crate::archive::inert;
+
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -57,12 +59,15 @@ impl Sheet {
         table.trim_fmt()
     }
 
-    /// RFC 4180, with a header line; every digit as it is, and nothing for the unknown. A text that a
-    /// spreadsheet would run as a formula gets a `'` before it.
+    /// RFC 4180, with a header line; every digit as it is, and nothing for the unknown. Texts are as in an
+    /// export: what a spreadsheet would run as a formula gets a `'` before it.
     pub fn csv(&self) -> String {
         let mut out = line(self.columns.iter().map(|name| quote(name)));
         for row in &self.rows {
-            out.push_str(&line(row.iter().map(|cell| quote(&inert(cell)))));
+            out.push_str(&line(row.iter().map(|cell| match cell {
+                Value::String(text) => quote(&inert(text)),
+                other => quote(&plain(other)),
+            })));
         }
         out
     }
@@ -93,15 +98,6 @@ fn quote(text: &str) -> String {
     } else {
         text.to_owned()
     }
-}
-
-/// A cell as text that no spreadsheet takes for a formula.
-fn inert(cell: &Value) -> String {
-    let text = plain(cell);
-    if cell.is_string() && text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        return format!("'{text}");
-    }
-    text
 }
 
 /// A cell as text, exact.

@@ -82,7 +82,8 @@ pub(super) fn wrong_parameter(wrong: &BadParameter) -> Failure {
     Failure::Usage(format!("--{flag}: {}", wrong.message))
 }
 
-fn open(database: &Path) -> Result<Reader, Failure> {
+/// The ledger, with a word about what is not in it yet.
+pub(super) fn open(database: &Path) -> Result<Reader, Failure> {
     let unread = ledger::left_behind(database);
     if unread > 0 {
         eprintln!(

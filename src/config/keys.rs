@@ -151,6 +151,18 @@ keys! {
         "Where a path goes that begins with no upstream's name: /v1/chat/completions.";
     JOURNAL_DAYS = "journal_days", Count, value("7"),
         "How many days of journal are kept after they are wholly in the database.";
+    RETENTION_DAYS = "retention_days", Count, nothing("365"),
+        "How many days the ledger's rows are kept. Their sums by half hour stay for ever, so totals by\n\
+         time, user, model, operation and so on do too. Without it: rows stay as well.";
+    JOURNAL_SYNC = "journal_sync", Text, value("none"),
+        "What a power cut may take; a crash of tokenmeter takes nothing in any case. \"none\": what the\n\
+         operating system has not yet written to the disk, some seconds as a rule. \"interval\": the last\n\
+         second. \"call\": nothing of a call whose answer has ended; the end of each answer waits for the\n\
+         disk, a millisecond or many, as docs/LEDGER.md tells.";
+    ON_LEDGER_FAILURE = "on_ledger_failure", Text, value("serve"),
+        "What becomes of new calls while the journal cannot be written. \"serve\": they pass, and their\n\
+         records wait in memory, 64 MiB of them. \"refuse\": they are answered 503 and not sent, until the\n\
+         journal can be written again.";
     SHUTDOWN_GRACE = "shutdown_grace", Duration, value("30s"),
         "How long calls in flight may go on after SIGTERM or SIGINT. \"0s\" waits for none.";
     WORKERS = "workers", Count, nothing("4"),

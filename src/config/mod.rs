@@ -87,7 +87,23 @@ impl Config {
 
 /// Only where the ledger is, for reports: those must work where a provider's key is not at hand.
 pub fn database(flags: &Flags) -> Result<PathBuf, ConfigError> {
-    database_from_sources(flags, &environment(), &|path| std::fs::read(path))
+    from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::database_of)
+}
+
+/// Where the ledger and the prices are, and which model stands behind a deployment: all that recorded
+/// calls are priced by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Books {
+    pub database: PathBuf,
+    /// `None`: the built-in table.
+    pub pricing: Option<PathBuf>,
+    /// By upstream, then by deployment.
+    pub deployments: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Only what recorded calls are priced by, for where a provider's key is not at hand.
+pub fn books(flags: &Flags) -> Result<Books, ConfigError> {
+    from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::books)
 }
 
 /// A variable of this process's that is set to something: an empty one counts as not set.
@@ -95,17 +111,19 @@ pub fn variable(name: &str) -> Option<String> {
     environment().remove(name).filter(|text| !text.trim().is_empty())
 }
 
-fn database_from_sources(
+/// A part of the configuration, whatever is wrong with the rest.
+fn from_typed<T>(
     flags: &Flags,
     env: &BTreeMap<String, String>,
     files: Files<'_>,
-) -> Result<PathBuf, ConfigError> {
+    part: impl Fn(&Typed, &mut Findings) -> T,
+) -> Result<T, ConfigError> {
     let mut findings = Findings::default();
     let Some((typed, _)) = gather(flags, env, files, &mut findings) else {
         return Err(findings.into_error());
     };
-    let database = resolve::database_of(&typed, &mut findings);
-    findings.finish().map(|_| database)
+    let part = part(&typed, &mut findings);
+    findings.finish().map(|_| part)
 }
 
 /// What is not Unicode is kept with replacement characters, so that the checks meet it.

@@ -12,6 +12,7 @@ use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 use super::settings::{Http2, StreamUsage};
+use crate::ledger::{JournalSync, OnFailure};
 use crate::secret::Secret;
 
 /// Longer waits than this are slips of the unit.
@@ -127,6 +128,23 @@ pub(super) fn stream_usage(text: &str) -> Result<StreamUsage, String> {
         "off" => Ok(StreamUsage::Off),
         "inject" => Ok(StreamUsage::Inject),
         _ => Err(format!("`{text}` is not \"off\" or \"inject\"")),
+    }
+}
+
+pub(super) fn journal_sync(text: &str) -> Result<JournalSync, String> {
+    match text {
+        "none" => Ok(JournalSync::None),
+        "interval" => Ok(JournalSync::Interval),
+        "call" => Ok(JournalSync::Call),
+        _ => Err(format!("`{text}` is not \"none\", \"interval\" or \"call\"")),
+    }
+}
+
+pub(super) fn on_ledger_failure(text: &str) -> Result<OnFailure, String> {
+    match text {
+        "serve" => Ok(OnFailure::Serve),
+        "refuse" => Ok(OnFailure::Refuse),
+        _ => Err(format!("`{text}` is not \"serve\" or \"refuse\"")),
     }
 }
 

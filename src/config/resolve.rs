@@ -15,7 +15,7 @@ use super::settings::{
     ClientTimeouts, Config, Drain, ExtraRoots, Limits, TagHeaders, Upstream, UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
-use super::{Files, doubts, known, parse};
+use super::{Books, Files, doubts, known, parse};
 use crate::nearest::nearest;
 use crate::secret::Secret;
 
@@ -45,6 +45,9 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         client_timeouts: client_timeouts(&mut reader),
         limits: limits(&mut reader),
         journal_days: reader.or_default(&keys::JOURNAL_DAYS, parse::some),
+        retention_days: reader.read(&keys::RETENTION_DAYS, parse::some),
+        journal_sync: reader.or_default(&keys::JOURNAL_SYNC, parse::journal_sync),
+        on_ledger_failure: reader.or_default(&keys::ON_LEDGER_FAILURE, parse::on_ledger_failure),
         shutdown_grace: reader.or_default(&keys::SHUTDOWN_GRACE, parse::duration_or_zero),
         workers: reader.read(&keys::WORKERS, parse::workers),
         log: reader.or_default(&keys::LOG, parse::log),
@@ -62,6 +65,24 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
 /// The ledger's place alone, for reports that need nothing else of the configuration.
 pub(super) fn database_of(typed: &Typed, findings: &mut Findings) -> PathBuf {
     database(&mut Reader { owner: "", settings: &typed.global, findings })
+}
+
+/// All that recorded calls are priced by.
+pub(super) fn books(typed: &Typed, findings: &mut Findings) -> Books {
+    let mut reader = Reader { owner: "", settings: &typed.global, findings };
+    let upstreams = typed.upstreams.iter();
+    Books {
+        database: database(&mut reader),
+        pricing: reader.read(&keys::PRICING, parse::path),
+        deployments: upstreams.map(|(name, one)| (name.clone(), deployments(one))).collect(),
+    }
+}
+
+fn deployments(section: &Section) -> BTreeMap<String, String> {
+    match section.settings.get(keys::DEPLOYMENTS.name).map(|setting| &setting.value) {
+        Some(Value::Map(map)) => map.clone(),
+        _ => BTreeMap::new(),
+    }
 }
 
 fn database(reader: &mut Reader<'_>) -> PathBuf {
@@ -267,16 +288,12 @@ fn upstream(
     if typed_url.is_none() && !section.settings.contains_key(keys::BASE_URL.name) {
         note_missing_base_url(name, section, findings);
     }
-    let deployments = match section.settings.get(keys::DEPLOYMENTS.name).map(|s| &s.value) {
-        Some(Value::Map(map)) => map.clone(),
-        _ => BTreeMap::new(),
-    };
     Some(Upstream {
         name: name.to_owned(),
         provider: provider.unwrap_or_else(|| name.to_owned()),
         base_url: typed_url.or_else(|| known::built_in(name))?,
         api_key,
-        deployments,
+        deployments: deployments(section),
         http2,
         stream_usage,
         drain,

@@ -12,6 +12,7 @@ use http::HeaderName;
 use rustls::pki_types::CertificateDer;
 
 use super::base_url::BaseUrl;
+use crate::ledger::{JournalSync, OnFailure};
 use crate::secret::Secret;
 
 /// Everything that was configured, checked.
@@ -29,6 +30,10 @@ pub struct Config {
     pub client_timeouts: ClientTimeouts,
     pub limits: Limits,
     pub journal_days: u32,
+    /// `None`: for ever.
+    pub retention_days: Option<u32>,
+    pub journal_sync: JournalSync,
+    pub on_ledger_failure: OnFailure,
     pub shutdown_grace: Duration,
     /// `None`: one for each core.
     pub workers: Option<NonZeroUsize>,

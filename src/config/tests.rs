@@ -204,7 +204,7 @@ fn a_file_that_is_not_toml_is_the_only_complaint() {
 fn a_report_finds_the_ledger_where_a_provider_s_key_is_missing() {
     let text = "database = \"d.db\"\n[upstreams.openai]\napi_key_env = \"MISSING\"\n";
     let files = |_: &Path| Ok(text.as_bytes().to_vec());
-    let database = database_from_sources(&Flags::default(), &BTreeMap::new(), &files);
+    let database = from_typed(&Flags::default(), &BTreeMap::new(), &files, resolve::database_of);
     assert_eq!(database.unwrap(), Path::new("d.db"));
     assert!(Config::from_sources(&Flags::default(), &BTreeMap::new(), &files).is_err());
 }
@@ -242,6 +242,18 @@ fn odd_things_are_warnings() {
     for (warning, beginning) in warnings.iter().zip(expected) {
         assert!(warning.starts_with(beginning), "{warning}");
     }
+}
+
+#[test]
+fn what_recorded_calls_are_priced_by_is_read_without_a_provider_s_key() {
+    let text = "pricing = \"p.toml\"\n[upstreams.azure]\nbase_url = \"https://x.openai.azure.com\"\n\
+                api_key_env = \"ABSENT\"\n[upstreams.azure.deployments]\nprod = \"gpt-4o\"\n";
+    let files = |_: &Path| Ok(text.as_bytes().to_vec());
+    let flags = Flags { database: Some("d.db".to_owned()), ..Flags::default() };
+    let books = from_typed(&flags, &BTreeMap::new(), &files, resolve::books).unwrap();
+    assert_eq!((books.database, books.pricing), ("d.db".into(), Some("p.toml".into())));
+    assert_eq!(books.deployments["azure"]["prod"], "gpt-4o");
+    assert!(Config::from_sources(&flags, &BTreeMap::new(), &files).is_err());
 }
 
 #[test]
@@ -361,6 +373,8 @@ fn the_example_file_holds_every_key_at_its_default() {
     assert_eq!(typed.client_timeouts, default.client_timeouts);
     assert_eq!(Limits { request_body: None, ..typed.limits }, default.limits);
     assert_eq!(typed.journal_days, default.journal_days);
+    assert_eq!(typed.journal_sync, default.journal_sync);
+    assert_eq!(typed.on_ledger_failure, default.on_ledger_failure);
     assert_eq!(typed.shutdown_grace, default.shutdown_grace);
     assert_eq!(typed.log, default.log);
     assert_eq!(typed.metrics_public, default.metrics_public);

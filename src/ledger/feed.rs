@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
+use super::retention::Retention;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::{rollup, schema};
@@ -50,7 +51,8 @@ pub(super) struct Feed {
     /// The database file as it was opened.
     identity: fs::Metadata,
     journal: Arc<Journal>,
-    journal_days: u32,
+    keep: Keep,
+    retention: Retention,
     tails: Vec<Tail>,
     /// What was read and is not in the database yet. It stays here until it is.
     pending: Option<Batch>,
@@ -69,6 +71,23 @@ pub(super) struct Feed {
     expired: Option<Instant>,
     sealed: Instant,
     unreadable: u64,
+    stored: Stored,
+}
+
+/// What has gone into the database since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    pub(super) rows: u64,
+    pub(super) commits: u64,
+}
+
+/// How long things are kept, in days.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keep {
+    /// Journal files that are wholly in the database.
+    pub(super) journal_days: u32,
+    /// Rows; `None`: for ever.
+    pub(super) retention_days: Option<u32>,
 }
 
 /// What goes into the database in one transaction.
@@ -86,7 +105,7 @@ impl Feed {
         connection: Connection,
         database: PathBuf,
         journal: Arc<Journal>,
-        journal_days: u32,
+        keep: Keep,
         settle: bool,
     ) -> Result<Feed, FeedError> {
         let identity = fs::metadata(&database).map_err(FeedError::Journal)?;
@@ -97,7 +116,8 @@ impl Feed {
             names: Names::default(),
             database,
             identity,
-            journal_days,
+            retention: Retention::new(keep.retention_days),
+            keep,
             tails: Vec::new(),
             pending: None,
             held: Held::default(),
@@ -111,9 +131,11 @@ impl Feed {
             expired: None,
             sealed: Instant::now(),
             unreadable: 0,
+            stored: Stored::default(),
         };
         let progress = store::progress(&feed.connection)?;
         feed.find_files(&progress)?;
+        feed.miss_files(&progress);
         if settle {
             let ends = feed.tails.iter().map(|tail| Ok((tail.path.clone(), tail.len()?)));
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
@@ -131,7 +153,6 @@ impl Feed {
 
     /// Moves all that the journal holds by now into the database.
     pub(super) fn pass(&mut self) -> Result<(), FeedError> {
-        self.journal.retry();
         self.commit_pending()?;
         if self.leftovers.is_some() {
             self.read_all()?;
@@ -145,6 +166,7 @@ impl Feed {
             self.commit_pending()?;
         }
         self.seal()?;
+        self.retention.step(&self.connection, Timestamp::now())?;
         self.expire()
     }
 
@@ -155,15 +177,53 @@ impl Feed {
             return Ok(());
         }
         let now = rollup::slot_of(Timestamp::now().millis());
-        if !rollup::seal(&self.connection, now)? {
-            self.sealed = Instant::now();
+        match rollup::seal(&self.connection, now) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.sealed = Instant::now();
+                Ok(())
+            }
+            // Rows must not wait because sums, which can be made again, are damaged.
+            Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => {
+                tracing::error!(%error, "sums stay unsealed; `tokenmeter doctor` mends them");
+                self.sealed = Instant::now();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
         }
+    }
+
+    /// Puts what waits for the journal straight into the database. For the end, when all calls have
+    /// closed and nothing is appended any more.
+    pub(super) fn rescue(&mut self) -> Result<(), FeedError> {
+        self.commit_pending()?;
+        let waiting = tail::parse(&self.journal.waiting(), 0);
+        let changes = waiting.entries.into_iter().filter_map(|entry| match entry {
+            Entry::Close(record) | Entry::Provisional { record, .. } => {
+                Some(Change::Insert(record))
+            }
+            Entry::Amend(record) => Some(Change::Replace(record)),
+            Entry::Learned(calibration) => Some(Change::Learn(calibration)),
+            Entry::Open { .. } => None,
+        });
+        let changes: Vec<Change> = changes.collect();
+        // Whoever has a row is no longer open, whatever the journal says of it.
+        for id in changes.iter().filter_map(Change::call) {
+            self.open.remove(id);
+        }
+        self.pending = Some(Batch { changes, bytes: 0 });
+        self.commit_pending()?;
+        self.journal.forget_waiting();
         Ok(())
     }
 
     /// Calls that are kept back for their amendments.
     pub(super) fn held(&self) -> &Held {
         &self.held
+    }
+
+    pub(super) fn database(&self) -> &Path {
+        &self.database
     }
 
     /// Waits for no amendment any more.
@@ -181,6 +241,11 @@ impl Feed {
     /// Lines that said nothing, since the start.
     pub(super) fn unreadable(&self) -> u64 {
         self.unreadable
+    }
+
+    /// What has gone into the database, since the start.
+    pub(super) fn stored(&self) -> Stored {
+        self.stored
     }
 
     /// Everything into the database file itself. For the end.
@@ -257,18 +322,25 @@ impl Feed {
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
-            store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
+            let rows =
+                store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
             store::store_progress(&transaction, &self.tails, is_open)?;
-            transaction.commit()
+            transaction.commit().map(|()| rows)
         });
-        if let Err(error) = committed {
-            self.names.forget();
-            // Back to memory with what could not be stored.
-            self.open.extend(aged);
-            return Err(error.into());
+        match committed {
+            Ok(rows) => {
+                self.stored.rows += rows;
+                self.stored.commits += 1;
+            }
+            Err(error) => {
+                self.names.forget();
+                // Back to memory with what could not be stored.
+                self.open.extend(aged);
+                return Err(error.into());
+            }
         }
         for id in batch.changes.iter().filter_map(Change::call) {
             self.stored_open.remove(id);
@@ -341,15 +413,33 @@ impl Feed {
     }
 
     /// Finishes files that were removed while in use. What is written to such a file would be gone
-    /// with the process, so the journal starts another.
+    /// with the process, so the journal starts another, and the calls that are open begin there anew.
     fn drop_removed(&mut self) -> Result<(), FeedError> {
-        if self.tails.iter().all(Tail::is_current) {
+        if self.journal.is_current() && self.tails.iter().all(Tail::is_current) {
             return Ok(());
         }
         tracing::warn!("a journal file was removed while in use; starting another");
-        self.journal.reopen();
+        if let Some((path, file)) = self.journal.reopen()
+            && !self.tails.iter().any(|tail| tail.reads(&file))
+            && let Some(day) = path.file_name().and_then(|name| journal::day_of(name.to_str()?))
+        {
+            // Removed before it was ever found.
+            self.tails.push(Tail::of(day, &path, file));
+        }
         self.read_all()?;
-        self.tails.retain(Tail::is_current);
+        // What such a file says of a call is kept nowhere else, so no row waits for its amendment.
+        let held: Vec<_> = self.held.release().map(Change::Insert).collect();
+        if !held.is_empty() {
+            self.pending = Some(Batch { changes: held, bytes: 0 });
+            self.commit_pending()?;
+        }
+        for removed in self.tails.iter().filter(|tail| !tail.is_current()) {
+            store::forget_progress(&self.connection, &removed.name())?;
+        }
+        for removed in self.tails.extract_if(.., |tail| !tail.is_current()) {
+            let open = removed.opens.iter().filter_map(|(_, id, _)| self.open.get(id));
+            open.for_each(|line| self.journal.open_again(line));
+        }
         Ok(())
     }
 
@@ -369,6 +459,22 @@ impl Feed {
         Ok(())
     }
 
+    /// Tells of files that were being read and are gone: a day is only forgotten once it is wholly in
+    /// this database, so the files were lost, or this is a copy from before that. Their names may come
+    /// again, after a clock has gone back, and then the progress would be that of another file.
+    fn miss_files(&self, progress: &HashMap<String, u64>) {
+        let is_there = |name: &String| self.tails.iter().any(|tail| tail.name() == *name);
+        for (file, read) in progress.iter().filter(|(file, _)| !is_there(file)) {
+            tracing::warn!(
+                file,
+                read,
+                "a journal file is gone; calls that only it had are missing"
+            );
+            // Where that cannot be written now, it is told again at the next start.
+            let _ = store::forget_progress(&self.connection, file);
+        }
+    }
+
     /// Deletes days that are wholly in the database, and old enough. A mere commit is not enough: a
     /// power cut may take the last ones, so the rows must have reached the database file itself.
     fn expire(&mut self) -> Result<(), FeedError> {
@@ -377,7 +483,7 @@ impl Feed {
         }
         self.expired = Some(Instant::now());
         let today = Timestamp::now().calendar().to_zoned(TimeZone::UTC).date();
-        let keep = Span::new().try_days(i64::from(self.journal_days)).unwrap_or_default();
+        let keep = Span::new().try_days(i64::from(self.keep.journal_days)).unwrap_or_default();
         let Ok(oldest) = today.checked_sub(keep) else { return Ok(()) };
         let is_due = |tail: &Tail| {
             tail.day < oldest && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
@@ -424,9 +530,10 @@ fn aged(
 /// Opens the database anew, after it was removed or replaced: the journal fills what it still can.
 pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let opened = schema::open_writer(&from.database);
-    let connection = opened.map_err(|error| FeedError::Journal(io::Error::other(error)))?;
+    let connection = opened.map_err(FeedError::NotReopened)?;
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
-    Feed::new(connection, database, journal, from.journal_days, false)
+    let feed = Feed::new(connection, database, journal, from.keep, false)?;
+    Ok(Feed { stored: from.stored, unreadable: from.unreadable, ..feed })
 }
 
 #[cfg(test)]
@@ -438,7 +545,8 @@ mod tests {
         let database = home.path().join("tokenmeter.db");
         let journal = Arc::new(Journal::open(home.path().join("journal")).unwrap());
         let connection = schema::open_writer(&database).unwrap();
-        let feed = Feed::new(connection, database, Arc::clone(&journal), 7, settle).unwrap();
+        let keep = Keep { journal_days: 7, retention_days: None };
+        let feed = Feed::new(connection, database, Arc::clone(&journal), keep, settle).unwrap();
         (feed, journal)
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Invariant: what a user typed is compared or bound, and never becomes SQL text.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -94,7 +95,7 @@ impl Filter {
         let mut matches = Vec::new();
         for (id, kind) in kinds.iter() {
             matches.resize(usize::try_from(id).unwrap_or_default(), Match::No);
-            matches.push(self.matches(|place| kind.fact(place).cloned()));
+            matches.push(self.matches(|place| kind.fact(place).map(Cow::Borrowed)));
         }
         let since = self.since.map_or(0, Timestamp::millis).max(0);
         let until = self.until.map_or(LATEST_MS, Timestamp::millis).min(LATEST_MS);
@@ -112,11 +113,11 @@ impl Filter {
         let is =
             |wanted: &Option<String>, name: &Option<String>| wanted.is_none() || wanted == name;
         let fact = |place| {
-            Some(match Fact::of(record, place) {
+            Some(Cow::Owned(match Fact::of(record, place) {
                 Fact::Absent => KeyValue::Absent,
                 Fact::Number(number) => KeyValue::Number(number),
                 Fact::Text(text) => KeyValue::Text(text.into_owned()),
-            })
+            }))
         };
         self.since.is_none_or(|since| record.created_at >= since)
             && self.until.is_none_or(|until| record.created_at < until)
@@ -126,7 +127,7 @@ impl Filter {
     }
 
     /// Whether the facts pass; a fact may be unknown.
-    fn matches(&self, fact: impl Fn(usize) -> Option<KeyValue>) -> Match {
+    fn matches<'f>(&self, fact: impl Fn(usize) -> Option<Cow<'f, KeyValue>>) -> Match {
         let source = self.usage_source.map(|source| source.as_str().to_owned());
         let plain = [
             (fact::OPERATION, &self.operation),
@@ -135,7 +136,7 @@ impl Filter {
             (fact::ENDPOINT, &self.endpoint),
             (fact::USAGE_SOURCE, &source),
         ];
-        let is = |known: Option<KeyValue>, wanted: &str| match known {
+        let is = |known: Option<Cow<'f, KeyValue>>, wanted: &str| match known.as_deref() {
             None => Match::Maybe,
             Some(KeyValue::Text(text)) if text == wanted => Match::Yes,
             Some(_) => Match::No,
@@ -144,10 +145,10 @@ impl Filter {
             .into_iter()
             .filter_map(|(place, wanted)| Some(is(fact(place), wanted.as_deref()?)));
         let model = self.model.as_deref().map(|wanted| is(model_of(&fact), wanted));
-        let metadata = self
-            .metadata
-            .iter()
-            .map(|(name, wanted)| is(fact(fact::METADATA).map(|all| member(&all, name)), wanted));
+        let metadata = self.metadata.iter().map(|(name, wanted)| {
+            let known = fact(fact::METADATA).map(|all| Cow::Owned(member(&all, name)));
+            is(known, wanted)
+        });
         let mut all = plain.chain(model).chain(metadata);
         all.try_fold(Match::Yes, |so_far, one| match one {
             Match::No => Err(Match::No),
@@ -166,7 +167,7 @@ impl Selection<'_> {
 
     /// Whether a row passes of which the kind says that it may.
     pub(super) fn passes(&self, kind: &Kind, own: Option<&Map<String, Value>>) -> bool {
-        self.filter.matches(|place| Some(kind.fact_of(place, own))) == Match::Yes
+        self.filter.matches(|place| Some(Cow::Owned(kind.fact_of(place, own)))) == Match::Yes
     }
 
     /// Whether a call passes.
@@ -197,11 +198,11 @@ impl Selection<'_> {
 
 /// The model that a call is counted under: the served one, else the requested one. Nothing where a
 /// fact that decides is unknown.
-pub(super) fn model_of(fact: impl Fn(usize) -> Option<KeyValue>) -> Option<KeyValue> {
-    match fact(fact::MODEL)? {
-        KeyValue::Absent => fact(fact::MODEL_REQUESTED),
-        model => Some(model),
-    }
+pub(super) fn model_of<'f>(
+    fact: impl Fn(usize) -> Option<Cow<'f, KeyValue>>,
+) -> Option<Cow<'f, KeyValue>> {
+    let served = fact(fact::MODEL)?;
+    if *served == KeyValue::Absent { fact(fact::MODEL_REQUESTED) } else { Some(served) }
 }
 
 /// A member of a metadata object as text: strings as they are, others as JSON writes them.

@@ -3,6 +3,7 @@
 //!
 //! Invariant: every call falls into exactly one group of a grouping; an absent value is a value.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -83,13 +84,15 @@ impl GroupKey {
     }
 
     /// The key's value, of one that comes from facts.
-    fn value(&self, known: impl Fn(usize) -> Option<KeyValue>) -> KeyValue {
+    fn value<'f>(&self, known: impl Fn(usize) -> Option<Cow<'f, KeyValue>>) -> KeyValue {
         let value = match self {
             GroupKey::Model => model_of(known),
-            GroupKey::Metadata(name) => known(fact::METADATA).map(|all| member(&all, name)),
+            GroupKey::Metadata(name) => {
+                known(fact::METADATA).map(|all| Cow::Owned(member(&all, name)))
+            }
             _ => known(usize::try_from(self.facts().trailing_zeros()).unwrap_or_default()),
         };
-        value.unwrap_or(KeyValue::Absent)
+        value.map_or(KeyValue::Absent, Cow::into_owned)
     }
 }
 
@@ -336,14 +339,14 @@ impl Key {
 
     fn of_kind(&mut self, id: u32, kind: &Kind, own: Option<&Map<String, Value>>) -> u32 {
         if kind.is_varied(self.facts) {
-            let value = self.key.value(|place| Some(kind.fact_of(place, own)));
+            let value = self.key.value(|place| Some(Cow::Owned(kind.fact_of(place, own))));
             return self.number(value);
         }
         let at = usize::try_from(id).unwrap_or_default();
         if let Some(number) = self.by_kind.get(at).filter(|number| **number != UNKNOWN) {
             return *number;
         }
-        let value = self.key.value(|place| kind.fact(place).cloned());
+        let value = self.key.value(|place| kind.fact(place).map(Cow::Borrowed));
         let number = self.number(value);
         if self.by_kind.len() <= at {
             self.by_kind.resize(at + 1, UNKNOWN);

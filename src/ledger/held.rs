@@ -47,6 +47,11 @@ impl Held {
         overdue.map(|(_, (record, _))| record)
     }
 
+    /// Takes out all of them.
+    pub(super) fn release(&mut self) -> impl Iterator<Item = Box<Record>> {
+        self.calls.drain().map(|(_, (record, _))| record)
+    }
+
     /// Since when the call that has waited longest does.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.calls.values().map(|(_, since)| *since).min()

@@ -2,37 +2,47 @@
 //! Owns the files' names, the form of a line, and the queue of lines that could not be written; never
 //! reads a line.
 //!
-//! Invariant: appending never fails and never waits for anything but one `write(2)`. A line is in
-//! the file, or in the queue, or counted as dropped and shouted about.
+//! Invariant: appending never waits for anything but one `write(2)`, and fails only for an opening that
+//! may be refused. A line is in the file, or in the queue, or counted as dropped and shouted about.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::tail::same_file;
+use super::unsynced::{JournalSync, SyncFile, Unsynced, sync_directory};
 use crate::estimate::Calibration;
 use crate::record::Record;
 use crate::units::Timestamp;
 
-/// Memory for lines that cannot be written, about 100,000 closes. Past it closes are dropped.
+/// Memory for lines that cannot be written and for copies of lines that are not on the disk yet, about
+/// 100,000 closes. Past it closes are dropped.
 const WAITING_BYTES: usize = 64 << 20;
 
 /// Past this much, opens are dropped: an open only matters if a crash follows, and a crash would
 /// take the queue with it. And what was learned can be learned again.
 const WAITING_BYTES_WITH_OPENS: usize = WAITING_BYTES / 4;
 
-/// How many waiting lines a caller writes besides its own when a fault ends; the writer thread does
-/// the rest, as no call should pay for the others.
-const RETRIED_BY_A_CALL: usize = 16;
-
-/// How many waiting lines the writer thread writes before it lets the callers in again.
+/// How many waiting lines are written before callers are let in again.
 const RETRIED_AT_ONCE: usize = 256;
+
+/// Pauses between attempts while the journal cannot be written: doubling from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is written to find out whether writing works where no line waits: blank lines, as long together
+/// as lines are, because a disk that is nearly full may still take a byte.
+const PROBE: [u8; 4096] = [b'\n'; 4096];
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -67,19 +77,35 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What there is to say about lines that are not in the file.
+/// What there is to say about lines that are not in the file, or not on the disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
     pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
     pub(super) dropped: u64,
-    /// Why the last attempt to write failed; nothing while writing works.
+    /// Calls that were not let in, since the start.
+    pub(super) refused: u64,
+    /// Why nothing can be written; nothing while writing works.
     pub(super) error: Option<String>,
+    /// Rounds of syncing, since the start.
+    pub(super) syncs: u64,
+}
+
+/// What the journal's thread is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Sync,
+    Retry,
+    Stop,
 }
 
 /// The journal of one ledger.
 pub(super) struct Journal {
     directory: PathBuf,
+    sync_file: SyncFile,
     out: Mutex<Out>,
+    /// Says that the journal's thread has something to do, or has ended.
+    bell: Condvar,
     /// Lines taken so far, so that the reader can tell cheaply whether there is anything new.
     taken: AtomicU64,
     /// Grows whenever another file is written to, so that the reader knows when to look for it.
@@ -88,13 +114,37 @@ pub(super) struct Journal {
 
 struct Out {
     day: i64,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     /// The file ends in the middle of a line, which a newline must end before the next.
     torn: bool,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     dropped: u64,
-    error: Option<String>,
+    refused: u64,
+    /// Why nothing can be written. While there is something, new lines join the queue, and the journal's
+    /// thread alone tries.
+    fault: Option<Fault>,
+    unsynced: Unsynced,
+    /// How often another file was opened.
+    files: u64,
+    keeper: Keeper,
+}
+
+struct Fault {
+    error: String,
+    /// The disk did not take what the file had taken.
+    of_sync: bool,
+    next_try: Instant,
+    pause: Duration,
+}
+
+/// What is known of the journal's thread.
+#[derive(Debug, PartialEq, Eq)]
+enum Keeper {
+    Awake,
+    AsleepUntil(Option<Instant>),
+    Stopping,
+    Gone,
 }
 
 impl Journal {
@@ -115,57 +165,251 @@ impl Journal {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: 0,
-            error: None,
+            refused: 0,
+            fault: None,
+            unsynced: Unsynced::new(JournalSync::None),
+            files: 0,
+            keeper: Keeper::Awake,
         };
         Ok(Journal {
             directory,
+            sync_file: File::sync_data,
             out: Mutex::new(out),
+            bell: Condvar::new(),
             taken: AtomicU64::new(0),
             files: AtomicU64::new(0),
         })
     }
 
+    /// Has lines brought to the disk, and begins with those of a process that has crashed.
+    pub(super) fn synced(self, mode: JournalSync) -> io::Result<Journal> {
+        if mode != JournalSync::None {
+            for (_, path) in days(&self.directory)? {
+                File::open(&path)?.sync_data()?;
+            }
+            sync_directory(&self.directory)?;
+            self.directory.parent().map_or(Ok(()), sync_directory)?;
+        }
+        self.lock().unsynced = Unsynced::new(mode);
+        Ok(self)
+    }
+
     /// Takes a line. Serialises outside the lock.
     pub(super) fn append(&self, line: &Line<'_>) {
-        let bytes = match encode_within(line, LINE_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.lock().dropped += 1;
-                tracing::error!(%error, "a record cannot be written as JSON and is lost");
-                return;
-            }
-        };
-        let mut out = self.lock();
+        self.append_closing(line);
+    }
+
+    /// The same; the line's number where the end of an answer is to wait until it is on the disk.
+    pub(super) fn append_closing(&self, line: &Line<'_>) -> Option<u64> {
+        let bytes = self.encode(line).ok()?;
+        let ends_a_call = matches!(line, Line::Close(_) | Line::Provisional(_));
         let may_go = matches!(line, Line::Open(_) | Line::Learned(_));
-        let files = out.append(&self.directory, bytes, may_go);
+        let mut out = self.lock();
+        let number = out.append(&self.directory, bytes, ends_a_call, may_go);
+        self.took(out);
+        number
+    }
+
+    /// Takes the opening line of a call that is not to be sent without it: it is in the file, or it is
+    /// nowhere and this says why.
+    pub(super) fn admit(&self, record: &Record) -> Result<(), String> {
+        let bytes = self.encode(&Line::Open(record)).map_err(|error| error.to_string())?;
+        let mut out = self.lock();
+        let admitted = match out.obstacle() {
+            Some(why) => Err(why),
+            None => out.write(&self.directory, bytes, false).map(drop).map_err(|(error, _)| {
+                out.fail(&error, false);
+                error.to_string()
+            }),
+        };
+        out.refused += u64::from(admitted.is_err());
+        self.took(out);
+        admitted
+    }
+
+    /// Ends an appending: tells whoever has to do with it.
+    fn took(&self, mut out: MutexGuard<'_, Out>) {
+        if let Keeper::AsleepUntil(until) = out.keeper
+            && out.due().is_some_and(|due| until.is_none_or(|until| due < until))
+        {
+            out.keeper = Keeper::Awake;
+            self.bell.notify_all();
+        }
+        self.files.store(out.files, Ordering::Relaxed);
         drop(out);
-        self.files.fetch_add(files, Ordering::Relaxed);
         self.taken.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Tries to write what waits. For the writer thread.
-    pub(super) fn retry(&self) {
+    fn encode(&self, line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
+        encode_within(line, LINE_BYTES).inspect_err(|error| {
+            self.lock().dropped += 1;
+            tracing::error!(%error, "a record cannot be written as JSON and is lost");
+        })
+    }
+
+    /// Waits for something to do. For the journal's thread.
+    pub(super) fn next_task(&self) -> Task {
+        let mut out = self.lock();
+        loop {
+            let now = Instant::now();
+            let is_due = |due: Option<Instant>| due.is_some_and(|due| due <= now);
+            if out.keeper == Keeper::Stopping {
+                return if out.unsynced.is_clean() { Task::Stop } else { Task::Sync };
+            }
+            out.keeper = Keeper::Awake;
+            if is_due(out.unsynced.due()) {
+                return Task::Sync;
+            }
+            let due = out.due();
+            if is_due(due) {
+                return Task::Retry;
+            }
+            out.keeper = Keeper::AsleepUntil(due);
+            out = match due {
+                Some(due) => {
+                    let waited = self.bell.wait_timeout(out, due - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.bell.wait(out).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Brings to the disk what has been written so far. For the journal's thread.
+    pub(super) fn sync(&self) {
+        let round = self.lock().unsynced.begin();
+        let synced = round.sync(&self.directory, self.sync_file);
+        let mut out = self.lock();
+        let waiters = match synced {
+            Ok(()) => out.unsynced.done(&round),
+            Err(error) => out.fail_sync(&error),
+        };
+        drop(out);
+        waiters.into_iter().for_each(Waker::wake);
+    }
+
+    /// Tries to write what waits, and finds out whether lines can be written where none waits. True if
+    /// they can.
+    pub(super) fn retry(&self) -> bool {
+        if !self.is_proven() {
+            return false;
+        }
         loop {
             let mut out = self.lock();
-            let before = out.waiting.len();
-            let files = out.retry(&self.directory, RETRIED_AT_ONCE);
-            let after = out.waiting.len();
-            drop(out);
-            self.files.fetch_add(files, Ordering::Relaxed);
-            if after == 0 || after == before {
-                return;
+            let written = out.write_waiting(&self.directory, RETRIED_AT_ONCE);
+            self.files.store(out.files, Ordering::Relaxed);
+            if !written {
+                return false;
+            }
+            if out.waiting.is_empty() {
+                out.fault = None;
+                return true;
             }
         }
     }
 
-    /// Lets go of the current file, so that the next line goes to the one that its path names then.
-    pub(super) fn reopen(&self) {
-        self.lock().file = None;
+    /// Whether it is worth while to write what waits. After a fault of the disk a byte must reach it
+    /// first, or every attempt would leave another copy of all that waits.
+    fn is_proven(&self) -> bool {
+        let mut out = self.lock();
+        let Some(fault) = &out.fault else { return true };
+        let probe = match (fault.of_sync, out.waiting.is_empty()) {
+            (true, _) => &PROBE[..1],
+            (false, true) => &PROBE[..],
+            (false, false) => return true,
+        };
+        let file = match out.put(&self.directory, probe) {
+            Ok(file) => file,
+            Err(error) => {
+                out.fail(&error, false);
+                return false;
+            }
+        };
+        if !out.unsynced.is_on() {
+            return true;
+        }
+        drop(out);
+        let synced = (self.sync_file)(&file);
+        let mut out = self.lock();
+        if let Some(fault) = &mut out.fault {
+            fault.of_sync = false;
+        }
+        synced.map_err(|error| out.fail(&error, true)).is_ok()
+    }
+
+    /// Whether nobody need wait for a line any more; if not, `waker` is called when that is so.
+    pub(super) fn is_synced(&self, number: u64, waker: &Waker) -> bool {
+        self.lock().unsynced.is_synced(number, waker)
+    }
+
+    /// Ends the journal's thread when it has brought everything to the disk, and waits for that.
+    pub(super) fn close(&self, timeout: Duration) {
+        let mut out = self.lock();
+        if out.keeper == Keeper::Gone {
+            return;
+        }
+        out.keeper = Keeper::Stopping;
+        self.bell.notify_all();
+        let running = |out: &mut Out| out.keeper != Keeper::Gone;
+        drop(self.bell.wait_timeout_while(out, timeout, running));
+    }
+
+    /// The journal's thread has ended.
+    pub(super) fn closed(&self) {
+        self.lock().keeper = Keeper::Gone;
+        self.bell.notify_all();
+    }
+
+    /// The lines that wait. For the end, when the file cannot take them any more.
+    pub(super) fn waiting(&self) -> Vec<u8> {
+        self.lock().waiting.iter().flatten().copied().collect()
+    }
+
+    /// Lets go of the lines that wait, because they are kept elsewhere.
+    pub(super) fn forget_waiting(&self) {
+        let mut out = self.lock();
+        out.waiting.clear();
+        out.waiting_bytes = 0;
+    }
+
+    /// Whether the file that is written to, if any, is still the one that its path names.
+    pub(super) fn is_current(&self) -> bool {
+        let (file, day) = match &*self.lock() {
+            Out { file: Some(file), day, .. } => (Arc::clone(file), *day),
+            _ => return true,
+        };
+        match (file.metadata(), fs::metadata(self.directory.join(file_name(day)))) {
+            (Ok(mine), Ok(named)) => same_file(&mine, &named),
+            _ => false,
+        }
+    }
+
+    /// Lets go of the current file, so that the next line goes to the one that its path names then. It
+    /// is given away with its path, since what was written to it may be found nowhere else.
+    pub(super) fn reopen(&self) -> Option<(PathBuf, File)> {
+        let mut out = self.lock();
+        let path = self.directory.join(file_name(out.day));
+        let file = out.file.take()?.try_clone();
+        file.ok().map(|file| (path, file))
+    }
+
+    /// Writes an opening that was read, and is in no file any more, once more.
+    pub(super) fn open_again(&self, line: &str) {
+        let mut out = self.lock();
+        out.append(&self.directory, format!("{line}\n").into_bytes(), false, true);
+        self.took(out);
     }
 
     pub(super) fn trouble(&self) -> Trouble {
         let out = self.lock();
-        Trouble { waiting: out.waiting.len(), dropped: out.dropped, error: out.error.clone() }
+        Trouble {
+            waiting: out.waiting.len(),
+            waiting_bytes: out.waiting_bytes,
+            dropped: out.dropped,
+            refused: out.refused,
+            error: out.obstacle(),
+            syncs: out.unsynced.rounds(),
+        }
     }
 
     pub(super) fn taken(&self) -> u64 {
@@ -187,90 +431,131 @@ impl Journal {
 }
 
 impl Out {
-    /// Answers how many times another file was opened.
-    fn append(&mut self, directory: &Path, line: Vec<u8>, may_go: bool) -> u64 {
-        if !self.waiting.is_empty() {
+    fn append(
+        &mut self,
+        directory: &Path,
+        line: Vec<u8>,
+        ends_a_call: bool,
+        may_go: bool,
+    ) -> Option<u64> {
+        if self.fault.is_some() {
             self.wait(line, may_go);
-            return self.retry(directory, RETRIED_BY_A_CALL);
+            return None;
         }
-        match self.write(directory, &line) {
-            Ok(files) => files,
-            Err(error) => {
-                self.fail(&error);
+        match self.write(directory, line, ends_a_call) {
+            Ok(number) => number,
+            Err((error, line)) => {
+                self.fail(&error, false);
                 self.wait(line, may_go);
-                0
+                None
             }
         }
     }
 
     fn wait(&mut self, line: Vec<u8>, may_go: bool) {
         let limit = if may_go { WAITING_BYTES_WITH_OPENS } else { WAITING_BYTES };
-        if self.waiting_bytes + line.len() <= limit {
+        if self.waiting_bytes + self.unsynced.bytes() + line.len() <= limit {
             self.waiting_bytes += line.len();
             self.waiting.push_back(line);
-            return;
-        }
-        self.dropped += 1;
-        // Every power of two: often enough to be heard, not so often as to fill the disk again.
-        if self.dropped.is_power_of_two() {
-            let dropped = self.dropped;
-            tracing::error!(
-                dropped,
-                "RECORDS LOST: the journal cannot be written, its queue is full"
-            );
+        } else {
+            self.dropped += 1;
         }
     }
 
-    fn retry(&mut self, directory: &Path, at_most: usize) -> u64 {
-        let mut files = 0;
+    /// False when that fails.
+    fn write_waiting(&mut self, directory: &Path, at_most: usize) -> bool {
         for _ in 0..at_most {
             let Some(line) = self.waiting.pop_front() else { break };
-            match self.write(directory, &line) {
-                Ok(opened) => files += opened,
-                Err(error) => {
-                    self.waiting.push_front(line);
-                    self.fail(&error);
-                    return files;
-                }
+            let length = line.len();
+            // The end of an answer that had to wait for this line has gone down long since.
+            if let Err((error, line)) = self.write(directory, line, false) {
+                self.waiting.push_front(line);
+                self.fail(&error, false);
+                return false;
             }
-            self.waiting_bytes -= line.len();
+            self.waiting_bytes -= length;
         }
-        if self.waiting.is_empty() && self.error.take().is_some() {
-            tracing::info!(dropped = self.dropped, "the journal can be written again");
-        }
-        files
+        true
     }
 
-    fn fail(&mut self, error: &io::Error) {
+    /// Why no line is taken that must be written.
+    fn obstacle(&self) -> Option<String> {
+        let stalled = || {
+            let seconds = self.unsynced.stalled()?.as_secs();
+            Some(format!("the disk has not answered for {seconds} s"))
+        };
+        self.fault.as_ref().map(|fault| fault.error.clone()).or_else(stalled)
+    }
+
+    /// When the journal's thread has something to do.
+    fn due(&self) -> Option<Instant> {
+        let retry = self.fault.as_ref().map(|fault| fault.next_try);
+        [retry, self.unsynced.due()].into_iter().flatten().min()
+    }
+
+    fn fail(&mut self, error: &io::Error, of_sync: bool) {
         // The next attempt opens the file anew: the fault may lie in this handle, and opening
         // finds out whether the last line is torn.
         self.file = None;
-        if self.error.is_none() {
-            tracing::error!(%error, "cannot write the journal; records wait in memory");
-        }
-        self.error = Some(error.to_string());
+        let before = self.fault.take();
+        let pause = before.as_ref().map_or(FIRST_PAUSE, |fault| fault.pause);
+        self.fault = Some(Fault {
+            error: error.to_string(),
+            of_sync: of_sync || before.is_some_and(|fault| fault.of_sync),
+            next_try: Instant::now() + pause,
+            pause: (pause * 2).min(LONGEST_PAUSE),
+        });
     }
 
-    /// One `write(2)` for one line, into the file of the day.
-    fn write(&mut self, directory: &Path, line: &[u8]) -> io::Result<u64> {
+    /// What was to be on the disk joins the queue, before what waits already, to be written again.
+    fn fail_sync(&mut self, error: &io::Error) -> Vec<Waker> {
+        let failed = self.unsynced.failed();
+        // They may be on the disk, but who knows.
+        self.dropped += failed.forgotten;
+        self.waiting_bytes += failed.bytes;
+        let later = mem::replace(&mut self.waiting, failed.lines);
+        self.waiting.extend(later);
+        self.fail(error, true);
+        failed.waiters
+    }
+
+    /// Writes a line, or gives it back. Its number where an answer is to wait for the disk.
+    fn write(
+        &mut self,
+        directory: &Path,
+        line: Vec<u8>,
+        ends_a_call: bool,
+    ) -> Result<Option<u64>, (io::Error, Vec<u8>)> {
+        match self.put(directory, &line) {
+            Ok(file) => {
+                let limit = WAITING_BYTES.saturating_sub(self.waiting_bytes);
+                Ok(self.unsynced.wrote(&file, line, ends_a_call, limit))
+            }
+            Err(error) => Err((error, line)),
+        }
+    }
+
+    /// One `write(2)` into the file of the day.
+    fn put(&mut self, directory: &Path, bytes: &[u8]) -> io::Result<Arc<File>> {
         let day = Timestamp::now().millis().div_euclid(DAY_MS);
-        let mut files = 0;
-        let file = match &mut self.file {
-            Some(file) if self.day == day => file,
-            slot => {
+        let file = match &self.file {
+            Some(file) if self.day == day => Arc::clone(file),
+            _ => {
                 let (file, torn) = open_for_append(&directory.join(file_name(day)))?;
-                (self.day, self.torn) = (day, torn);
-                files = 1;
-                slot.insert(file)
+                let file = Arc::new(file);
+                (self.day, self.torn, self.file) = (day, torn, Some(Arc::clone(&file)));
+                self.files += 1;
+                self.unsynced.opened();
+                file
             }
         };
         if self.torn {
-            write_whole(file, &[b"\n", line].concat())?;
+            write_whole(&file, &[b"\n", bytes].concat())?;
         } else {
-            write_whole(file, line)?;
+            write_whole(&file, bytes)?;
         }
         self.torn = false;
-        Ok(files)
+        Ok(file)
     }
 }
 
@@ -287,7 +572,7 @@ pub(super) fn days(directory: &Path) -> io::Result<Vec<(Date, PathBuf)>> {
     Ok(days)
 }
 
-fn day_of(name: &str) -> Option<Date> {
+pub(super) fn day_of(name: &str) -> Option<Date> {
     let text = name.strip_suffix(".jsonl")?;
     if text.len() == 10 { text.parse().ok() } else { None }
 }
@@ -316,16 +601,30 @@ fn open_for_append(path: &Path) -> io::Result<(File, bool)> {
     Ok((file, last != *b"\n"))
 }
 
-/// A short write is a failure: what it left is ended by a newline later and the line written whole.
-fn write_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+/// A short write is a failure: what it left is taken back, or else ended by a newline later, and the line
+/// written whole.
+fn write_whole(mut file: &File, bytes: &[u8]) -> io::Result<()> {
     loop {
         match file.write(bytes) {
             Ok(written) if written == bytes.len() => return Ok(()),
-            Ok(_) => return Err(io::ErrorKind::StorageFull.into()),
+            Ok(written) => {
+                take_back(file, bytes, written)?;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Cuts off what was written of a line. Without its end it has not been read, so nobody misses it; blank
+/// lines may have been.
+fn take_back(file: &File, bytes: &[u8], written: usize) -> io::Result<()> {
+    if bytes.ends_with(b"\n\n") {
+        return Ok(());
+    }
+    let now = file.metadata()?.len();
+    file.set_len(now.saturating_sub(written as u64))
 }
 
 /// A line that would be too long to be read goes without its charges: a row that counts again what it
@@ -451,5 +750,83 @@ mod tests {
             journal.append(&Line::Close(&record));
         }
         assert_eq!((journal.trouble().waiting, journal.trouble().dropped), (63, 17));
+    }
+
+    fn with_a_file_for_a_directory(home: &tempfile::TempDir) -> (PathBuf, Journal) {
+        let directory = home.path().join("journal");
+        let journal = Journal::open(directory.clone()).unwrap();
+        fs::remove_dir(&directory).unwrap();
+        fs::write(&directory, "").unwrap();
+        (directory, journal)
+    }
+
+    #[test]
+    fn an_opening_that_cannot_be_written_is_refused_and_is_nowhere() {
+        let home = tempfile::tempdir().unwrap();
+        let (directory, journal) = with_a_file_for_a_directory(&home);
+        for _ in 0..2 {
+            assert!(!journal.admit(&call(1)).unwrap_err().is_empty());
+        }
+        let trouble = journal.trouble();
+        assert_eq!((trouble.waiting, trouble.refused), (0, 2));
+        assert!(!journal.retry());
+        fs::remove_file(&directory).unwrap();
+        // Nothing waits that could show it, and yet the end of the fault is found.
+        assert!(journal.retry() && journal.trouble().error.is_none());
+        journal.admit(&call(2)).unwrap();
+        let lines = lines(&directory);
+        let written: Vec<_> = lines.iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(written.len(), 1);
+        assert!(written[0].contains(&call(2).id.to_string()[..8]), "{written:?}");
+    }
+
+    #[test]
+    fn a_line_that_fits_in_part_only_leaves_no_part() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(&path, "whole\n{\"open\"").unwrap();
+        let file = OpenOptions::new().append(true).open(&path).unwrap();
+        take_back(&file, b"{\"open\":{}}\n", 7).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\n");
+        // The reader may have passed these.
+        take_back(&file, &PROBE, 3).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\n");
+    }
+
+    fn broken_disk(_: &File) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(5))
+    }
+
+    #[test]
+    fn what_a_failed_sync_was_to_cover_is_written_again() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("journal");
+        let journal = Journal::open(directory.clone()).unwrap();
+        let mut journal = journal.synced(JournalSync::Call).unwrap();
+        journal.append(&Line::Open(&call(1)));
+        journal.sync();
+        journal.sync_file = broken_disk;
+        let number = journal.append_closing(&Line::Close(&call(1))).unwrap();
+        assert!(!journal.is_synced(number, Waker::noop()));
+        journal.sync();
+        // Nobody waits for a disk that is broken.
+        assert!(journal.is_synced(number, Waker::noop()));
+        journal.append(&Line::Close(&call(2)));
+        assert_eq!((journal.trouble().waiting, journal.trouble().syncs), (2, 1));
+        assert!(journal.admit(&call(3)).unwrap_err().contains("os error 5"));
+        let before = lines(&directory).len();
+        for _ in 0..5 {
+            assert!(!journal.retry());
+        }
+        // Attempts in vain leave blank lines, not copies.
+        assert!(lines(&directory)[before..].iter().all(String::is_empty));
+        journal.sync_file = File::sync_data;
+        assert!(journal.retry() && journal.trouble().error.is_none());
+        let lines = lines(&directory);
+        let whole: Vec<_> = lines.iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(whole.len(), 4);
+        assert_eq!(whole[1], whole[2]);
+        journal.sync();
+        assert_eq!(journal.trouble().syncs, 2);
     }
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::names::Names;
 use super::store::{self, Change};
 use super::{OpenError, rollup, schema, upgrade};
-use crate::record::Record;
+use crate::record::{CallId, Record};
 
 /// Records in one transaction: enough to make its cost small, and few enough that a server beside
 /// waits for its turn no longer than a moment.
@@ -75,6 +75,17 @@ impl Loader {
         self.commit()?;
         rollup::seal_all(&self.connection)?;
         Ok(self.loaded)
+    }
+
+    /// What has been committed so far.
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
+    }
+
+    /// Whether a call has a row, committed or about to be.
+    pub(super) fn has(&self, id: &CallId) -> rusqlite::Result<bool> {
+        let waits = self.batch.iter().any(|change| change.call() == Some(id));
+        if waits { Ok(true) } else { store::has_row(&self.connection, id) }
     }
 
     fn commit(&mut self) -> rusqlite::Result<()> {

@@ -4,29 +4,46 @@
 //! | file | owns |
 //! | --- | --- |
 //! | `journal` | the writing end of the journal, and the queue for when it cannot be written |
+//! | `unsynced` | lines that may not be on the disk yet, and who waits for that |
+//! | `keeper`, `shouts` | the thread that syncs and tries again; what the log says meanwhile |
 //! | `tail` | the reading end |
 //! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
-//! | `fault` | what can keep rows from arriving |
+//! | `fault`, `health`, `disk` | what can keep rows from arriving; how the ledger is doing; room that is left |
 //! | `held` | calls whose figures are about to be amended |
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `import` | what rows and journal lines from elsewhere mean, and their way into a ledger |
+//! | `backup` | a copy of one moment, while others write |
 //! | `doctor` | whether rows, sums and journal agree, and making them agree again |
 //! | `recover` | a damaged database made anew |
-//! | `schema`, `row` | the tables; a record as a row |
-//! | `filter`, `group`, `totals`, `sort`, `query` | which calls, by what, how much, in which order; the questions |
+//! | `reprice`, `audit` | other costs in rows that are there; what they were, and why they changed |
+//! | `retention` | rows that are too old |
+//! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
+//! | `kind`, `names`, `packed` | what repeats from call to call, kept once |
+//! | `row`, `rows` | a record as a row; rows added and replaced, and the sums with them |
+//! | `rollup`, `sketch` | sums by half hour, kind and user; durations in buckets |
+//! | `filter`, `scan`, `group`, `totals`, `sort` | which calls, the way to them, by what, how much, in which order |
+//! | `breakdown`, `query` | totals from sums or rows; the questions |
 //!
-//! Invariant: nothing on the path of a call fails or waits because of the ledger.
+//! Invariant: nothing on the path of a call fails or waits because of the ledger, unless it is configured
+//! so: [`OnFailure::Refuse`], [`JournalSync::Call`].
 
+mod audit;
+mod backup;
 mod breakdown;
 mod charged;
+mod disk;
 pub mod doctor;
 mod fault;
 mod feed;
 mod filter;
 mod group;
+mod health;
 mod held;
+mod import;
 mod journal;
+mod keeper;
 mod kind;
 mod layout;
 mod load;
@@ -34,12 +51,14 @@ mod names;
 mod packed;
 mod query;
 mod recover;
+mod reprice;
 mod retention;
 mod rollup;
 mod row;
 mod rows;
 mod scan;
 mod schema;
+mod shouts;
 mod sketch;
 mod sort;
 mod store;
@@ -47,6 +66,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod unsynced;
 mod upgrade;
 mod writer;
 
@@ -55,21 +75,29 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+pub use audit::{Plan, Repricing, RepricingState, repricings};
+pub use backup::{BackedUp, BackupStage, backup};
 pub use filter::{BadCursor, Cursor, Filter};
 pub use group::{GroupKey, UnknownKey};
+pub use health::{Health, Problem, Word};
+pub use import::{Import, ImportError, Imported};
+pub use keeper::Kept;
 pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
 pub use recover::{Recovered, Saved, Way, recover};
+pub use reprice::{RepriceError, Repricer, Undone};
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
+pub use unsynced::JournalSync;
 
 use fault::FeedError;
-use feed::Feed;
+use feed::{Feed, Keep};
 use journal::{Journal, Line};
 use writer::Writer;
 
@@ -89,7 +117,47 @@ pub struct Settings {
     pub database: PathBuf,
     /// Days that a journal file is kept once it is wholly in the database.
     pub journal_days: u32,
+    /// Days that rows are kept; their sums stay. `None`: for ever.
+    pub retention_days: Option<u32>,
+    pub journal_sync: JournalSync,
+    pub on_failure: OnFailure,
 }
+
+impl Settings {
+    /// What holds where nothing is configured but the database's place.
+    pub fn of(database: impl Into<PathBuf>) -> Settings {
+        Settings {
+            database: database.into(),
+            journal_days: 7,
+            retention_days: None,
+            journal_sync: JournalSync::default(),
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+/// What becomes of new calls while the journal cannot be written. While it can, nothing is lost and
+/// nothing refused, whatever state the database is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They pass, and their records wait in memory.
+    #[default]
+    Serve,
+    /// They are refused before they are sent.
+    Refuse,
+}
+
+/// Why a call was refused.
+#[derive(Clone, Debug)]
+pub struct Unrecordable(String);
+
+impl fmt::Display for Unrecordable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the journal cannot be written: {}", self.0)
+    }
+}
+
+impl std::error::Error for Unrecordable {}
 
 /// The handle on a ledger; clones share it. Dropping the last one writes out what is left.
 #[derive(Clone)]
@@ -100,28 +168,9 @@ struct Inner {
     journal: Arc<Journal>,
     writer: Writer,
     reader: Reader,
+    on_failure: OnFailure,
+    is_over: AtomicBool,
     _locks: [Lock; 2],
-}
-
-/// How the ledger is doing.
-#[derive(Clone, Debug)]
-pub struct Health {
-    /// What is wrong; nothing while records reach the database.
-    pub problem: Option<String>,
-    /// Bytes of the journal that are not in the database yet.
-    pub journal_lag_bytes: u64,
-    /// Lines in memory because the journal cannot be written.
-    pub waiting_lines: usize,
-    /// Lines lost because that memory was full, since the start.
-    pub dropped_lines: u64,
-    /// Journal lines that could not be read (torn ones, mostly), since the start.
-    pub unreadable_lines: u64,
-}
-
-impl Health {
-    pub fn is_ok(&self) -> bool {
-        self.problem.is_none()
-    }
 }
 
 impl Ledger {
@@ -140,18 +189,42 @@ impl Ledger {
         upgrade::if_old(&database)?;
         let connection = schema::open_writer(&database)?;
         let journal = Journal::open(directory.clone());
+        let journal = journal.and_then(|journal| journal.synced(settings.journal_sync));
         let journal = Arc::new(journal.map_err(|error| OpenError::io(&directory, error))?);
-        let (path, days) = (database.clone(), settings.journal_days);
-        let feed = Feed::new(connection, path, Arc::clone(&journal), days, true);
+        let Settings { journal_days, retention_days, .. } = *settings;
+        let (path, keep) = (database.clone(), Keep { journal_days, retention_days });
+        let feed = Feed::new(connection, path, Arc::clone(&journal), keep, true);
         let mut feed = feed.map_err(|error| OpenError::feed(&database, error))?;
         let fault = feed.first_pass(CATCH_UP).err();
         let writer = Writer::start(feed, Arc::clone(&journal), fault.as_ref());
         let writer = writer.map_err(|error| OpenError::io(&database, error))?;
+        keeper::start(&journal).map_err(|error| OpenError::io(&directory, error))?;
         let reader = Reader::new(&database);
-        Ok(Ledger(Arc::new(Inner { database, journal, writer, reader, _locks: locks })))
+        Ok(Ledger(Arc::new(Inner {
+            database,
+            journal,
+            writer,
+            reader,
+            on_failure: settings.on_failure,
+            is_over: AtomicBool::new(false),
+            _locks: locks,
+        })))
     }
 
-    /// Notes that a call has opened, with what is known so far.
+    /// Notes that a call is about to be sent, with what is known so far; or says why it must not be,
+    /// where it is configured that calls which cannot be recorded are refused.
+    pub fn admit(&self, record: &Record) -> Result<(), Unrecordable> {
+        match self.0.on_failure {
+            OnFailure::Serve => self.opened(record),
+            OnFailure::Refuse => {
+                self.0.journal.admit(record).map_err(Unrecordable)?;
+                self.0.writer.ring();
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that a call has opened that nothing can keep from being sent any more.
     pub fn opened(&self, record: &Record) {
         self.0.journal.append(&Line::Open(record));
         self.0.writer.ring();
@@ -160,15 +233,29 @@ impl Ledger {
     /// Notes that a call has closed. When this returns, a crash of this process cannot take the
     /// record any more (unless the journal cannot be written: see [`Ledger::health`]).
     pub fn closed(&self, record: &Record) {
-        self.0.journal.append(&Line::Close(record));
-        self.0.writer.ring();
+        self.close(record);
     }
 
-    /// The same for a record that [`Ledger::amended`] is about to replace. Its row is kept back for
-    /// that, for a quarter of a second; should nothing come, or a crash, the row is as it is here.
+    /// The same; the end of the call's answer waits for what is returned.
+    pub fn close(&self, record: &Record) -> Kept {
+        self.closing(&Line::Close(record))
+    }
+
+    /// [`Ledger::closed`] for a record that [`Ledger::amended`] is about to replace. Its row is kept back
+    /// for that, for a quarter of a second; should nothing come, or a crash, the row is as it is here.
     pub fn closed_for_now(&self, record: &Record) {
-        self.0.journal.append(&Line::provisional(record));
+        self.close_for_now(record);
+    }
+
+    /// The same; the end of the call's answer waits for what is returned.
+    pub fn close_for_now(&self, record: &Record) -> Kept {
+        self.closing(&Line::provisional(record))
+    }
+
+    fn closing(&self, line: &Line<'_>) -> Kept {
+        let number = self.0.journal.append_closing(line);
         self.0.writer.ring();
+        Kept::new(&self.0.journal, number)
     }
 
     /// Puts a record in the place of the one with its id, charges and all; a record that was never
@@ -209,21 +296,34 @@ impl Ledger {
 
     pub fn health(&self) -> Health {
         let (report, trouble) = (self.0.writer.report(), self.0.journal.trouble());
-        let journal = trouble.error.map(|error| format!("the journal cannot be written: {error}"));
-        let stopped = || report.finished.then(|| "the ledger is stopped".to_owned());
+        let is_refusing = trouble.error.is_some() && self.0.on_failure == OnFailure::Refuse;
+        let journal = trouble.error.map(|error| Problem::journal(&error, is_refusing));
+        let mut problems: Vec<Problem> = journal.into_iter().chain(report.problem).collect();
+        if report.finished && problems.is_empty() {
+            problems.push(Problem::new(Word::LedgerStopped, "the ledger is stopped"));
+        }
         Health {
-            problem: journal.or(report.problem.clone()).or_else(stopped),
+            problems,
+            warnings: health::warnings(trouble.dropped, report.disk_free),
+            is_refusing,
+            refused_calls: trouble.refused,
             journal_lag_bytes: report.lag,
+            journal_lag: report.behind_since.map(|since| since.elapsed()).unwrap_or_default(),
             waiting_lines: trouble.waiting,
+            waiting_bytes: trouble.waiting_bytes,
             dropped_lines: trouble.dropped,
             unreadable_lines: report.unreadable,
+            rows: report.stored.rows,
+            commits: report.stored.commits,
+            syncs: trouble.syncs,
+            disk_free_bytes: report.disk_free,
         }
     }
 
-    /// Moves what is left into the database and ends the thread; false if that takes too long, in
-    /// which case the journal keeps it for the next start. Blocks.
+    /// Moves what is left into the database and ends the threads; false if that takes too long, in
+    /// which case the journal keeps it for the next start. Blocks. No calls may follow.
     pub fn shutdown(&self, timeout: Duration) -> bool {
-        self.0.writer.stop(timeout)
+        self.0.shutdown(timeout)
     }
 
     /// Where the database is.
@@ -238,9 +338,42 @@ impl fmt::Debug for Ledger {
     }
 }
 
+impl Inner {
+    /// What waits in memory first, for the journal keeps the rest: a quarter of the time to go there, and
+    /// then it may go straight into the database.
+    fn shutdown(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        keeper::settle(&self.journal, Instant::now() + timeout / 4);
+        let left = || deadline.saturating_duration_since(Instant::now()).max(timeout / 8);
+        let is_done = self.writer.stop(left());
+        self.journal.close(left());
+        if !self.is_over.swap(true, Ordering::AcqRel) {
+            self.say_what_is_lost();
+        }
+        is_done
+    }
+
+    fn say_what_is_lost(&self) {
+        let trouble = self.journal.trouble();
+        let (waiting, dropped) = (trouble.waiting, trouble.dropped);
+        if waiting > 0 || dropped > 0 {
+            let error = trouble.error.unwrap_or_default();
+            tracing::error!(
+                lost = waiting as u64 + dropped,
+                waiting,
+                dropped,
+                %error,
+                "RECORDS LOST: lines that could not be written to the journal until now are gone"
+            );
+        }
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.writer.stop(LAST_ROWS);
+        if !*self.is_over.get_mut() {
+            self.shutdown(LAST_ROWS);
+        }
     }
 }
 
@@ -282,6 +415,7 @@ impl OpenError {
         match error {
             FeedError::Database(source) => OpenError::database(path, source),
             FeedError::Journal(source) => OpenError::io(path, source),
+            FeedError::NotReopened(error) => error,
             FeedError::Replaced | FeedError::Unfinished => {
                 OpenError::io(path, io::ErrorKind::NotFound.into())
             }
@@ -360,13 +494,33 @@ impl Lock {
     }
 }
 
+/// Whether a process records into a ledger just now.
+pub fn is_served(database: &Path) -> bool {
+    let Ok(database) = database.canonicalize() else { return false };
+    File::open(with_suffix(&database, ".lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Whether a path names one of a ledger's files: the database with what belongs to it, or the journal.
+pub fn owns(database: &Path, path: &Path) -> bool {
+    let same = |file: &Path| match (fs::metadata(file), fs::metadata(path)) {
+        (Ok(one), Ok(other)) => tail::same_file(&one, &other),
+        _ => false,
+    };
+    let journal = database.with_file_name("journal");
+    let files = ["", "-wal", "-shm", ".lock"].map(|suffix| with_suffix(database, suffix));
+    let days = journal::days(&journal).unwrap_or_default().into_iter().map(|(_, path)| path);
+    files.iter().any(|file| same(file) || file == path)
+        || same(&journal.join(".lock"))
+        || days.into_iter().any(|day| same(&day))
+}
+
 /// Bytes of the journal that are not in the database while no process is there to move them: what a
 /// crash left, until the next start. Reports from the database alone do not show them. 0 where it
 /// cannot be told.
 pub fn left_behind(database: &Path) -> u64 {
     let Ok(database) = database.canonicalize() else { return 0 };
-    let is_served = File::open(with_suffix(&database, ".lock"))
-        .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)));
+    let is_served = is_served(&database);
     let read = schema::open_reader(&database).and_then(|reader| store::progress(&reader));
     let (false, Ok(read)) = (is_served, read) else { return 0 };
     let days = journal::days(&database.with_file_name("journal")).unwrap_or_default();

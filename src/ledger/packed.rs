@@ -68,6 +68,26 @@ pub(super) fn pack(text: &str) -> Option<Packed> {
     Some(Packed { shape, numbers })
 }
 
+/// Puts a text together again; nothing where shape and numbers do not belong together.
+pub(super) fn unpack(shape: &str, numbers: &str) -> Option<String> {
+    let inner = numbers.strip_prefix('[')?.strip_suffix(']')?;
+    // No number has a comma.
+    let mut numbers = inner.split(',').map(|number| number.trim_matches('"'));
+    let mut text = String::with_capacity(shape.len() + inner.len());
+    let mut rest = shape;
+    while let Some(at) = rest.find('%') {
+        text.push_str(&rest[..at]);
+        match rest.as_bytes().get(at + 1)? {
+            b's' => text.push_str(numbers.next()?),
+            b'%' => text.push('%'),
+            _ => return None,
+        }
+        rest = &rest[at + 2..];
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
 /// The SQL that puts a text together again, given the SQL of its shape and of its numbers.
 pub(super) fn unpack_sql(shape: &str, numbers: &str) -> String {
     let mut sql = format!("printf({shape}");

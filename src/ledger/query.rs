@@ -19,12 +19,12 @@ use super::breakdown::Breakdown;
 use super::filter::{Cursor, Filter};
 use super::group::{GroupKey, Groups, KeyValue, named};
 use super::kind::Kinds;
-use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use super::layout::{KEY_BITS, LATEST_MS};
 use super::scan::Scan;
 use super::sort::{Order, SortKey, sorted};
 use super::tail::same_file;
-use super::totals::{EXACT_DURATIONS, Group, Tally, Totals};
-use super::{OpenError, row, schema, store, upgrade};
+use super::totals::{Group, Tally, Totals};
+use super::{OpenError, schema, store, upgrade};
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -32,6 +32,9 @@ use crate::units::Timestamp;
 /// How long a question may take. Long enough for a scan of tens of millions of calls; a dashboard
 /// left open must not keep a core busy for longer.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
+
+/// Up to so many calls, an answer is made from their rows in any case: percentiles are exact then.
+const FEW: usize = 1000;
 
 /// Connections kept for the next question.
 const IDLE_CONNECTIONS: usize = 4;
@@ -184,7 +187,7 @@ impl Reader {
 
     pub(super) fn new(path: &Path) -> Reader {
         let (path, idle) = (path.to_owned(), Mutex::default());
-        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: EXACT_DURATIONS, idle }))
+        Reader(Arc::new(Pool { path, time_limit: TIME_LIMIT, few: FEW, idle }))
     }
 
     /// The same reader, to which no calls are few.
@@ -260,11 +263,7 @@ impl Reader {
 
     /// One call.
     pub fn one(&self, id: &CallId) -> Result<Option<Record>, QueryError> {
-        let sql = format!("SELECT {} {FROM_CALLS} WHERE calls.id = ?", columns());
-        self.ask(|connection, _| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            Ok(statement.query_row([id.into_bytes()], row::read).optional()?)
-        })
+        self.ask(|connection, _| Ok(store::record(connection, id)?))
     }
 
     /// What reported usage has taught about estimates, by provider, model and side.

@@ -1,10 +1,79 @@
-//! Rows that are too old, taken out while their sums stay. Owns since when there are rows.
+//! Rows that are too old, taken out while their sums stay, and the room they took given back. Owns since
+//! when there are rows, and the pace; knows nothing of threads.
 //!
-//! Invariant: a moment is in `rows_since` before the first row older than it is deleted.
+//! Invariant: a moment is in `rows_since` before the first row older than it is deleted, and no row
+//! older than it is added again: its sums are there already.
 
-use rusqlite::{Connection, OptionalExtension};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::layout::KEY_BITS;
+use super::rollup::{SLOT_MS, slot_of};
 use crate::units::Timestamp;
+
+/// How often rows are looked for that have become too old.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// How long one step may take: recording waits for it.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Rows deleted in one transaction.
+const ROWS: u32 = 200;
+
+/// Charges looked at in one step, and how long they are kept at least: providers hand answers out for
+/// thirty days, and a row that is gone cannot be charged instead.
+const CHARGES: u32 = 500;
+const CHARGES_DAYS: u32 = 60;
+
+/// Pages given back in one step, once so many are free that inserts will not use them soon.
+const PAGES: u32 = 64;
+const FREE_PAGES: i64 = 4_000;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Deletes what is too old, a little at a time.
+#[derive(Debug)]
+pub(super) struct Retention {
+    /// `None`: rows stay for ever.
+    days: Option<u32>,
+    looked: Option<Instant>,
+    /// How far the charges have been looked at.
+    charges: Option<Vec<u8>>,
+}
+
+impl Retention {
+    pub(super) fn new(days: Option<u32>) -> Retention {
+        Retention { days, looked: None, charges: None }
+    }
+
+    /// Does a little of what there is to do; answers whether more is left.
+    pub(super) fn step(
+        &mut self,
+        connection: &Connection,
+        now: Timestamp,
+    ) -> rusqlite::Result<bool> {
+        let Some(days) = self.days else { return Ok(false) };
+        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+            return Ok(false);
+        }
+        let floor = |days: u32| slot_of(now.millis() - i64::from(days) * DAY_MS).max(0) * SLOT_MS;
+        let begun = Instant::now();
+        while delete_rows(connection, floor(days))? {
+            if begun.elapsed() > STEP {
+                return Ok(true);
+            }
+        }
+        let before = floor(days.max(CHARGES_DAYS));
+        self.charges = forget_charges(connection, before, self.charges.take().unwrap_or_default())?;
+        if self.charges.is_some() || give_back(connection)? {
+            return Ok(true);
+        }
+        self.looked = Some(Instant::now());
+        Ok(false)
+    }
+}
 
 /// Since when there are rows, where older ones have been deleted: the beginning of a half hour.
 pub(super) fn rows_since(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
@@ -12,4 +81,92 @@ pub(super) fn rows_since(connection: &Connection) -> rusqlite::Result<Option<Tim
     let mut find = connection.prepare_cached(sql)?;
     let since: Option<i64> = find.query_row([], |row| row.get(0)).optional()?;
     Ok(since.map(Timestamp::from_millis))
+}
+
+/// Deletes some rows older than a moment; answers whether there may be more.
+fn delete_rows(connection: &Connection, floor: i64) -> rusqlite::Result<bool> {
+    let oldest = connection
+        .prepare_cached("SELECT min(key) FROM calls")?
+        .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+    if oldest.is_none_or(|oldest| oldest >> KEY_BITS >= floor) {
+        return Ok(false);
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO ledger_state (name, value) VALUES ('rows_since', ?1)
+             ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        )?
+        .execute([floor])?;
+    let mut sessions = BTreeSet::new();
+    let deleted = {
+        let mut delete = transaction.prepare_cached(
+            "DELETE FROM calls WHERE key IN
+                (SELECT key FROM calls WHERE key < ?1 ORDER BY key LIMIT ?2) RETURNING session",
+        )?;
+        let mut rows = delete.query(params![floor << KEY_BITS, ROWS])?;
+        let mut deleted = 0;
+        while let Some(row) = rows.next()? {
+            sessions.extend(row.get::<_, Option<i64>>(0)?);
+            deleted += 1;
+        }
+        deleted
+    };
+    // Users stay, because sums name them.
+    let mut forget = transaction.prepare_cached(
+        "DELETE FROM sessions WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM calls WHERE session = ?1)",
+    )?;
+    for session in sessions {
+        forget.execute([session])?;
+    }
+    drop(forget);
+    transaction.commit()?;
+    Ok(deleted == ROWS)
+}
+
+/// Forgets charges of calls that began before a moment, from a key on; answers where to go on, or
+/// nothing at the end.
+fn forget_charges(
+    connection: &Connection,
+    before: i64,
+    from: Vec<u8>,
+) -> rusqlite::Result<Option<Vec<u8>>> {
+    // An id begins with its time, in 48 bits.
+    let [_, _, floor @ ..] = before.max(0).to_be_bytes();
+    let mut select = connection
+        .prepare_cached("SELECT key, call_id FROM charged WHERE key > ?1 ORDER BY key LIMIT ?2")?;
+    let mut rows = select.query(params![from, CHARGES])?;
+    let (mut old, mut last, mut seen) = (Vec::new(), None, 0);
+    while let Some(row) = rows.next()? {
+        let key: Vec<u8> = row.get(0)?;
+        if row.get_ref(1)?.as_blob()? < &floor[..] {
+            old.push(key.clone());
+        }
+        (last, seen) = (Some(key), seen + 1);
+    }
+    drop(rows);
+    if !old.is_empty() {
+        let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+        let mut delete = transaction.prepare_cached("DELETE FROM charged WHERE key = ?")?;
+        for key in old {
+            delete.execute([key])?;
+        }
+        drop(delete);
+        transaction.commit()?;
+    }
+    Ok(last.filter(|_| seen == CHARGES))
+}
+
+/// Gives some free pages back to the file system; answers whether there are more to give.
+fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
+    let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    if free <= FREE_PAGES {
+        return Ok(false);
+    }
+    // It gives back a page a step.
+    let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+    let mut pages = vacuum.query([])?;
+    while pages.next()?.is_some() {}
+    Ok(true)
 }

@@ -13,8 +13,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::names::{Names, Place, Text};
+use super::packed::unpack;
 use crate::record::{CallId, Record};
 use crate::units::{Timestamp, Usd};
+
+/// How many columns [`read`] reads: those of [`COLUMNS`], of which two are read as two.
+pub(super) const WIDTH: usize = COLUMNS.len() + 2;
 
 /// Every column of `token_usage`, in the order in which `read` reads them.
 pub const COLUMNS: [&str; 45] = [
@@ -170,12 +174,12 @@ fn json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }
 
-/// Reads the row of a query that selects exactly [`COLUMNS`].
+/// Reads the row of a query that selects [`super::layout::columns`] first. Ids may also be texts.
 pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
     let mut from = Reading { row, column: 0 };
     // A struct's fields are evaluated in the order in which they are written: that of `COLUMNS`.
     Ok(Record {
-        id: from.parsed(|text: &str| text.parse())?,
+        id: from.id()?.ok_or_else(no_id)?,
         created_at: Timestamp::from_millis(from.next()?),
         upstream: from.next()?,
         provider: from.next()?,
@@ -216,10 +220,10 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         duration_ms: from.count()?,
         time_to_first_byte_ms: from.count()?,
         time_to_first_token_ms: from.count()?,
-        usage_json: from.maybe_parsed(|text| RawValue::from_string(text.to_owned()))?,
-        estimate: from.maybe_parsed(|text| serde_json::from_str(text))?,
+        usage_json: from.unpacked(RawValue::from_string)?,
+        estimate: from.unpacked(|text| serde_json::from_str(&text))?,
         stream_usage: from.maybe_parsed(word)?,
-        charged_by: from.maybe_parsed(str::parse)?,
+        charged_by: from.id()?,
         charges: Vec::new(),
     })
 }
@@ -257,6 +261,34 @@ impl Reading<'_, '_> {
     /// A negative count is nothing that tokenmeter ever wrote; it counts as unknown.
     fn count(&mut self) -> rusqlite::Result<Option<u64>> {
         Ok(self.next::<Option<i64>>()?.and_then(|count| u64::try_from(count).ok()))
+    }
+
+    fn id(&mut self) -> rusqlite::Result<Option<CallId>> {
+        let column = self.column;
+        self.column += 1;
+        match self.row.get_ref(column)? {
+            ValueRef::Null => Ok(None),
+            ValueRef::Blob(bytes) => {
+                let bytes = bytes.try_into().map_err(|e| unreadable(column, e))?;
+                Ok(Some(CallId::from_bytes(bytes)))
+            }
+            text => text.as_str()?.parse().map(Some).map_err(|e| unreadable(column, e)),
+        }
+    }
+
+    /// A JSON text that is kept as a shape and numbers, or without a shape as it is.
+    fn unpacked<T>(
+        &mut self,
+        parse: impl Fn(String) -> serde_json::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        let column = self.column;
+        let (shape, text): (Option<String>, Option<String>) = (self.next()?, self.next()?);
+        let text = match (shape, text) {
+            (Some(shape), Some(numbers)) => unpack(&shape, &numbers).unwrap_or_default(),
+            (None, Some(text)) => text,
+            (_, None) => return Ok(None),
+        };
+        parse(text).map(Some).map_err(|e| unreadable(column, e))
     }
 
     fn parsed<T, E>(&mut self, parse: impl Fn(&str) -> Result<T, E>) -> rusqlite::Result<T>
@@ -304,6 +336,10 @@ pub(super) fn word<T: DeserializeOwned>(text: &str) -> Result<T, WordError> {
     T::deserialize(deserializer)
 }
 
+fn no_id() -> rusqlite::Error {
+    rusqlite::Error::InvalidColumnType(0, "id".to_owned(), rusqlite::types::Type::Null)
+}
+
 fn unreadable<E>(column: usize, error: E) -> rusqlite::Error
 where
     E: std::error::Error + Send + Sync + 'static,
@@ -318,6 +354,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::estimate::{Method, Unseen};
+    use crate::ledger::layout;
     use crate::pricing::CostSource;
     use crate::record::{CallId, EstimateNote, EstimatedSide, Outcome, StreamUsage};
     use crate::usage::UsageSource;
@@ -427,16 +464,26 @@ pub(super) mod tests {
             crate::ledger::schema::create(&connection).unwrap();
             let mut names = Names::default();
             let transaction = connection.transaction().unwrap();
-            let mut rows = crate::ledger::rows::Rows::new(&transaction, &mut names);
+            let mut rows = crate::ledger::rows::Rows::new(&transaction, &mut names).unwrap();
             prop_assert!(rows.insert(&record).unwrap());
             rows.finish().unwrap();
             transaction.commit().unwrap();
-            let sql = format!("SELECT {} FROM token_usage", COLUMNS.join(", "));
-            let back = connection.query_row(&sql, [], read).unwrap();
-            prop_assert_eq!(
-                serde_json::to_string(&back).unwrap(),
-                serde_json::to_string(&record).unwrap()
-            );
+            // As it is read here, and as any SQL client sees it.
+            let texts = |column| match column {
+                "usage_json" | "estimate" => format!("NULL, {column}"),
+                column => column.to_owned(),
+            };
+            let queries = [
+                format!("SELECT {} {}", layout::columns(), layout::FROM_CALLS),
+                format!("SELECT {} FROM token_usage", COLUMNS.map(texts).join(", ")),
+            ];
+            for sql in queries {
+                let back = connection.query_row(&sql, [], read).unwrap();
+                prop_assert_eq!(
+                    serde_json::to_string(&back).unwrap(),
+                    serde_json::to_string(&record).unwrap()
+                );
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
 use super::names::Names;
+use super::retention;
 use super::rollup::Deltas;
 use super::row::{self, Texts};
 use crate::record::{CallId, Record};
@@ -19,6 +20,8 @@ pub(super) struct Rows<'t> {
     pub(super) transaction: &'t Transaction<'t>,
     names: &'t mut Names,
     deltas: Deltas,
+    /// Older rows are gone, and their sums are there.
+    since: Option<Timestamp>,
 }
 
 /// A row that is there.
@@ -30,13 +33,18 @@ struct Present {
 }
 
 impl<'t> Rows<'t> {
-    pub(super) fn new(transaction: &'t Transaction<'t>, names: &'t mut Names) -> Rows<'t> {
-        Rows { transaction, names, deltas: Deltas::default() }
+    pub(super) fn new(
+        transaction: &'t Transaction<'t>,
+        names: &'t mut Names,
+    ) -> rusqlite::Result<Rows<'t>> {
+        let since = retention::rows_since(transaction)?;
+        Ok(Rows { transaction, names, deltas: Deltas::default(), since })
     }
 
-    /// Adds a row, unless its id is there already; whether it was added.
+    /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
+    /// added.
     pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<bool> {
-        if self.has(&record.id)? {
+        if self.is_gone(record) || self.has(&record.id)? {
             return Ok(false);
         }
         let key = self.next_key(record.created_at)?;
@@ -47,6 +55,9 @@ impl<'t> Rows<'t> {
     /// Adds a row, or puts it in the place of the one with its id.
     pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<()> {
         let Some(present) = self.present(&record.id)? else {
+            if self.is_gone(record) {
+                return Ok(());
+            }
             let key = self.next_key(record.created_at)?;
             return self.put(key, record);
         };
@@ -76,6 +87,10 @@ impl<'t> Rows<'t> {
             .exists([id.into_bytes()])
     }
 
+    fn is_gone(&self, record: &Record) -> bool {
+        self.since.is_some_and(|since| record.created_at < since)
+    }
+
     /// Brings the sums up to what was done.
     pub(super) fn finish(self) -> rusqlite::Result<()> {
         self.deltas.flush(self.transaction)
@@ -88,7 +103,7 @@ impl<'t> Rows<'t> {
                 "SELECT {columns}, calls.key, calls.kind, calls.user {FROM_CALLS} WHERE calls.id = ?"
             )
         });
-        let behind = row::COLUMNS.len();
+        let behind = row::WIDTH;
         let mut statement = self.transaction.prepare_cached(&SQL)?;
         let found = statement.query_row([id.into_bytes()], |found| {
             Ok(Present {

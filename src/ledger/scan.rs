@@ -124,7 +124,7 @@ impl Scan<'_> {
         let mut statement = self.connection.prepare_cached(&all)?;
         let mut rows = statement.query(params_from_iter(&values))?;
         while let Some(found) = rows.next()? {
-            let one = selection.of(found.get(row::COLUMNS.len())?);
+            let one = selection.of(found.get(row::WIDTH)?);
             if one == Match::No {
                 continue;
             }
@@ -162,7 +162,7 @@ impl Scan<'_> {
                     AND (?4 IS NULL OR user = ?4)";
                 ask(condition, &[&session, &start, &end, &user], see)
             }
-            (None, Some(user), _) => selection.kinds().try_for_each(|kind| {
+            (None, Some(user), _) => self.kinds_of(user)?.into_iter().try_for_each(|kind| {
                 let condition = "WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4";
                 ask(condition, &[&user, &kind, &start, &end], see)
             }),
@@ -238,7 +238,11 @@ impl Scan<'_> {
             "SELECT key, kind, own FROM calls INDEXED BY calls_by_kind
              WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC"
         };
-        for kind in self.selection.kinds() {
+        let kinds = match user {
+            Some(user) => self.kinds_of(user)?,
+            None => self.selection.kinds().collect(),
+        };
+        for kind in kinds {
             let mut of_kind = Vec::new();
             let values: [&dyn ToSql; 4] = [&user, &kind, &keys.start, &keys.end];
             self.collect(sql, &values, wanted, &mut of_kind, &|_| Ok(true))?;
@@ -248,6 +252,18 @@ impl Scan<'_> {
         all.truncate(wanted);
         found.extend(all);
         Ok(())
+    }
+
+    /// The kinds of a user's calls that pass, or may: most users have few.
+    fn kinds_of(&self, user: u32) -> rusqlite::Result<Vec<u32>> {
+        let sql = "SELECT min(kind) FROM calls WHERE user = ?1 AND kind > ?2";
+        let mut next = self.connection.prepare_cached(sql)?;
+        let (mut kinds, mut last) = (Vec::new(), -1_i64);
+        while let Some(kind) = next.query_row([user.into(), last], |row| row.get(0))? {
+            kinds.extend(Some(kind).filter(|kind| self.selection.of(*kind) != Match::No));
+            last = kind.into();
+        }
+        Ok(kinds)
     }
 
     fn passes(&self, kind: u32, own: Option<&Map<String, Value>>) -> bool {

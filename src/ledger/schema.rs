@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{OpenError, layout, rollup};
+use super::{OpenError, audit, layout, rollup};
 
 /// `tokm`: marks the file as a ledger in the database header (`PRAGMA application_id`), so that
 /// nobody else's database is ever taken for one.
@@ -22,6 +22,9 @@ const WRITER_BUSY: Duration = Duration::from_secs(1);
 
 /// How long a reader waits for a lock. In WAL mode that only happens while the file is recovered.
 const READER_BUSY: Duration = Duration::from_secs(2);
+
+/// More statements than there are, so that each is prepared once.
+const STATEMENTS: usize = 64;
 
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
 /// `upgrade` reads them.
@@ -46,6 +49,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
@@ -102,10 +106,12 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
          PRAGMA application_id = {APPLICATION_ID};
          {}
          {}
+         {}
          PRAGMA user_version = {VERSION};
          COMMIT;",
         layout::tables(),
         rollup::TABLES,
+        audit::TABLES,
     ))
 }
 
@@ -115,7 +121,7 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(WRITER_BUSY)?;
-    connection.set_prepared_statement_cache_capacity(32);
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     Ok(connection)
 }
@@ -131,7 +137,9 @@ pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
     }
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL;
-         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA wal_autocheckpoint = 16000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -65536;
          PRAGMA foreign_keys = OFF;
          PRAGMA trusted_schema = OFF;",
     )

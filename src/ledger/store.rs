@@ -1,9 +1,11 @@
 //! The statements that the feed runs in the database. Owns their SQL; decides nothing.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::layout::{FROM_CALLS, columns};
 use super::names::Names;
 use super::rows::Rows;
 use super::tail::{self, Tail};
@@ -43,7 +45,7 @@ pub(super) fn apply(
     stored_open: &HashSet<CallId>,
 ) -> rusqlite::Result<u64> {
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
-    let mut rows = Rows::new(transaction, names);
+    let mut rows = Rows::new(transaction, names)?;
     let (mut learned, mut written) = (false, 0);
     for change in changes {
         let is_written = match change {
@@ -178,6 +180,14 @@ pub(super) fn open_calls(connection: &Connection) -> rusqlite::Result<Vec<(Strin
     let mut statement = connection.prepare("SELECT id, record FROM open_calls")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
+}
+
+/// One call.
+pub(super) fn record(connection: &Connection, id: &CallId) -> rusqlite::Result<Option<Record>> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} {FROM_CALLS} WHERE calls.id = ?", columns()));
+    let mut statement = connection.prepare_cached(&SQL)?;
+    statement.query_row([id.into_bytes()], row::read).optional()
 }
 
 pub(super) fn has_row(connection: &Connection, id: &CallId) -> rusqlite::Result<bool> {

@@ -2,6 +2,8 @@
 
 mod amended;
 mod charged;
+mod reprice;
+mod retention;
 mod sums;
 
 use std::collections::HashSet;
@@ -43,7 +45,7 @@ impl Home {
     }
 
     fn try_open(&self) -> Result<Ledger, OpenError> {
-        Ledger::open(&Settings { database: self.database(), journal_days: 7 })
+        Ledger::open(&Settings::of(self.database()))
     }
 
     fn open(&self) -> Ledger {
@@ -236,6 +238,70 @@ fn a_journal_removed_while_in_use_is_made_anew() {
     assert_eq!(home.journal_text().lines().count(), 1);
 }
 
+#[test]
+fn a_closing_line_is_waited_for_until_it_is_on_the_disk() {
+    for (journal_sync, waits) in
+        [(JournalSync::None, false), (JournalSync::Interval, false), (JournalSync::Call, true)]
+    {
+        let home = Home::new();
+        let settings = Settings { journal_sync, ..Settings::of(home.database()) };
+        let ledger = Ledger::open(&settings).unwrap();
+        let woken = Arc::new(Woken(thread::current()));
+        for at in 0..20 {
+            ledger.opened(&call(at));
+            let syncs = ledger.health().syncs;
+            let mut kept = ledger.close(&call(at));
+            assert_eq!(kept.is_safe(), !waits, "{journal_sync:?}");
+            let waker = std::task::Waker::from(Arc::clone(&woken));
+            let mut context = std::task::Context::from_waker(&waker);
+            while kept.poll(&mut context).is_pending() {
+                thread::park_timeout(SOON);
+            }
+            assert!(!waits || ledger.health().syncs > syncs);
+        }
+        if journal_sync == JournalSync::Interval {
+            let patience = Instant::now() + SOON;
+            while ledger.health().syncs == 0 {
+                assert!(Instant::now() < patience);
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        assert_eq!(ledger.health().syncs > 0, journal_sync != JournalSync::None);
+        assert!(ledger.shutdown(SOON));
+    }
+}
+
+struct Woken(thread::Thread);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[test]
+fn the_age_of_what_the_database_lacks_is_told() {
+    let home = Home::new();
+    let ledger = home.open();
+    let other = Connection::open(home.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    ledger.closed(&call(1));
+    let patience = Instant::now() + SOON;
+    while ledger.health().journal_lag < Duration::from_millis(1500) {
+        assert!(Instant::now() < patience, "{:?}", ledger.health());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let health = ledger.health();
+    assert!(health.journal_lag_bytes > 0 && health.journal_lag < SOON);
+    assert_eq!(health.problems[0].word, Word::DatabaseLocked);
+    // Nothing is lost, so nothing is refused.
+    assert!(!health.is_refusing && health.disk_free_bytes > Some(0));
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(records(&ledger).len(), 1);
+    let health = ledger.health();
+    assert_eq!((health.journal_lag, health.rows, health.commits), (Duration::ZERO, 1, 1));
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_makes_lines_wait_and_loses_none() {
@@ -252,7 +318,7 @@ fn a_full_disk_makes_lines_wait_and_loses_none() {
     }
     assert!(!ledger.sync(Duration::from_millis(300)));
     let health = ledger.health();
-    assert!(health.problem.unwrap().contains("No space left"));
+    assert!(health.problem().unwrap().contains("No space left"));
     assert_eq!((health.waiting_lines, health.dropped_lines), (600, 0));
     fs::remove_file(&file).unwrap();
     assert_eq!(records(&ledger).len(), 300);
@@ -273,7 +339,7 @@ fn a_locked_database_delays_rows_and_loses_none() {
     }
     assert!(started.elapsed() < Duration::from_secs(1));
     assert!(!ledger.sync(Duration::from_millis(1500)));
-    assert!(ledger.health().problem.unwrap().contains("locked"));
+    assert!(ledger.health().problem().unwrap().contains("locked"));
     assert_eq!(ledger.reader().usage(&Filter::default(), 10, None).unwrap().records.len(), 0);
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(records(&ledger).len(), 500);
@@ -305,7 +371,7 @@ fn a_second_process_is_told_so() {
     let error = home.try_open().unwrap_err().to_string();
     assert!(error.contains("in use") && error.contains(&std::process::id().to_string()), "{error}");
     let neighbour = home.0.path().join("other.db");
-    let shared = Ledger::open(&Settings { database: neighbour, journal_days: 7 });
+    let shared = Ledger::open(&Settings::of(neighbour));
     assert!(shared.unwrap_err().to_string().contains("journal"));
     drop(first);
     home.open();
@@ -678,7 +744,7 @@ proptest! {
 #[ignore = "a part of kill_9_takes_nothing_that_was_noted"]
 fn child_that_records() {
     let database = PathBuf::from(std::env::var_os("LEDGER_TEST_DATABASE").unwrap());
-    let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+    let ledger = Ledger::open(&Settings::of(database)).unwrap();
     let record_calls = |_| {
         let ledger = ledger.clone();
         thread::spawn(move || {

@@ -15,7 +15,7 @@ use super::row::expected_error;
 use crate::units::{Timestamp, Usd};
 
 /// Durations of a group up to this many are ranked exactly; beyond, to within half a percent.
-pub(super) const EXACT_DURATIONS: usize = 4096;
+const EXACT_DURATIONS: usize = 4096;
 
 /// The figures of a set of calls. Sums count what is known; the counts of calls beside them say
 /// how much that is.

@@ -80,18 +80,21 @@ fn copy(old: &Connection, version: i32, new: &Path) -> rusqlite::Result<()> {
 }
 
 fn copy_rows(old: &Connection, version: i32, new: &mut Connection) -> rusqlite::Result<()> {
-    // The three columns that version 2 added.
-    let known = row::COLUMNS.len() - if version < 2 { 3 } else { 0 };
-    let names = row::COLUMNS.iter().enumerate();
-    let columns: Vec<&str> =
-        names.map(|(at, name)| if at < known { *name } else { "NULL" }).collect();
+    // Version 2 added the last three. Their JSON texts had no shapes.
+    let columns = row::COLUMNS.map(|name| match name {
+        "estimate" if version < 2 => "NULL, NULL",
+        "stream_usage" | "charged_by" if version < 2 => "NULL",
+        "usage_json" => "NULL, usage_json",
+        "estimate" => "NULL, estimate",
+        name => name,
+    });
     let sql = format!("SELECT {} FROM token_usage ORDER BY created_at, rowid", columns.join(", "));
     let mut statement = old.prepare(&sql)?;
     let mut records = statement.query_map([], row::read)?;
     let (mut names, mut done) = (Names::default(), 0_u64);
     loop {
         let transaction = new.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (mut rows, mut batch) = (Rows::new(&transaction, &mut names), 0);
+        let (mut rows, mut batch) = (Rows::new(&transaction, &mut names)?, 0);
         for record in records.by_ref().take(BATCH) {
             rows.insert(&record?)?;
             batch += 1;

@@ -3,13 +3,16 @@
 //!
 //! Invariant: whoever records a call pays at most one wake-up per batch, and never waits for it.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use super::disk;
 use super::fault::FeedError;
-use super::feed::{self, Feed};
+use super::feed::{self, Feed, Stored};
+use super::health::{Problem, Word};
 use super::journal::Journal;
 
 /// How long lines gather before they are moved together. The journal already keeps them, and
@@ -28,6 +31,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// How often the room on the disk is looked at.
+const DISK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The handle on the thread.
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -37,9 +43,13 @@ pub(super) struct Writer {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     /// Why nothing arrives in the database; nothing while all is well.
-    pub(super) problem: Option<String>,
+    pub(super) problem: Option<Problem>,
     pub(super) lag: u64,
+    /// Since when there has been a lag.
+    pub(super) behind_since: Option<Instant>,
     pub(super) unreadable: u64,
+    pub(super) stored: Stored,
+    pub(super) disk_free: Option<u64>,
     pub(super) finished: bool,
 }
 
@@ -79,7 +89,7 @@ impl Writer {
             changed: Condvar::new(),
         });
         if let Some(fault) = fault {
-            shared.fail(fault, feed.lag());
+            shared.fail(fault, feed.lag(), Instant::now());
         }
         let run = Arc::clone(&shared);
         let thread = thread::Builder::new().name("ledger".into()).spawn(move || {
@@ -137,7 +147,8 @@ impl Shared {
         }
     }
 
-    fn succeed(&self, ticket: u64, feed: &Feed) {
+    /// A pass that `began` then has moved all that the journal held then.
+    fn succeed(&self, ticket: u64, feed: &Feed, began: Instant) {
         let mut state = self.lock();
         if self.journal.trouble().waiting == 0 {
             // One after the other: those who come later must not make the first wait.
@@ -152,11 +163,14 @@ impl Shared {
             tracing::info!("the database is written again");
         }
         state.report.lag = feed.lag();
+        state.report.behind_since = (state.report.lag > 0).then_some(began);
         state.report.unreadable = feed.unreadable();
+        state.report.stored = feed.stored();
         self.changed.notify_all();
     }
 
-    fn fail(&self, error: &FeedError, lag: u64) {
+    /// Nothing arrives in the database, all that was written before `since` being in it.
+    fn fail(&self, error: &FeedError, lag: u64, since: Instant) {
         let mut state = self.lock();
         // Once per spell; the pauses are short.
         if matches!(error, FeedError::Unfinished) {
@@ -164,14 +178,26 @@ impl Shared {
         } else if state.report.problem.is_none() {
             tracing::error!(%error, "cannot write the database; records wait in the journal");
         }
-        state.report.problem = Some(error.to_string());
+        state.report.problem = Some(error.problem());
         state.report.lag = lag;
+        state.report.behind_since.get_or_insert(since);
+    }
+
+    fn look_at_disk(&self, database: &Path) {
+        let directories = [database.parent(), Some(self.journal.directory())];
+        let free = directories.into_iter().flatten().filter_map(disk::free).min();
+        self.lock().report.disk_free = free;
     }
 }
 
 fn work(mut feed: Feed, shared: &Shared) {
     let mut pause = FIRST_PAUSE;
+    let (mut last_good, mut looked) = (Instant::now(), None);
     loop {
+        if looked.is_none_or(|last: Instant| last.elapsed() > DISK_INTERVAL) {
+            shared.look_at_disk(feed.database());
+            looked = Some(Instant::now());
+        }
         let (ticket, stopping) = {
             let state = shared.lock();
             (state.wanted, state.stop)
@@ -180,29 +206,36 @@ fn work(mut feed: Feed, shared: &Shared) {
         if stopping {
             feed.hurry();
         }
+        let began = Instant::now();
         match feed.pass() {
             Ok(()) => {
-                shared.succeed(ticket, &feed);
-                if shared.journal.trouble().waiting == 0 {
-                    pause = FIRST_PAUSE;
-                } else if !stopping {
-                    rest(pause, || shared.lock().stop);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    continue;
+                shared.succeed(ticket, &feed, began);
+                (last_good, pause) = (began, FIRST_PAUSE);
+                if shared.journal.trouble().waiting > 0 {
+                    if !stopping {
+                        // The journal's thread writes them in its own time.
+                        rest(FIRST_PAUSE, || shared.lock().stop);
+                        continue;
+                    }
+                    if feed.rescue().is_err() {
+                        rest(FIRST_PAUSE, || false);
+                        continue;
+                    }
                 }
             }
             Err(error) => {
-                shared.fail(&error, feed.lag());
+                shared.fail(&error, feed.lag(), last_good);
                 if matches!(error, FeedError::Replaced) {
                     match feed::reopen(&feed) {
                         Ok(anew) => feed = anew,
-                        Err(error) => shared.fail(&error, feed.lag()),
+                        Err(error) => shared.fail(&error, feed.lag(), last_good),
                     }
                 }
-                if stopping {
+                // What waits in memory is nowhere else, so it is worth waiting for as long as there is.
+                if stopping && shared.journal.trouble().waiting == 0 {
                     break;
                 }
-                rest(pause, || shared.lock().stop);
+                rest(pause, || !stopping && shared.lock().stop);
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
@@ -258,7 +291,7 @@ impl Drop for Finish<'_> {
         state.report.finished = true;
         if thread::panicking() {
             let problem = "the ledger's writer thread has failed; records wait in the journal";
-            state.report.problem = Some(problem.to_owned());
+            state.report.problem = Some(Problem::new(Word::LedgerFailed, problem));
             tracing::error!("{problem} until the next start");
         }
         self.0.changed.notify_all();

@@ -5,12 +5,12 @@
 
 use crate::pricing::{Billable, Cost, CostSource, PriceBook};
 use crate::provider::Reading;
-use crate::record::{Charge, Record};
+use crate::record::{Charge, Record, RowCost};
 use crate::units::Usd;
 use crate::usage::{Usage, UsageSource};
 
 /// Endpoints whose answers can be asked for again by the id that the provider gave them.
-const FETCHED_AGAIN: [&str; 5] = [
+pub(super) const FETCHED_AGAIN: [&str; 5] = [
     "responses",
     "responses.retrieve",
     "assistants.runs",
@@ -19,7 +19,7 @@ const FETCHED_AGAIN: [&str; 5] = [
 ];
 
 /// An endpoint that only repeats what a call had before it: there is no other way to make one.
-const REPEATS: &str = "chat.completions.retrieve";
+pub(super) const REPEATS: &str = "chat.completions.retrieve";
 
 /// Prices a call and notes what may be fetched again.
 ///
@@ -94,10 +94,17 @@ fn charge_lines(
 }
 
 fn put(record: &mut Record, cost: Cost) {
-    record.cost_usd = cost.usd.map(Usd::rounded);
-    record.computed_cost_usd = cost.computed.map(Usd::rounded);
-    record.cost_source = cost.source;
-    record.price_id = cost.price_id;
+    record.set_cost(row_cost(cost));
+}
+
+/// A cost as the ledger keeps it.
+pub(super) fn row_cost(cost: Cost) -> RowCost {
+    RowCost {
+        cost_usd: cost.usd.map(Usd::rounded),
+        computed_cost_usd: cost.computed.map(Usd::rounded),
+        cost_source: cost.source,
+        price_id: cost.price_id,
+    }
 }
 
 /// True unless the call made the answer, as those over a WebSocket (101) do.
@@ -113,7 +120,7 @@ fn key(record: &Record, id: &str) -> String {
 
 /// The model is the one that answered. Where the table does not know its name, the names by which it
 /// was asked for may say more (routers and clouds answer with names of their own).
-fn price(
+pub(super) fn price(
     prices: &PriceBook,
     record: &Record,
     reading: &Reading,

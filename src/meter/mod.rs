@@ -7,6 +7,7 @@ mod clerk;
 mod estimating;
 mod learning;
 mod pool;
+mod repricing;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use bytes::Bytes;
 use serde_json::value::to_raw_value;
 
 pub use capture::{Prompt, RequestObserver};
+pub use repricing::{LeftAlone, Repricing};
 
 use crate::estimate::{self, Side, Subject};
-use crate::ledger::Ledger;
+use crate::ledger::{Kept, Ledger, Unrecordable};
 use crate::pricing::PriceBook;
 use crate::provider::{Generated, Reading, RequestReader};
 use crate::record::Record;
@@ -118,27 +120,32 @@ impl Meter {
         Prompt::whole(&self.budget, request, beyond)
     }
 
-    /// Notes that a call is about to be sent to its provider.
+    /// Notes that a call is about to be sent to its provider, or says why it must not be.
+    pub fn admit(&self, record: &Record) -> Result<(), Unrecordable> {
+        self.books.ledger.admit(record)
+    }
+
+    /// Notes that a call has begun that nothing can keep from its provider.
     pub fn open(&self, record: &Record) {
         self.books.ledger.opened(record);
     }
 
     /// Settles a call that has ended, however it ended. When this returns, the journal has it: with
     /// the provider's figures or, where it gave none, with a rough estimate that a better one replaces
-    /// as soon as it is made.
-    pub fn close(&self, mut record: Record, observed: Observed<'_>) {
+    /// as soon as it is made. The end of the call's answer waits for what is returned.
+    pub fn close(&self, mut record: Record, observed: Observed<'_>) -> Kept {
         let missing = guarded(|| self.books.fill(&mut record, &observed)).unwrap_or_else(|| {
             tracing::error!(id = %record.id, "a call could not be metered; its row lacks figures");
             None
         });
         let Some(missing) = missing else {
-            self.books.ledger.closed(&record);
+            let kept = self.books.ledger.close(&record);
             if guarded(|| self.learn(&record, observed)).is_none() {
                 tracing::error!(id = %record.id, "nothing could be learnt from a call");
             }
-            return;
+            return kept;
         };
-        self.books.ledger.closed_for_now(&record);
+        let kept = self.books.ledger.close_for_now(&record);
         let share = self.answers.take(observed.generated.bytes());
         let unsettled = Unsettled {
             record,
@@ -158,6 +165,7 @@ impl Meter {
         if !taken {
             tracing::warn!("too many estimates wait; a rough one stands");
         }
+        kept
     }
 
     /// Checks the estimator against a call whose usage was reported, now and then.

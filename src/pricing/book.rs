@@ -114,6 +114,11 @@ impl PriceBook {
         build::builtin()
     }
 
+    /// The text of that table.
+    pub fn builtin_text() -> &'static str {
+        build::BUILTIN
+    }
+
     /// How many prices there are, other names for the same price not counted.
     pub fn len(&self) -> usize {
         self.entries.len()

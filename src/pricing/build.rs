@@ -15,7 +15,7 @@ use crate::nearest::nearest;
 /// The table that holds for every provider without a price of its own for a name.
 pub(super) const ANY: &str = "any";
 
-const BUILTIN: &str = include_str!("../../pricing.toml");
+pub(super) const BUILTIN: &str = include_str!("../../pricing.toml");
 
 /// The contract's price of an unknown model, in dollars for a million tokens.
 const DEFAULT_RATES: [(Rate, i64); 3] =

@@ -23,6 +23,7 @@ use crate::usage::Usage;
 
 pub use book::PriceBook;
 pub use errors::{PriceError, PriceErrors};
+pub use names::entry_name;
 
 /// What is known of a call when it is to be priced.
 #[derive(Clone, Copy, Debug)]

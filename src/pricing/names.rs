@@ -1,6 +1,25 @@
 //! The forms in which one model's name turns up: dated, versioned, behind a path. Owns cutting a
 //! name down to the next plainer form; knows neither tables nor prices. Names are lower case already.
 
+/// The name of the entry that a `price_id` of a model's own price begins with: `gpt-5.5` of
+/// `openai/gpt-5.5@2026-01-01>272000+flex`.
+pub fn entry_name(price_id: &str) -> Option<&str> {
+    let (_, name) = price_id.split(',').next()?.split_once('/')?;
+    let is_mark = |at: usize| {
+        let rest = &name.as_bytes()[at + 1..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        match name.as_bytes()[at] {
+            b'@' => digits == 4 && rest.get(4) == Some(&b'-'),
+            b'~' => digits == 2 && rest.get(2) == Some(&b':'),
+            b'>' => digits > 0,
+            b'+' => !rest.is_empty(),
+            _ => false,
+        }
+    };
+    let end = name.char_indices().map(|(at, _)| at).find(|at| is_mark(*at));
+    Some(&name[..end.unwrap_or(name.len())]).filter(|name| !name.is_empty())
+}
+
 /// The name without the resource path that some endpoints put before it:
 /// `models/gemini-2.5-pro`, `publishers/google/models/…`, `accounts/fireworks/models/…`,
 /// `arn:aws:bedrock:…:inference-profile/us.anthropic.…`.
@@ -85,6 +104,25 @@ mod tests {
             ("ééééééé", None),
         ] {
             assert_eq!(undated(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_price_id_names_its_entry() {
+        for (id, expected) in [
+            ("openai/gpt-4o", Some("gpt-4o")),
+            ("openai/o3@2025-06-10", Some("o3")),
+            ("openai/gpt-5.5@2026-12-31T16:00:00Z>272000+flex", Some("gpt-5.5")),
+            ("deepseek/deepseek-flash~01:00-04:00", Some("deepseek-flash")),
+            ("vertex/claude-sonnet-4@20250514", Some("claude-sonnet-4@20250514")),
+            ("anthropic/claude-*>200000,anthropic/claude-opus", Some("claude-*")),
+            ("any/vendor/model", Some("vendor/model")),
+            ("openai/é@2025-06-10", Some("é")),
+            ("default", None),
+            ("free", None),
+            ("", None),
+        ] {
+            assert_eq!(entry_name(id), expected, "{id}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! A dialect is recognised by the shape of what arrives, at its documented place, never by the route
 //! alone. Reading cannot fail: what is not understood is not read.
 
+mod again;
 mod anthropic;
 mod bedrock;
 mod cohere;
@@ -20,6 +21,7 @@ pub mod stream_usage;
 mod texts;
 mod value;
 
+pub use again::{read_again, tells_more_than_columns};
 pub use endpoint::{Endpoint, PathFacts};
 pub use generated::{Generated, Kind, Segment};
 pub use reader::{BatchLine, Reader, Reading, is_read_header};

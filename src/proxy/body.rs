@@ -180,16 +180,20 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
+        let hint = self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint);
         let first = self.first.iter().filter_map(|first| first.as_ref().ok());
-        let fetched = first.chain(&self.queued).filter_map(Frame::data_ref);
-        let fetched: u64 = fetched.map(|bytes| bytes.len() as u64).sum();
-        if let Some(upper) = hint.upper() {
-            hint.set_upper(upper + fetched);
-        }
-        hint.set_lower(hint.lower() + fetched);
-        hint
+        longer(hint, first.chain(&self.queued))
     }
+}
+
+/// The hint of a body from which these frames were taken ahead of time.
+fn longer<'a>(mut hint: SizeHint, taken: impl Iterator<Item = &'a Frame<Bytes>>) -> SizeHint {
+    let taken: u64 = taken.filter_map(Frame::data_ref).map(|bytes| bytes.len() as u64).sum();
+    if let Some(upper) = hint.upper() {
+        hint.set_upper(upper + taken);
+    }
+    hint.set_lower(hint.lower() + taken);
+    hint
 }
 
 /// Opens when the provider answers `100 Continue`.
@@ -275,6 +279,9 @@ impl std::error::Error for BodyError {
     }
 }
 
+/// What a body gives when it is asked.
+type Polled = Option<Result<Frame<Bytes>, BodyError>>;
+
 /// The answer's body on its way down.
 pub struct MeteredBody {
     answer: AnswerBody,
@@ -283,6 +290,8 @@ pub struct MeteredBody {
     /// How the answer broke, held back for one poll: when a body fails, hyper drops what it has not
     /// written yet; when it pends, hyper writes. So what came before the break goes down.
     broken: Option<BodyError>,
+    /// What ends the answer, until the call's record is as safe as it is to be.
+    last: Option<Polled>,
     edit: Option<Box<Edit>>,
     /// The answer is read on when the client leaves.
     drain: Option<DrainLimits>,
@@ -293,7 +302,7 @@ impl MeteredBody {
         if answer.is_end_stream() {
             exchange.close(End::Complete);
         }
-        MeteredBody { answer, exchange, silence, broken: None, edit: None, drain: None }
+        MeteredBody { answer, exchange, silence, broken: None, last: None, edit: None, drain: None }
     }
 
     /// Takes events out, or parts of them, behind what is metered.
@@ -308,6 +317,11 @@ impl MeteredBody {
         self
     }
 
+    /// Resolves when the call, should it be over already, is recorded.
+    pub(super) async fn kept(&mut self) {
+        self.exchange.kept().await;
+    }
+
     /// Looks at a frame and closes the call if it is the last, or holds the stream's last event.
     fn frame(&mut self, frame: &Frame<Bytes>) {
         self.silence.progress.touch();
@@ -317,11 +331,20 @@ impl MeteredBody {
         }
     }
 
-    /// The next frame as it came, metered.
-    fn poll_metered(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The next frame as it came, metered. The one that ends the answer comes when the call is recorded.
+    fn poll_metered(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let polled = match self.last.take() {
+            Some(last) => last,
+            None => std::task::ready!(self.poll_answer(cx)),
+        };
+        if self.exchange.poll_kept(cx).is_pending() {
+            self.last = Some(polled);
+            return Poll::Pending;
+        }
+        Poll::Ready(polled)
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         if let Some(error) = self.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -351,10 +374,7 @@ impl MeteredBody {
     }
 
     /// The next frame with the events taken out that go.
-    fn poll_edited(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_edited(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
         loop {
             if let Some(waiting) = self.edit.as_mut().and_then(|edit| edit.waiting(cx)) {
                 return waiting;
@@ -382,11 +402,16 @@ impl Body for MeteredBody {
 
     fn is_end_stream(&self) -> bool {
         let waits = self.edit.as_ref().is_some_and(|edit| edit.holds());
-        self.broken.is_none() && !waits && self.answer.is_end_stream()
+        let is_kept_back = self.broken.is_some() || self.last.is_some();
+        !is_kept_back && !waits && self.answer.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.edit.is_some() { SizeHint::default() } else { self.answer.size_hint() }
+        if self.edit.is_some() {
+            return SizeHint::default();
+        }
+        let last = self.last.as_ref().and_then(|last| last.as_ref()?.as_ref().ok());
+        longer(self.answer.size_hint(), last.into_iter())
     }
 }
 

@@ -82,7 +82,7 @@ async fn run(
     };
     if let Some(answered) = answered {
         // Where nobody takes it, the body reads on when it is dropped.
-        let _ = reply.send(call.conclude(answered, exchange, progress));
+        let _ = reply.send(call.conclude(answered, exchange, progress).await);
     }
 }
 

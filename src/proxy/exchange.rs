@@ -2,16 +2,21 @@
 //! which a call is closed: whatever happens, exactly once.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
+use super::keeping::Keeping;
 use super::tags;
 use crate::framing::{Coding, Decoder, Framed, Framer, Lines};
+use crate::ledger::{Kept, Unrecordable};
 use crate::meter::{Meter, Observed, RequestObserver, guarded};
 use crate::provider::{Generated, RESPONSE, Reader, Reading, RequestFacts, is_read_header};
 use crate::record::{Outcome, Record, StreamUsage};
@@ -166,7 +171,11 @@ impl Drop for Opened {
 }
 
 /// A call that has been opened. Dropped before it is closed, it closes itself.
-pub(super) struct Exchange(Option<Box<Open>>);
+pub(super) struct Exchange {
+    open: Option<Box<Open>>,
+    /// What the end of the answer waits for, once the call is closed.
+    keeping: Keeping,
+}
 
 struct Open {
     meter: Arc<Meter>,
@@ -186,7 +195,7 @@ struct Open {
 }
 
 impl Exchange {
-    /// Notes in the journal that the call is about to be sent.
+    /// Notes in the journal that the call is about to be sent; or says why it must not be.
     pub(super) fn open(
         meter: &Arc<Meter>,
         calls: &Calls,
@@ -194,10 +203,10 @@ impl Exchange {
         started: Instant,
         request: SharedRequest,
         deployed: Option<String>,
-    ) -> Exchange {
-        meter.open(&record);
+    ) -> Result<Exchange, Unrecordable> {
+        meter.admit(&record)?;
         calls.0.open.fetch_add(1, Ordering::AcqRel);
-        Exchange(Some(Box::new(Open {
+        let open = Box::new(Open {
             meter: Arc::clone(meter),
             calls: calls.clone(),
             record,
@@ -208,26 +217,37 @@ impl Exchange {
             is_broken: false,
             headers: HeaderMap::new(),
             left: None,
-        })))
+        });
+        Ok(Exchange { open: Some(open), keeping: Keeping::default() })
+    }
+
+    /// Resolves when the answer may end.
+    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.keeping.poll(cx)
+    }
+
+    /// The same, for an answer without a body.
+    pub(super) async fn kept(&mut self) {
+        poll_fn(|cx| self.poll_kept(cx)).await;
     }
 
     /// Notes what was done to make a stream report its usage.
     pub(super) fn note_stream_usage(&mut self, done: Option<StreamUsage>) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.record.stream_usage = done;
         }
     }
 
     /// The request was made to ask for usage, so that the answer has more than the client asked for.
     pub(super) fn has_asked(&self) -> bool {
-        let open = self.0.as_ref();
+        let open = self.open.as_ref();
         open.is_some_and(|open| open.record.stream_usage == Some(StreamUsage::Injected))
     }
 
     /// The client has left and the answer is to be read on; says when it left. `None` if there is
     /// nothing to be read on for, or too much else is.
     pub(super) fn read_on(&mut self) -> Option<Instant> {
-        let open = self.0.as_mut()?;
+        let open = self.open.as_mut()?;
         if open.left.is_none() {
             let calls = &open.calls.0;
             let busy = calls.read_on.load(Ordering::Acquire) >= MAX_READ_ON;
@@ -242,12 +262,12 @@ impl Exchange {
 
     /// The call in another hand; what is left here has nothing to close.
     pub(super) fn take(&mut self) -> Exchange {
-        Exchange(self.0.take())
+        Exchange { open: self.open.take(), keeping: mem::take(&mut self.keeping) }
     }
 
     /// The answer's head has come.
     pub(super) fn answered<B>(&mut self, head: &Response<B>) {
-        let Some(open) = &mut self.0 else { return };
+        let Some(open) = &mut self.open else { return };
         open.record.status = Some(head.status().as_u16());
         open.record.time_to_first_byte_ms = Some(millis(open.started.elapsed()));
         open.record.upstream_request_id = REQUEST_ID
@@ -272,13 +292,13 @@ impl Exchange {
 
     /// Hands the call over to a tunnel, which closes it in its own way.
     pub(super) fn into_tunnel(mut self) -> Option<Opened> {
-        let Open { meter, calls, record, started, deployed, .. } = *self.0.take()?;
+        let Open { meter, calls, record, started, deployed, .. } = *self.open.take()?;
         Some(Opened { meter, calls, record, started, deployed })
     }
 
     /// Reads a frame of the answer. True when the answer's last event has been seen.
     pub(super) fn observe(&mut self, bytes: &[u8]) -> bool {
-        let Some(open) = self.0.as_mut().filter(|open| !open.is_broken) else { return false };
+        let Some(open) = self.open.as_mut().filter(|open| !open.is_broken) else { return false };
         let Some(decoder) = &mut open.decoder else { return false };
         match guarded(|| decoder.push(bytes)) {
             Some(Ok(())) => {}
@@ -298,7 +318,7 @@ impl Exchange {
 
     /// There is no answer: the client gets this status from tokenmeter instead.
     pub(super) fn failed(&mut self, status: StatusCode, error: &'static str) {
-        if let Some(open) = self.0.as_mut().filter(|open| open.left.is_none()) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.left.is_none()) {
             open.record.status = Some(status.as_u16());
         }
         self.close(End::UpstreamFailed(error));
@@ -306,7 +326,7 @@ impl Exchange {
 
     /// The client gets an error of its own making.
     pub(super) fn refused(&mut self, code: ErrorCode) {
-        if let Some(open) = &mut self.0 {
+        if let Some(open) = &mut self.open {
             open.record.status = Some(code.status().as_u16());
         }
         self.settle(Outcome::Completed, Some(code.as_str()));
@@ -332,15 +352,15 @@ impl Exchange {
     }
 
     fn settle(&mut self, outcome: Outcome, error: Option<&'static str>) {
-        if let Some(open) = self.0.take() {
-            open.settle(outcome, error);
+        if let Some(open) = self.open.take() {
+            self.keeping = Keeping::of(open.settle(outcome, error));
         }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let open = self.0.as_ref();
+        let open = self.open.as_ref();
         if open.is_some_and(|open| open.left.is_some()) {
             // It left long before tokenmeter stopped, or enough was read.
             self.settle(Outcome::ClientClosed, None);
@@ -363,7 +383,7 @@ impl Open {
             || reading.is_some_and(|reading| reading.error.is_some())
     }
 
-    fn settle(mut self, outcome: Outcome, error: Option<&'static str>) {
+    fn settle(mut self, outcome: Outcome, error: Option<&'static str>) -> Kept {
         let facts = self.request.borrow().facts();
         let record = &mut self.record;
         record.outcome = if self.left.is_some() { Outcome::ClientClosed } else { outcome };
@@ -393,11 +413,12 @@ impl Open {
         let model_behind = self.deployed.as_deref();
         let background = facts.background;
         let observed = Observed { reading, generated, prompt, is_sent, model_behind, background };
-        self.meter.close(self.record, observed);
+        let kept = self.meter.close(self.record, observed);
         if self.left.is_some() {
             self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);
         }
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+        kept
     }
 }
 

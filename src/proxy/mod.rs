@@ -12,6 +12,7 @@ mod headers;
 mod held;
 mod inject;
 mod interim;
+mod keeping;
 mod route;
 mod tags;
 mod tunnel;
@@ -28,7 +29,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full};
@@ -45,6 +48,7 @@ pub use tags::TagHeaders;
 pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 
+use crate::ledger::Unrecordable;
 use crate::meter::Meter;
 use crate::pricing::CostSource;
 use crate::provider::PathFacts;
@@ -60,6 +64,10 @@ use upstream::{Answer, Failure, Pool, Stage};
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
 const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+/// Seconds after which a client may ask whether its calls can be recorded again. The ledger finds out
+/// within one; people take longer.
+const RETRY_AFTER_FAULT: &str = "5";
 
 /// How often a worker looks for pooled connections that have died or been idle too long.
 const SWEEP_INTERVAL: RangeInclusive<Duration> =
@@ -165,21 +173,24 @@ impl Worker {
         let mut request = call.prepare(request, &progress);
         request.body_mut().fetch_first().await;
         exchange::note_request(&mut record, &call.request.borrow().facts());
-        let exchange = Exchange::open(
+        let exchange = match Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
             record,
             started,
             Rc::clone(&call.request),
             deployed,
-        );
+        ) {
+            Ok(exchange) => exchange,
+            Err(why) => return unrecordable(&why),
+        };
         let mut response = match (protocol, upstream.drain) {
             (Some(protocol), _) => {
                 tunnel::upgrade(request, call, exchange, protocol, progress).await
             }
             (None, None) => {
                 let answered = call.send(&self.pool, request, &progress).await;
-                call.conclude(answered, exchange, progress)
+                call.conclude(answered, exchange, progress).await
             }
             (None, Some(limits)) => {
                 let pool = Rc::clone(&self.pool);
@@ -291,7 +302,7 @@ impl Call<'_> {
     }
 
     /// What goes down, in any case.
-    fn conclude(
+    async fn conclude(
         &self,
         answered: Answered,
         mut exchange: Exchange,
@@ -301,14 +312,14 @@ impl Call<'_> {
             Ok((answer, stream_usage)) => {
                 exchange.note_stream_usage(stream_usage);
                 exchange.answered(&answer);
-                self.pass_on(answer, exchange, progress)
+                self.pass_on(answer, exchange, progress).await
             }
-            Err(failure) => self.failed(&failure, exchange, &progress),
+            Err(failure) => self.failed(&failure, exchange, &progress).await,
         }
     }
 
     /// The answer as it goes down.
-    fn pass_on(
+    async fn pass_on(
         &self,
         answer: Answer,
         mut exchange: Exchange,
@@ -332,6 +343,8 @@ impl Call<'_> {
         let has_asked = exchange.has_asked();
         let silence = Silence::new(progress, self.upstream.idle_timeout);
         let mut body = MeteredBody::new(body, exchange, silence).drained(self.upstream.drain);
+        // Only where there is nothing to come: the head is the answer's end.
+        body.kept().await;
         if has_asked {
             body = body.edited(inject::filter(&mut head.headers));
         }
@@ -339,7 +352,7 @@ impl Call<'_> {
     }
 
     /// There is no answer.
-    fn failed(
+    async fn failed(
         &self,
         failure: &Failure,
         mut exchange: Exchange,
@@ -352,6 +365,7 @@ impl Call<'_> {
             }
             Some(UploadFault::TooLarge) => {
                 exchange.refused(ErrorCode::PayloadTooLarge);
+                exchange.kept().await;
                 let message = too_large(self.max_body.unwrap_or_default());
                 return own_error(ErrorCode::PayloadTooLarge, &message, None);
             }
@@ -361,6 +375,7 @@ impl Call<'_> {
         let Upstream { name, target, .. } = self.upstream.as_ref();
         tracing::warn!(upstream = %name, origin = ?target.origin, %failure, "no answer");
         exchange.failed(code.status(), failure.stage.as_str());
+        exchange.kept().await;
         let message = format!("upstream `{name}`: {}", failure.stage.explanation());
         let mut answer = own_error(code, &message, None);
         if failure.stage == Stage::HeadTimeout {
@@ -479,6 +494,17 @@ fn new_record(
 fn refuse_tag(invalid: &InvalidTag) -> Response<ProxyBody> {
     let message = format!("header `{}` {}", invalid.header, invalid.reason);
     own_error(ErrorCode::InvalidTag, &message, Some(&invalid.header))
+}
+
+/// The client is told what is wrong, and whoever runs tokenmeter where to look.
+fn unrecordable(why: &Unrecordable) -> Response<ProxyBody> {
+    let message = format!(
+        "the call was not sent, because tokenmeter could not record it: {why}. Calls pass again as soon \
+         as that is repaired; try again later. GET /readyz and the log of tokenmeter say more"
+    );
+    let mut answer = own_error(ErrorCode::LedgerUnavailable, &message, None);
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_FAULT));
+    answer
 }
 
 fn own_error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<ProxyBody> {

@@ -58,7 +58,7 @@ impl Home {
     }
 
     pub(crate) fn open(&self) -> Ledger {
-        Ledger::open(&Settings { database: self.database(), journal_days: 7 }).unwrap()
+        Ledger::open(&Settings::of(self.database())).unwrap()
     }
 
     pub(crate) fn sql(&self, sql: &str) {
@@ -250,8 +250,9 @@ fn an_amended_row_is_as_its_amendment_and_a_repriced_one_keeps_its_costs() {
     doctor::rebuild_sums(&home.database(), &mut |_, _, _| {}).unwrap();
     home.expect(&[Check::Journal]);
     home.sql(&format!(
-        "CREATE TABLE repriced_row (repricing INTEGER, call_id TEXT);
-         INSERT INTO repriced_row VALUES (1, '{}')",
+        "INSERT INTO repriced_row
+            (repricing, call_id, old_cost_source, new_cost_source, put_back)
+         VALUES (1, '{}', 'priced', 'priced', 0)",
         first.id
     ));
     home.expect(&[]);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 14] = [
+const ORDER: [&[&str]; 16] = [
     &["units", "secret", "nearest"],
     &["usage"],
     &["framing"],
@@ -13,11 +13,13 @@ const ORDER: [&[&str]; 14] = [
     &["pricing"],
     &["record"],
     &["ledger"],
+    &["archive"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],
     &["config"],
     &["app"],
+    &["demo"],
     &["cli"],
 ];
 

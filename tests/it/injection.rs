@@ -117,7 +117,7 @@ fn the_client_sees_what_it_would_have_seen_and_the_row_has_the_usage() {
     let provider = Provider::new();
     let proxy = injecting(&provider).start();
     let mut client = proxy.connect();
-    let fields = "Accept-Encoding: gzip, br\r\nX-Kept: 1\r\n";
+    let fields = "Accept-Encoding: gzip, br\r\nX-LeftAlone: 1\r\n";
     client.send(post("/v1/chat/completions?a=%2F", fields, &plain_body()));
     let mut upstream = provider.accept();
     let (head, body) = request(&mut upstream);
@@ -128,7 +128,7 @@ fn the_client_sees_what_it_would_have_seen_and_the_row_has_the_usage() {
             "POST /v1/chat/completions?a=%2F HTTP/1.1".to_owned(),
             "Content-Type: application/json".to_owned(),
             "Accept-Encoding: identity".to_owned(),
-            "X-Kept: 1".to_owned(),
+            "X-LeftAlone: 1".to_owned(),
             format!("Content-Length: {}", body.len()),
         ]
     );

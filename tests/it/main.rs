@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod corpus;
+mod crash;
+mod demo;
 mod doctor;
 mod endings;
 mod estimates;
+mod faults;
+mod history;
 mod house;
 mod http2;
 mod injection;
@@ -15,11 +19,14 @@ mod leaving;
 mod lifecycle;
 mod readings;
 mod recovery;
+mod refusing;
 mod replay;
+mod reprice;
 mod rig;
 mod sessions;
 mod support;
 mod tls;
+mod trial;
 mod tunnel;
 mod unreported;
 mod wire;

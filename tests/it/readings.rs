@@ -1,7 +1,8 @@
 //! Every recorded answer is read as known, whole and in pieces of every size.
 
-use tokenmeter::provider::Reading;
+use tokenmeter::provider::{Reading, read_again};
 use tokenmeter::units::Usd;
+use tokenmeter::usage::Usage;
 
 use crate::corpus::{Recording, read, recordings};
 
@@ -68,4 +69,42 @@ fn every_recorded_answer_is_read_as_known() {
     }
     assert!(count > 0);
     assert_eq!(wrong, 0, "of {count} recordings");
+}
+
+/// The figures that a row has a column for.
+fn columns(usage: &Usage) -> Usage {
+    Usage {
+        cache_write_1h: None,
+        video_input: None,
+        cache_read_audio: None,
+        cache_read_image: None,
+        web_searches: None,
+        audio_input_ms: None,
+        ..usage.clone()
+    }
+}
+
+#[test]
+fn a_usage_object_that_was_kept_is_read_as_it_was() {
+    let (mut count, mut wrong) = (0, 0);
+    for recording in recordings().filter(|recording| recording.api != "realtime") {
+        let body = recording.response.body();
+        let reading = read(&recording, &body, body.len().max(1));
+        // Of a batch the object of the last line is kept.
+        let Some(raw) = reading.usage_json.as_ref().filter(|_| !reading.batch) else { continue };
+        let known = columns(&reading.usage);
+        let again = read_again(raw, |usage| columns(usage) == known);
+        let facts = |reading: &Reading| {
+            let Reading { usage, side, speed, several_turns, cost, .. } = reading.clone();
+            (usage, side, speed, several_turns, cost)
+        };
+        if again.as_ref().map(facts) != Some(facts(&reading)) {
+            wrong += 1;
+            eprintln!("{}: {raw} was {:?} and is {again:?}", recording.id, reading.usage);
+        }
+        count += 1;
+    }
+    println!("{count} usage objects read again");
+    assert!(count > 250, "{count}");
+    assert_eq!(wrong, 0, "of {count} usage objects");
 }

@@ -16,6 +16,7 @@ use tokenmeter::units::Usd;
 use tokenmeter::usage::UsageSource;
 
 use crate::corpus::{Recording, is_whole_corpus, recordings};
+use crate::reprice::Law;
 use crate::support::{
     Answer, Ask, Client, Coding, Ending, Fields, Framing, Message, Pace, Proxy, Random, Seen,
     Setup, Upload, Upstream, encode,
@@ -98,13 +99,26 @@ struct Replayed {
 }
 
 /// What a lane found.
-#[derive(Default)]
 struct Findings {
+    law: Law,
     recordings: usize,
     exchanges: usize,
     connections: usize,
     counts: BTreeMap<(String, String), Count>,
     problems: Vec<String>,
+}
+
+impl Default for Findings {
+    fn default() -> Findings {
+        Findings {
+            law: Law::new(),
+            recordings: 0,
+            exchanges: 0,
+            connections: 0,
+            counts: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -131,7 +145,7 @@ fn every_recorded_exchange_passes_untouched_and_leaves_its_row() {
     for lane in lanes {
         all.add(lane.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
     }
-    println!("{}", all.table());
+    println!("{}\n{}", all.table(), all.law);
     for problems in all.problems.chunk_by(|a, b| a.split(' ').next() == b.split(' ').next()) {
         println!("{} times: {}", problems.len(), problems[0]);
     }
@@ -139,6 +153,7 @@ fn every_recorded_exchange_passes_untouched_and_leaves_its_row() {
     assert!(all.exchanges > 0);
     if !is_whole_corpus() {
         assert_eq!((all.recordings, all.exchanges), COMMITTED);
+        assert!(all.law.counts().1 > 4000 && all.law.beyond_columns() > 0, "{}", all.law);
     }
 }
 
@@ -203,7 +218,11 @@ impl Lane {
         for replayed in &self.replayed {
             let wrong = match by_id.remove(&replayed.id) {
                 None => vec!["no row".to_owned()],
-                Some(record) => differences(&record, replayed),
+                Some(record) => {
+                    let mut wrong = differences(&record, replayed);
+                    wrong.extend(self.found.law.check(&record));
+                    wrong
+                }
             };
             self.found.note(&replayed.recording, replayed.run, &wrong);
         }
@@ -608,6 +627,7 @@ impl Findings {
         self.exchanges += other.exchanges;
         self.connections += other.connections;
         self.problems.extend(other.problems);
+        self.law.add(&other.law);
         for (key, count) in other.counts {
             let sum = self.counts.entry(key).or_default();
             sum.recordings += count.recordings;

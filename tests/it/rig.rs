@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -116,6 +116,21 @@ impl Proxy {
         self.running.as_ref().is_some_and(|running| !running.is_finished())
     }
 
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("tokenmeter.db")
+    }
+
+    /// Of the admin API.
+    pub(crate) fn token(&self) -> String {
+        let file = self.directory.path().join("tokenmeter.token");
+        std::fs::read_to_string(file).unwrap().trim().to_owned()
+    }
+
+    /// The journal's directory.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.directory.path().join("journal")
+    }
+
     /// The closing lines of the journal.
     pub(crate) fn rows(&self) -> Vec<Value> {
         self.lines("close")
@@ -132,7 +147,7 @@ impl Proxy {
     }
 
     fn lines(&self, kind: &str) -> Vec<Value> {
-        let Ok(files) = std::fs::read_dir(self.directory.path().join("journal")) else {
+        let Ok(files) = std::fs::read_dir(self.journal()) else {
             return Vec::new();
         };
         let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
@@ -140,7 +155,7 @@ impl Proxy {
         let text: String =
             paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         text.split_inclusive('\n')
-            .filter(|line| line.ends_with('\n'))
+            .filter(|line| line.ends_with('\n') && !line.trim().is_empty())
             .map(|line| serde_json::from_str::<Value>(line).unwrap())
             .filter_map(|mut line| line.get_mut(kind).map(Value::take))
             .collect()
@@ -197,15 +212,20 @@ impl Provider {
     }
 
     pub(crate) fn accept(&self) -> Conn {
-        self.0.set_nonblocking(true).unwrap();
         let mut accepted = None;
         eventually("a connection to the provider", || {
-            accepted = self.0.accept().ok();
+            accepted = self.try_accept();
             accepted.is_some()
         });
-        let stream = accepted.unwrap().0;
+        accepted.unwrap()
+    }
+
+    /// A connection that waits to be accepted.
+    pub(crate) fn try_accept(&self) -> Option<Conn> {
+        self.0.set_nonblocking(true).unwrap();
+        let (stream, _) = self.0.accept().ok()?;
         stream.set_nonblocking(false).unwrap();
-        Conn::new(stream)
+        Some(Conn::new(stream))
     }
 
     /// True if nobody waits to be accepted.
@@ -315,6 +335,19 @@ impl Conn {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
                 Err(error) => panic!("{error} after {:?}", latin1(&self.read)),
+            }
+        }
+        latin1(&std::mem::take(&mut self.read))
+    }
+
+    /// Everything until this end, or until the other side closes without it.
+    pub(crate) fn rest_or(&mut self, end: &str) -> String {
+        while !self.read.ends_with(end.as_bytes()) {
+            match self.fill() {
+                Ok(1..) => {}
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
+                Err(error) => panic!("{error} after {} bytes", self.read.len()),
             }
         }
         latin1(&std::mem::take(&mut self.read))

@@ -8,6 +8,7 @@ use tokenmeter::provider::realtime::{Change, FROM_CLIENT, FROM_PROVIDER, Session
 use tungstenite::protocol::frame::coding::Data;
 
 use super::corpus::{Count, Recording, is_whole_corpus, recordings};
+use super::reprice::{Law, record};
 use super::rig::{Conn, Provider, Proxy, Settings, field};
 use super::support::{Random, Speaker};
 
@@ -86,6 +87,7 @@ fn every_recorded_session_passes_untouched_and_leaves_a_row_a_response() {
     });
     let proxy = settings.start();
     let mut count = 0;
+    let mut law = Law::new();
     for recording in recordings().filter(|recording| recording.api == "realtime") {
         let messages = messages(&recording);
         for (way, Way { extensions, speakers }) in WAYS.iter().enumerate() {
@@ -113,12 +115,16 @@ fn every_recorded_session_passes_untouched_and_leaves_a_row_a_response() {
             played.close(&client, &server);
             let rows = rows_of(&proxy, &session, "realtime");
             check(&recording, &messages, &rows, &played.id);
+            for row in rows.iter().chain(&rows_of(&proxy, &session, "audio.transcriptions")) {
+                assert_eq!(law.check(&record(row)), None, "{session}");
+            }
             let heard = messages.iter().filter(|message| message.is_transcription()).count();
             check_transcriptions(&rows_of(&proxy, &session, "audio.transcriptions"), heard);
         }
         count += 1;
     }
-    println!("{count} sessions, each in {} ways", WAYS.len());
+    println!("{count} sessions, each in {} ways\n{law}", WAYS.len());
+    assert!(law.beyond_columns() > 0 && law.counts().2.is_empty(), "{law}");
     assert!(if is_whole_corpus() { count > 0 } else { count == COMMITTED }, "{count} sessions");
 }
 

@@ -53,7 +53,7 @@ pub(super) fn each(
     let mut rows = statement.query([from])?;
     let mut seen = 0_u64;
     while let Some(found) = rows.next()? {
-        let behind = row::COLUMNS.len();
+        let behind = row::WIDTH;
         let met = Met {
             key: found.get(behind)?,
             // A number that none of ours could be is as good as one that does not exist.
@@ -191,7 +191,7 @@ impl<'c> Walk<'c> {
     }
 
     fn check_numbers(&mut self, row: &Row<'_>, met: &Met) {
-        let behind = row::COLUMNS.len() + 3;
+        let behind = row::WIDTH + 3;
         let number = |at: usize| row.get::<_, Option<i64>>(behind + at).ok().flatten();
         let mut missing = Vec::new();
         if number(0).is_none() {
@@ -288,7 +288,7 @@ fn time(slot: i64) -> Timestamp {
 
 /// A row by its id, or by its key where it has none.
 fn named(row: &Row<'_>, key: i64) -> String {
-    let id: Option<[u8; 16]> = row.get(row::COLUMNS.len() + 10).ok();
+    let id: Option<[u8; 16]> = row.get(row::WIDTH + 10).ok();
     id.map_or_else(|| format!("key {key}"), |id| CallId::from_bytes(id).to_string())
 }
 

@@ -31,6 +31,9 @@ use crate::units::{Timestamp, Usd};
 /// Calls that are looked at a second time, line by line; what is beyond counts as it was met.
 const SECOND_LOOKS: usize = 100_000;
 
+/// How far a call's id and the beginning of its row may be apart.
+const SLACK_MS: i64 = 3_600_000;
+
 /// Changes in one go.
 const BATCH: usize = 2_000;
 
@@ -437,11 +440,11 @@ fn repriced(connection: &Connection) -> rusqlite::Result<HashSet<CallId>> {
     Ok(calls)
 }
 
-/// When a call began, by its id.
+/// A moment before a call's row began, by its id, which is made when the call opens.
 fn began(id: &CallId) -> Timestamp {
     let mut millis = [0; 8];
     millis[2..].copy_from_slice(&id.into_bytes()[..6]);
-    Timestamp::from_millis(i64::from_be_bytes(millis))
+    Timestamp::from_millis(i64::from_be_bytes(millis).saturating_sub(SLACK_MS))
 }
 
 /// The journal's files.
@@ -547,8 +550,9 @@ pub(super) fn clear_left_over(connection: &Connection) -> rusqlite::Result<()> {
             connection.execute("DELETE FROM open_calls WHERE id = ?", [id])?;
         }
     }
-    let since = retention::rows_since(connection)?.map_or(0, Timestamp::millis).max(0);
-    let oldest = since.to_be_bytes()[2..].to_vec();
+    let since = retention::rows_since(connection)?;
+    let oldest = since.map_or(0, |since| since.millis().max(0).saturating_add(SLACK_MS));
+    let oldest = oldest.to_be_bytes()[2..].to_vec();
     let sql = "DELETE FROM charged WHERE length(call_id) < 16 OR (substr(call_id, 1, 6) >= ?
         AND NOT EXISTS (SELECT 1 FROM calls WHERE id = substr(call_id, 1, 16)))";
     connection.execute(sql, [oldest]).map(drop)

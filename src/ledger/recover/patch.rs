@@ -77,7 +77,7 @@ pub(super) fn drop_unreadable(
     let mut unreadable: Vec<i64> = Vec::new();
     while let Some(found) = rows.next()? {
         if row::read(found).is_err() {
-            unreadable.push(found.get(row::COLUMNS.len())?);
+            unreadable.push(found.get(row::WIDTH)?);
         }
     }
     drop(rows);

@@ -144,7 +144,7 @@ fn put_wide(out: &mut Vec<u8>, sums: &Sums) {
     let written = sums.figures.iter().enumerate().filter(|(_, value)| **value != 0);
     put_flags(out, written.clone().fold(WIDE, |flags, (figure, _)| flags | 1 << figure));
     written.for_each(|(_, value)| out.extend_from_slice(&value.to_le_bytes()));
-    put_buckets(out, &sums.sketch, |out, count| put_varint(out, count));
+    put_buckets(out, &sums.sketch, put_varint);
 }
 
 fn put_flags(out: &mut Vec<u8>, flags: u32) {

@@ -158,11 +158,14 @@ fn live_of(
     Ok(())
 }
 
+/// Takes a live row's slot, user and kind, and sums.
+pub(super) type VisitLive<'v> = dyn FnMut(i64, Place, &[u8]) -> rusqlite::Result<()> + 'v;
+
 /// Shows live rows in their order.
 pub(super) fn each_live(
     connection: &Connection,
     slots: Range<i64>,
-    visit: &mut dyn FnMut(i64, Place, &[u8]) -> rusqlite::Result<()>,
+    visit: &mut VisitLive<'_>,
 ) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(
         "SELECT slot, user, kind, sums FROM rollup_live WHERE slot >= ? AND slot < ?

@@ -76,16 +76,16 @@ fn who_asks_in_between_is_answered_with_what_stays() {
 fn whoever_waits_for_the_rows_is_not_held_up_by_calls_that_come_after() {
     let home = Home::new();
     let ledger = home.open();
-    let (asker, asks) = (ledger.clone(), std::sync::atomic::AtomicBool::new(true));
+    let (asker, asks) = (ledger.clone(), AtomicBool::new(true));
     thread::scope(|scope| {
         scope.spawn(|| {
-            while asks.load(std::sync::atomic::Ordering::Relaxed) {
+            while asks.load(Ordering::Relaxed) {
                 ledger.closed_for_now(&call(1));
                 thread::sleep(Duration::from_millis(1));
             }
         });
         let patient = (0..8).all(|_| asker.sync(SOON));
-        asks.store(false, std::sync::atomic::Ordering::Relaxed);
+        asks.store(false, Ordering::Relaxed);
         assert!(patient);
     });
     assert!(ledger.shutdown(SOON));
@@ -147,7 +147,7 @@ fn an_amendment_may_stand_in_the_next_days_file() {
 #[ignore = "a part of kill_9_leaves_provisional_or_exact_figures"]
 fn child_that_amends() {
     let database = PathBuf::from(std::env::var_os("LEDGER_TEST_DATABASE").unwrap());
-    let ledger = Ledger::open(&Settings { database, journal_days: 7 }).unwrap();
+    let ledger = Ledger::open(&Settings::of(database)).unwrap();
     loop {
         let record = call(Timestamp::now().millis());
         ledger.opened(&record);

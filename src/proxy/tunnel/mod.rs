@@ -58,9 +58,9 @@ pub(super) async fn upgrade(
         }
         Ok(answer) => {
             exchange.answered(&answer);
-            call.pass_on(answer, exchange, progress)
+            call.pass_on(answer, exchange, progress).await
         }
-        Err(failure) => call.failed(&failure, exchange, &progress),
+        Err(failure) => call.failed(&failure, exchange, &progress).await,
     }
 }
 

@@ -4,12 +4,15 @@
 //! Invariant: a row is closed exactly once. Dropped before that, it closes itself.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
+use crate::ledger::Kept;
 use crate::meter::{Meter, Observed, Prompt};
 use crate::provider::realtime::{Change, Seen, Turn};
 use crate::provider::{Reading, RequestFacts};
 use crate::proxy::exchange::{Calls, Opened, millis, note_request};
+use crate::proxy::keeping::Keeping;
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
 
@@ -43,6 +46,8 @@ pub(super) struct Rows {
     open: Vec<(Turn, Row)>,
     /// Why the provider refused what was no response.
     refused: Option<String>,
+    /// What the end of the response that closed last waits for.
+    keeping: Keeping,
     /// The tunnel's place among the open calls; the last to go.
     opened: Opened,
 }
@@ -52,7 +57,13 @@ impl Rows {
     pub(super) fn new(mut opened: Opened) -> Rows {
         opened.record.streaming = true;
         let first = Row::of(&opened, opened.record.clone(), opened.started);
-        Rows { first: Some(first), open: Vec::new(), refused: None, opened }
+        let (open, keeping) = (Vec::new(), Keeping::default());
+        Rows { first: Some(first), open, refused: None, keeping, opened }
+    }
+
+    /// Resolves when what has come from the provider may go down.
+    pub(super) fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.keeping.poll(cx)
     }
 
     pub(super) fn apply(&mut self, change: Change) {
@@ -85,10 +96,12 @@ impl Rows {
                 if let Some(at) = self.open.iter().position(|(open, _)| *open == turn) {
                     let (_, mut row) = self.open.swap_remove(at);
                     row.seen = *seen;
-                    row.close(Outcome::Completed, None);
+                    self.keeping = Keeping::of(row.complete());
                 }
             }
-            Change::Transcribed(reading) => self.transcribed(*reading),
+            Change::Transcribed(reading) => {
+                self.keeping = Keeping::of(self.transcribed(*reading));
+            }
             Change::Refused(word) => self.refused = Some(word),
         }
     }
@@ -130,7 +143,7 @@ impl Rows {
     }
 
     /// When its audio began is not known, so neither is how long it took.
-    fn transcribed(&self, reading: Reading) {
+    fn transcribed(&self, reading: Reading) -> Kept {
         let mut record = self.another(&RequestFacts::default());
         TRANSCRIPTIONS.clone_into(&mut record.endpoint);
         record.model_requested.clone_from(&reading.model);
@@ -138,7 +151,7 @@ impl Rows {
         row.seen.reading = reading;
         row.is_timed = false;
         row.deployed = None;
-        row.close(Outcome::Completed, None);
+        row.complete()
     }
 
     /// Nothing more will be known of the responses that are open.
@@ -225,13 +238,18 @@ impl Row {
         }
     }
 
+    /// The response has ended while its tunnel goes on.
+    fn complete(mut self) -> Kept {
+        self.settle(Outcome::Completed, None)
+    }
+
     fn close(mut self, outcome: Outcome, error: Option<String>) {
         self.settle(outcome, error);
     }
 
-    fn settle(&mut self, outcome: Outcome, error: Option<String>) {
+    fn settle(&mut self, outcome: Outcome, error: Option<String>) -> Kept {
         if std::mem::replace(&mut self.is_closed, true) {
-            return;
+            return Kept::default();
         }
         self.record.outcome = outcome;
         self.record.error = error;
@@ -244,7 +262,7 @@ impl Row {
             model_behind: self.deployed.as_deref(),
             background: false,
         };
-        self.meter.close(self.record.clone(), observed);
+        self.meter.close(self.record.clone(), observed)
     }
 }
 

@@ -90,6 +90,11 @@ impl Watch {
         }
     }
 
+    /// Resolves when what has come from the provider may go down.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.rows.poll_kept(cx)
+    }
+
     /// This side's connection has failed.
     pub(super) fn broke(&mut self, side: Side) {
         self.ended.get_or_insert((side, true));
@@ -158,6 +163,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.side == Side::Client {
+            std::task::ready!(self.watch.borrow_mut().poll_kept(cx));
+        }
         let result = std::task::ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
         Poll::Ready(self.note(result))
     }

@@ -103,6 +103,15 @@ impl Proxy {
         Proxy { address, directory, stop, serving }
     }
 
+    pub(crate) fn database(&self) -> PathBuf {
+        self.directory.path().join("tokenmeter.db")
+    }
+
+    /// The rows that are in the database at this moment, oldest first.
+    pub(crate) fn records(&self) -> Vec<Record> {
+        rows(&self.database())
+    }
+
     pub(crate) fn client(&self) -> Client {
         Client::connect(self.address)
     }
