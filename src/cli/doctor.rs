@@ -3,20 +3,16 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::progress::Steps;
 use super::sheet::{Sheet, for_people};
 use super::{Failure, complain};
 use crate::config::{self, Flags};
 use crate::ledger::doctor::{self, Depth, Examination, Mended};
 use crate::ledger::{self, OpenError};
-
-/// How often a bar is drawn while there is nothing to count.
-const TICK: Duration = Duration::from_millis(200);
 
 /// Check that rows, sums and journal agree, and mend them
 #[derive(Args, Clone, Debug)]
@@ -66,9 +62,9 @@ pub(super) fn run(args: &DoctorArgs) -> Result<String, Failure> {
         Flags { config: args.config.clone(), database: args.database.clone(), ..Flags::default() };
     let database = config::database(&flags);
     let database = database.map_err(|error| Failure::Failed(error.to_string()))?;
-    let bar = Bar::new();
+    let bar = Steps::new();
     let done = work(args, &database, &bar);
-    bar.0.finish_and_clear();
+    bar.finish();
     let Done { recovered, first, mended, last } = done.map_err(|error| failure(args, &error))?;
     if let Some(recovered) = recovered {
         recovered.lines().for_each(complain);
@@ -91,7 +87,7 @@ struct Done {
     last: Examination,
 }
 
-fn work(args: &DoctorArgs, database: &Path, bar: &Bar) -> Result<Done, OpenError> {
+fn work(args: &DoctorArgs, database: &Path, bar: &Steps) -> Result<Done, OpenError> {
     let mut watch = |what: &'static str, done: u64, total: u64| bar.show(what, done, total);
     let depth = Depth { deep: args.deep };
     let mut recovered = None;
@@ -220,33 +216,4 @@ fn json(first: &Examination, mended: Option<Mended>, last: &Examination) -> Valu
         })),
         "checks": checks.collect::<Vec<_>>(),
     })
-}
-
-/// How far a long look is, on a terminal; nothing elsewhere.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new() -> Bar {
-        // To stderr, and hidden where that is no terminal.
-        let bar = ProgressBar::new(0);
-        bar.enable_steady_tick(TICK);
-        Bar(bar)
-    }
-
-    fn show(&self, what: &'static str, done: u64, total: u64) {
-        if self.0.message() != what {
-            let template = if total > 0 {
-                "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left"
-            } else {
-                "{msg} {spinner} {elapsed}"
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                self.0.set_style(style);
-            }
-            self.0.reset();
-            self.0.set_message(what);
-        }
-        self.0.set_length(total);
-        self.0.set_position(done);
-    }
 }

@@ -61,8 +61,17 @@ fn first_slot(connection: &Connection) -> rusqlite::Result<Option<i64>> {
 }
 
 fn forget_sums(connection: &Connection) -> rusqlite::Result<()> {
+    anew(connection)?.finish()
+}
+
+/// Forgets the sums of half hours that have rows. The others are mended before: the day that has both
+/// knows what they were, and is made of them.
+fn anew(connection: &Connection) -> rusqlite::Result<Rebuild<'_>> {
     let first = first_slot(connection)?;
-    Rebuild::since(connection, first)?.finish()
+    if let Some(first) = first {
+        mend_old(connection, first)?;
+    }
+    Rebuild::since(connection, first)
 }
 
 /// Sums made again from rows; from other sums where the rows are gone. Answers how many calls are in
@@ -71,11 +80,7 @@ pub(in crate::ledger) fn sums(
     connection: &Connection,
     watch: &mut Watch<'_>,
 ) -> Result<u64, Stuck> {
-    let first = first_slot(connection)?;
-    if let Some(first) = first {
-        mend_old(connection, first)?;
-    }
-    let mut rebuild = Rebuild::since(connection, first)?;
+    let mut rebuild = anew(connection)?;
     let from = retention::rows_since(connection)?;
     let from = from.map_or(i64::MIN, |since| since.millis() << KEY_BITS);
     let mut counted = 0;

@@ -170,8 +170,9 @@ fn mend_from_day(
             entries.entry(*place).or_default().take(sums);
         }
     }
-    // A day that has less than its slots is wrong itself.
-    if entries.values().any(|sums| sums.requests() < 0) {
+    // A day that has less than its slots is wrong itself, and no slot that is there is empty.
+    let is_less = entries.values().any(|sums| sums.requests() < 0);
+    if is_less || entries.values().all(super::sums::Sums::is_zero) {
         return Ok(false);
     }
     key.replace(connection, &entries).map(|()| true)
