@@ -15,6 +15,7 @@ pub mod backup;
 pub mod check;
 pub mod demo;
 mod difference;
+pub mod doctor;
 mod draft;
 pub mod export;
 pub mod filters;
@@ -38,7 +39,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Serve(serve::ServeArgs),
+    Serve(serve::RunArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
     Reprice(reprice::RepriceArgs),
@@ -46,6 +47,7 @@ pub enum Command {
     Import(import::ImportArgs),
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
+    Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -100,6 +102,8 @@ pub enum Failure {
     Failed(String),
     /// What was typed makes no sense.
     Usage(String),
+    /// It was done, and the answer is that something is wrong: a result, and a code of failure.
+    Found(String),
 }
 
 /// Does what was typed.
@@ -116,10 +120,16 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Import(args) => import::run(args),
         Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Demo(args) => demo::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Found(report)) => {
+            // The report is the result, and the code says what it says.
+            let _ = print(&report);
+            return ExitCode::FAILURE;
+        }
         Err(Failure::Failed(message)) => (message, 1),
         Err(Failure::Usage(message)) => (message, 2),
     };

@@ -83,6 +83,42 @@ impl Drop for Bar {
     }
 }
 
+/// The bar of a command that does one thing after another.
+#[derive(Debug)]
+pub(super) struct Steps(ProgressBar);
+
+impl Steps {
+    pub(super) fn new() -> Steps {
+        if !Bar::is_wanted() {
+            return Steps(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.enable_steady_tick(TICK);
+        Steps(bar)
+    }
+
+    /// What is being done, and how far it is; of 0 where that cannot be told.
+    pub(super) fn show(&self, what: &'static str, done: u64, of: u64) {
+        if self.0.message() != what {
+            let template = match of {
+                0 => "{msg} {spinner} {elapsed}",
+                _ => "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                self.0.set_style(style);
+            }
+            self.0.reset();
+            self.0.set_message(what);
+        }
+        self.0.set_length(of);
+        self.0.set_position(done);
+    }
+
+    pub(super) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// The word behind a total.
 fn unit(of: &str) -> &str {
     of.split_once(' ').map_or("", |(_, unit)| unit)

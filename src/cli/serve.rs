@@ -15,8 +15,26 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::App;
 use crate::config::{Config, Flags};
+use crate::ledger;
 
 /// Run the proxy
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub serve: ServeArgs,
+
+    /// If the database is damaged, save what can be read into a new one first
+    #[arg(long)]
+    pub recover: bool,
+}
+
+impl RunArgs {
+    pub fn flags(&self) -> Flags {
+        self.serve.flags()
+    }
+}
+
+/// Where the configuration is, and what goes before it.
 #[derive(Args, Clone, Debug)]
 pub struct ServeArgs {
     /// Configuration file [default: tokenmeter.toml, if there is one]
@@ -48,12 +66,16 @@ impl ServeArgs {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub fn run(args: &ServeArgs) -> Result<(), Box<dyn Error>> {
+pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let config = Config::load(&args.flags())?;
     log_to_stderr(&config.log);
     panic::set_hook(Box::new(|panicked| tracing::error!("{}", place(panicked))));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if args.recover {
+        let recovered = ledger::recover(&config.database, &mut |_, _, _| {})?;
+        recovered.to_string().lines().for_each(|line| tracing::warn!("{line}"));
     }
     let app = App::build(&config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -112,7 +112,7 @@ fn pass_on(rows: &mut Rows<'_>, from: CallId, to: CallId) -> rusqlite::Result<()
 
 /// Takes from a row all that another is charged for. The usage object stays: it is what this answer
 /// said.
-fn blank(row: &mut Record, charged_by: Option<CallId>) {
+pub(super) fn blank(row: &mut Record, charged_by: Option<CallId>) {
     row.set_usage(&Usage::default(), UsageSource::None);
     row.estimate = None;
     (row.cost_usd, row.computed_cost_usd, row.price_id) = (None, None, None);

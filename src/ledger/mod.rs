@@ -15,6 +15,8 @@
 //! | `load` | records in bulk, without a journal |
 //! | `import` | what rows and journal lines from elsewhere mean, and their way into a ledger |
 //! | `backup` | a copy of one moment, while others write |
+//! | `doctor` | whether rows, sums and journal agree, and making them agree again |
+//! | `recover` | a damaged database made anew |
 //! | `reprice`, `audit` | other costs in rows that are there; what they were, and why they changed |
 //! | `retention` | rows that are too old |
 //! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
@@ -32,6 +34,7 @@ mod backup;
 mod breakdown;
 mod charged;
 mod disk;
+pub mod doctor;
 mod fault;
 mod feed;
 mod filter;
@@ -47,6 +50,7 @@ mod load;
 mod names;
 mod packed;
 mod query;
+mod recover;
 mod reprice;
 mod retention;
 mod rollup;
@@ -85,6 +89,7 @@ pub use load::{Loaded, Loader};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };
+pub use recover::{Recovered, Saved, Way, recover};
 pub use reprice::{RepriceError, Repricer, Undone};
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
@@ -431,7 +436,12 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Corrupt { path, reason } => {
-                write!(f, "{} cannot be read: {reason}; it was left as it was", path.display())
+                write!(
+                    f,
+                    "{} cannot be read: {reason}; it was left as it was. `tokenmeter serve --recover` \
+                     saves what can be read of it, and keeps it beside",
+                    path.display()
+                )
             }
             OpenError::TooNew { path, found, known } => write!(
                 f,

@@ -109,7 +109,7 @@ impl Tail {
     ) -> io::Result<Tail> {
         let mut tail = Tail::of(day, path, File::open(path)?);
         if let Some(stored) = progress.get(&tail.name()) {
-            if ends_a_line(&mut tail.file, *stored)? {
+            if tail.ends_a_line(*stored)? {
                 (tail.read, tail.stored) = (*stored, *stored);
             } else {
                 tracing::warn!(file = tail.name(), "another journal than before; reading it anew");
@@ -178,6 +178,11 @@ impl Tail {
         }
     }
 
+    /// Whether a line ends at a place, or the file begins there.
+    pub(super) fn ends_a_line(&self, at: u64) -> io::Result<bool> {
+        ends_a_line(&self.file, at)
+    }
+
     /// How far the file may be called read if `is_open` tells which calls would be forgotten in a
     /// crash: up to the first opening among them.
     pub(super) fn safe(&self, is_open: impl Fn(&CallId) -> bool) -> u64 {
@@ -213,7 +218,7 @@ pub(super) fn same_file(one: &Metadata, other: &Metadata) -> bool {
     }
 }
 
-fn ends_a_line(file: &mut File, at: u64) -> io::Result<bool> {
+fn ends_a_line(mut file: &File, at: u64) -> io::Result<bool> {
     if at == 0 {
         return Ok(true);
     }

@@ -155,7 +155,7 @@ fn keep(path: &Path, version: i32) -> io::Result<PathBuf> {
 }
 
 /// Removes what an upgrade before this one left.
-fn clear(new: &Path) -> io::Result<()> {
+pub(super) fn clear(new: &Path) -> io::Result<()> {
     for suffix in ["", "-journal", "-wal", "-shm"] {
         match fs::remove_file(with_suffix(new, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -6,6 +6,7 @@
 mod corpus;
 mod crash;
 mod demo;
+mod doctor;
 mod endings;
 mod estimates;
 mod faults;
@@ -17,6 +18,7 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod readings;
+mod recovery;
 mod refusing;
 mod replay;
 mod reprice;

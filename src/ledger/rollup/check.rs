@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use rusqlite::Connection;
 
-use super::codec;
+use super::codec::{self, Damaged};
 use super::pack::{Entries, Key, Level, Reading};
 use super::scan::{each_live, next_live};
 use super::sums::Sums;
@@ -22,6 +22,24 @@ pub(in crate::ledger) struct Disagreement {
     pub(in crate::ledger) shard: u32,
     /// The slot, or the day's first.
     pub(in crate::ledger) slot: i64,
+    /// It cannot be read at all.
+    pub(in crate::ledger) is_damaged: bool,
+}
+
+impl Disagreement {
+    fn of(key: Key, is_damaged: bool) -> Disagreement {
+        let (is_day, slot) = (key.level == Level::Day, key.first_slot());
+        Disagreement { is_day, shard: key.shard, slot, is_damaged }
+    }
+
+    pub(super) fn key(self) -> Key {
+        let (level, start) = if self.is_day {
+            (Level::Day, self.slot.div_euclid(SLOTS_PER_DAY))
+        } else {
+            (Level::Slot, self.slot)
+        };
+        Key { level, shard: self.shard, start }
+    }
 }
 
 /// Shows the sums of a range of slots: slot, user, kind and what all that is known of them comes to,
@@ -39,7 +57,7 @@ pub(in crate::ledger) fn truth(
         let Some(slot) = sealed.into_iter().chain(live).min() else { break };
         let mut entries = Entries::new();
         for shard in 1..=SHARDS {
-            load(connection, Key { level: Level::Slot, shard, start: slot }, &mut entries)?;
+            load(connection, Key { level: Level::Slot, shard, start: slot }, &mut entries)??;
         }
         each_live(connection, slot..slot + 1, &mut |_, place, sums| {
             Ok(codec::add_to(sums, entries.entry(place).or_default())?)
@@ -52,8 +70,8 @@ pub(in crate::ledger) fn truth(
     Ok(())
 }
 
-/// Shows the packs that do not agree with the slot packs of the users: those of everybody, and those
-/// of days. A pack that cannot be read is an error.
+/// Shows the packs that do not agree with the slot packs of the users (those of everybody, and those
+/// of days), and those that cannot be read.
 pub(in crate::ledger) fn disagreements(
     connection: &Connection,
     visit: &mut dyn FnMut(Disagreement),
@@ -64,6 +82,12 @@ pub(in crate::ledger) fn disagreements(
         from = day + 1;
     }
     Ok(())
+}
+
+/// Live rows that stand where nobody looks for their user.
+pub(in crate::ledger) fn misplaced(connection: &Connection) -> rusqlite::Result<u32> {
+    let sql = "SELECT count(*) FROM rollup_live WHERE shard <> user % ? + 1";
+    connection.query_row(sql, [SHARDS], |row| row.get(0))
 }
 
 /// The first day from another one on that any pack is about.
@@ -87,21 +111,24 @@ fn check_day(
     let slots = day * SLOTS_PER_DAY..(day + 1) * SLOTS_PER_DAY;
     let mut expect = |level, shard, start, expected: &mut Entries| -> rusqlite::Result<()> {
         let (key, mut found) = (Key { level, shard, start }, Entries::new());
-        load(connection, key, &mut found)?;
+        let is_damaged = load(connection, key, &mut found)?.is_err();
         expected.retain(|_, sums| !sums.is_zero());
-        if found != *expected {
-            let is_day = level == Level::Day;
-            visit(Disagreement { is_day, shard, slot: key.first_slot() });
+        if is_damaged || found != *expected {
+            visit(Disagreement::of(key, is_damaged));
         }
         Ok(())
     };
-    let mut everybody = Entries::new();
+    let (mut everybody, mut damaged) = (Entries::new(), Vec::new());
     let mut by_slot: Vec<Entries> = slots.clone().map(|_| Entries::new()).collect();
     for shard in 1..=SHARDS {
         let mut whole = Entries::new();
         for (slot, together) in slots.clone().zip(&mut by_slot) {
-            let mut entries = Entries::new();
-            load(connection, Key { level: Level::Slot, shard, start: slot }, &mut entries)?;
+            let (key, mut entries) =
+                (Key { level: Level::Slot, shard, start: slot }, Entries::new());
+            if load(connection, key, &mut entries)?.is_err() {
+                damaged.push(Disagreement::of(key, true));
+                continue;
+            }
             for ((user, kind), sums) in entries {
                 together.entry((0, kind)).or_default().merge(&sums);
                 everybody.entry((0, kind)).or_default().merge(&sums);
@@ -113,15 +140,30 @@ fn check_day(
     for (slot, together) in slots.zip(&mut by_slot) {
         expect(Level::Slot, 0, slot, together)?;
     }
-    expect(Level::Day, 0, day, &mut everybody)
+    expect(Level::Day, 0, day, &mut everybody)?;
+    damaged.into_iter().for_each(visit);
+    Ok(())
 }
 
-/// Adds what a pack has.
-fn load(connection: &Connection, key: Key, to: &mut Entries) -> rusqlite::Result<()> {
-    let Some(pack) = key.load(connection)? else { return Ok(()) };
-    for entry in Reading::open(&pack)? {
-        let entry = entry?;
-        codec::add_to(entry.sums, to.entry((entry.user, entry.kind)).or_default())?;
+/// Adds what a pack has; nothing of one that cannot be read.
+pub(super) fn load(
+    connection: &Connection,
+    key: Key,
+    to: &mut Entries,
+) -> rusqlite::Result<Result<(), Damaged>> {
+    let Some(pack) = key.load(connection)? else { return Ok(Ok(())) };
+    let mut read = Entries::new();
+    let done = Reading::open(&pack).and_then(|entries| {
+        for entry in entries {
+            let entry = entry?;
+            codec::add_to(entry.sums, read.entry((entry.user, entry.kind)).or_default())?;
+        }
+        Ok(())
+    });
+    if done.is_ok() {
+        for (place, sums) in &read {
+            to.entry(*place).or_default().merge(sums);
+        }
     }
-    Ok(())
+    Ok(done)
 }

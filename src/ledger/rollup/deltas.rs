@@ -31,11 +31,13 @@ impl Deltas {
     }
 
     /// How many slots, users and kinds are changed: some 400 bytes of memory each.
+    #[cfg(test)]
     pub(in crate::ledger) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// Forgets everything, for the next transaction.
+    #[cfg(test)]
     pub(in crate::ledger) fn clear(&mut self) {
         self.0.clear();
     }

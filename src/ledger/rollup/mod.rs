@@ -11,6 +11,7 @@
 //! | `seal` | moving finished half hours into packs |
 //! | `scan` | reading sums, from the fewest packs |
 //! | `check` | whether packs say what they should |
+//! | `rebuild` | sums made again |
 //!
 //! What has been recorded is in `rollup_live` first. A seal moves the half hours that have passed into
 //! packs: one each for all users together (shard 0) and for each of [`SHARDS`] parts of the users, and
@@ -24,14 +25,16 @@ mod check;
 mod codec;
 mod deltas;
 mod pack;
+mod rebuild;
 mod scan;
 mod seal;
 mod sums;
 #[cfg(test)]
 mod tests;
 
-pub(super) use check::{Disagreement, disagreements, truth};
+pub(super) use check::{Disagreement, disagreements, misplaced, truth};
 pub(super) use deltas::{Deltas, clear};
+pub(super) use rebuild::{Rebuild, mend};
 pub(super) use scan::{Grain, SumsRef, Users, scan};
 pub(super) use seal::{seal, seal_all};
 pub(super) use sums::{Counted, FIGURES, Sums};

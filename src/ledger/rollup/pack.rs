@@ -127,6 +127,23 @@ impl Key {
         Ok(())
     }
 
+    /// Puts a pack of these entries in the place of the one that is there.
+    pub(super) fn replace(
+        self,
+        connection: &Connection,
+        entries: &Entries,
+    ) -> rusqlite::Result<()> {
+        connection.execute("DELETE FROM rollup_pack WHERE key = ?", [self.number()])?;
+        self.add(connection, entries, &mut Vec::new())
+    }
+
+    /// Deletes this pack and the later ones of its level and shard.
+    pub(super) fn delete_from_here(self, connection: &Connection) -> rusqlite::Result<()> {
+        let last = Key { start: i64::MAX, ..self };
+        let sql = "DELETE FROM rollup_pack WHERE key >= ? AND key <= ?";
+        connection.execute(sql, [self.number(), last.number()]).map(drop)
+    }
+
     /// Adds entries to the pack, using `out` to build it.
     pub(super) fn add(
         self,

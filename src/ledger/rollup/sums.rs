@@ -67,6 +67,14 @@ impl Sums {
         other.sketch.counts().for_each(|(bucket, count)| self.sketch.add(bucket, count));
     }
 
+    /// Takes back what was merged.
+    pub(super) fn take(&mut self, other: &Sums) {
+        for (sum, figure) in self.figures.iter_mut().zip(other.figures) {
+            *sum = sum.wrapping_sub(figure);
+        }
+        other.sketch.counts().for_each(|(bucket, count)| self.sketch.add(bucket, -count));
+    }
+
     /// Whether nothing is left.
     pub(in crate::ledger) fn is_zero(&self) -> bool {
         self.figures == [0; FIGURES] && self.sketch.counts().next().is_none()

@@ -87,7 +87,9 @@ impl Plain {
             r.image_output_tokens,
             r.total_tokens,
         ];
-        let plain = |value: Option<u64>| i128::from(value.unwrap_or(0));
+        // As columns hold them.
+        let plain =
+            |value: Option<u64>| i128::from(value.unwrap_or(0).min(i64::MAX.unsigned_abs()));
         self.0[0] += 1;
         for (sum, tokens) in self.0[1..].iter_mut().zip(tokens) {
             *sum += plain(tokens);
@@ -407,7 +409,8 @@ fn packs_that_differ_are_found() {
         let mut found = Vec::new();
         disagreements(&connection, &mut |disagreement| found.push(disagreement)).unwrap();
         let is_day = level == Level::Day;
-        assert_eq!(found, [Disagreement { is_day, shard, slot: key.first_slot() }]);
+        let slot = key.first_slot();
+        assert_eq!(found, [Disagreement { is_day, shard, slot, is_damaged: false }]);
     }
 }
 
@@ -472,4 +475,44 @@ fn extreme_times_and_figures_come_back() {
     assert_sound(&connection);
     clear(&connection).unwrap();
     assert_eq!(requests(&connection, i64::MIN..i64::MAX, Users::Together, Grain::Day), 0);
+}
+
+#[test]
+fn sums_made_again_are_those_that_were_and_a_pack_that_is_lost_is_made_of_the_others() {
+    let calls = [(-3, 1), (0, 1), (0, 33), (0, 2), (47, 1), (48, 2), (50, 2), (50, 1), (96, 3)];
+    let connection = filled(&calls);
+    let all =
+        |connection: &Connection| scanned(connection, SLOTS, Users::Each, Grain::Slot, &|_| true);
+    let before = all(&connection);
+    for since in [None, Some(-3), Some(0), Some(48), Some(50), Some(96)] {
+        let mut rebuild = Rebuild::since(&connection, since).unwrap();
+        for (slot, user) in
+            calls.iter().filter(|(slot, _)| since.is_none_or(|since| *slot >= since))
+        {
+            rebuild.add(*user, 7, &call(slot * SLOT_MS)).unwrap();
+        }
+        rebuild.finish().unwrap();
+        assert_eq!(all(&connection), before, "{since:?}");
+        assert_sound(&connection);
+    }
+    for (level, shard, start) in
+        [(Level::Slot, 0, 50), (Level::Slot, 2, 0), (Level::Day, 0, 1), (Level::Day, 3, 1)]
+    {
+        let key = Key { level, shard, start };
+        let number = (i64::from(level == Level::Day) << 6 | i64::from(shard)) << 48;
+        let number = number | (start + (1 << 47));
+        let sql = "UPDATE rollup_pack SET pack = x'01' WHERE key = ?";
+        assert_eq!(connection.execute(sql, [number]).unwrap(), 1);
+        let mut wrong = Vec::new();
+        disagreements(&connection, &mut |one| wrong.push(one)).unwrap();
+        let lost = wrong.iter().find(|one| one.is_damaged).unwrap();
+        assert!(mend(&connection, *lost).unwrap());
+        assert_sound(&connection);
+        assert_eq!(all(&connection), before, "{key:?}");
+    }
+    // Two half hours of a shard are more than a day can tell.
+    let sql = "UPDATE rollup_pack SET pack = x'01' WHERE key >= 2 << 48 AND key < 3 << 48";
+    assert!(connection.execute(sql, []).unwrap() > 1);
+    let (is_day, is_damaged) = (false, true);
+    assert!(!mend(&connection, Disagreement { is_day, shard: 2, slot: 0, is_damaged }).unwrap());
 }
