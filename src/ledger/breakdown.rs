@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::filter::{Filter, Match, Selection};
 use super::group::{Fold, GroupKey, Groups, Place};
-use super::kind::Kinds;
+use super::kind::{CLASS, Kinds};
 use super::layout::KEY_BITS;
 use super::query::QueryError;
 use super::retention;
@@ -112,7 +112,13 @@ impl Breakdown<'_> {
         let is_timed = keys().any(GroupKey::is_time);
         let has_hours = keys().any(|key| *key == GroupKey::Hour);
         let is_utc = *self.zone == TimeZone::UTC;
-        let grain = if !is_timed || is_utc && !has_hours { Grain::Day } else { Grain::Slot };
+        let grain = match (is_timed, has_hours) {
+            (false, _) => Grain::Any,
+            (true, false) if is_utc => Grain::Day,
+            _ => Grain::Slot,
+        };
+        // What a filter names is told by the class.
+        let by_class = keys().all(|key| key.facts() & !CLASS == 0);
         let mut turning = BTreeSet::new();
         let (mut calls, mut failure) = (0, None);
         let kinds = |kind| selection.of(kind) == Match::Yes;
@@ -121,6 +127,7 @@ impl Breakdown<'_> {
             slots.whole,
             users,
             grain,
+            by_class,
             &kinds,
             &mut |slot, user, kind, sums| {
                 let at = slot.saturating_mul(SLOT_MS);

@@ -112,13 +112,7 @@ impl Filter {
     pub(super) fn passes(&self, record: &Record) -> bool {
         let is =
             |wanted: &Option<String>, name: &Option<String>| wanted.is_none() || wanted == name;
-        let fact = |place| {
-            Some(Cow::Owned(match Fact::of(record, place) {
-                Fact::Absent => KeyValue::Absent,
-                Fact::Number(number) => KeyValue::Number(number),
-                Fact::Text(text) => KeyValue::Text(text.into_owned()),
-            }))
-        };
+        let fact = |place| Some(Cow::Owned(Fact::of(record, place).into()));
         self.since.is_none_or(|since| record.created_at >= since)
             && self.until.is_none_or(|until| record.created_at < until)
             && is(&self.user, &record.user)

@@ -64,6 +64,17 @@ pub(super) mod fact {
     pub(in crate::ledger) const ERROR: usize = 17;
 }
 
+/// The facts that make a class, a bit each: those that totals are mostly asked by. Kinds of one class are
+/// also counted alike. A class goes by the number of the first of its kinds.
+pub(super) const CLASS: u32 = 1 << fact::UPSTREAM
+    | 1 << fact::PROVIDER
+    | 1 << fact::ENDPOINT
+    | 1 << fact::MODEL_REQUESTED
+    | 1 << fact::MODEL
+    | 1 << fact::OPERATION
+    | 1 << fact::METADATA
+    | 1 << fact::USAGE_SOURCE;
+
 /// A fact of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fact<'a> {
@@ -130,6 +141,41 @@ impl<'a> Fact<'a> {
             }
         }
     }
+}
+
+impl From<Fact<'_>> for KeyValue {
+    fn from(fact: Fact<'_>) -> KeyValue {
+        match fact {
+            Fact::Absent => KeyValue::Absent,
+            Fact::Number(number) => KeyValue::Number(number),
+            Fact::Text(text) => KeyValue::Text(text.into_owned()),
+        }
+    }
+}
+
+/// All that makes the class of a record's kind, where some facts stand in the row.
+pub(super) fn encode_class(record: &Record, varied: u32) -> Vec<u8> {
+    let is_known = |place: usize| varied & 1 << place == 0;
+    let facts = std::array::from_fn(|place| {
+        if is_known(place) { Fact::of(record, place).into() } else { KeyValue::Absent }
+    });
+    let counts = Counts::of(&facts, varied, record.charged_by.is_some());
+    let mut encoded = (varied & CLASS).to_le_bytes().to_vec();
+    let Counts { failed, estimated, unreported, refetched, unpriced, default_priced } = counts;
+    let flags = [failed, estimated, unreported, refetched, unpriced, default_priced];
+    encoded.extend(flags.map(u8::from));
+    // Calls are asked for by the model that they are counted under.
+    let model = match facts[fact::MODEL] {
+        KeyValue::Absent => fact::MODEL_REQUESTED,
+        _ => fact::MODEL,
+    };
+    let is_of_class = |place: &usize| CLASS & 1 << place != 0;
+    let others = (0..FACTS.len()).filter(is_of_class);
+    let others = others.filter(|place| ![fact::MODEL, fact::MODEL_REQUESTED].contains(place));
+    for place in others.chain([model]).filter(|place| is_known(*place)) {
+        Fact::of(record, place).encode(&mut encoded);
+    }
+    encoded
 }
 
 /// A kind of calls, as it is read.

@@ -31,8 +31,11 @@ pub(super) fn tables() -> String {
             {},
             charged INTEGER NOT NULL,
             varied INTEGER NOT NULL,
-            digest BLOB NOT NULL UNIQUE
+            class INTEGER NOT NULL,
+            digest BLOB NOT NULL UNIQUE,
+            class_digest BLOB NOT NULL
         ) STRICT;
+        CREATE INDEX kinds_by_class ON kinds (class_digest);
         {CALLS}
         {OTHERS}
         {}",

@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as SqlValue};
 use serde_json::{Map, Value};
 
-use super::kind::{FACTS, Fact, VALUES};
+use super::kind::{FACTS, Fact, VALUES, encode_class};
 use super::packed::{self, Packed};
 use crate::record::Record;
 
@@ -190,16 +190,21 @@ fn stored_kind(
     varied: u32,
     encoded: &[u8],
 ) -> rusqlite::Result<u32> {
-    let whole = digest(&SHA256, encoded);
-    let digest = &whole.as_ref()[..16];
+    let half = |bytes: &[u8]| digest(&SHA256, bytes).as_ref()[..16].to_vec();
+    let digest = half(encoded);
     let mut find = transaction.prepare_cached("SELECT id FROM kinds WHERE digest = ?")?;
-    if let Some(id) = find.query_row([digest], |row| row.get(0)).optional()? {
+    if let Some(id) = find.query_row([&digest], |row| row.get(0)).optional()? {
         return Ok(id);
     }
-    let places = vec!["?"; FACTS.len() + 3].join(", ");
+    let places = vec!["?"; FACTS.len() + 4].join(", ");
     let names = FACTS.join(", ");
+    // The first of a class gives it the number that it is about to get itself.
     let sql = format!(
-        "INSERT INTO kinds ({names}, charged, varied, digest) VALUES ({places}) RETURNING id"
+        "INSERT INTO kinds ({names}, charged, varied, digest, class_digest, class)
+         VALUES ({places}, coalesce(
+            (SELECT class FROM kinds WHERE class_digest = ?{} LIMIT 1),
+            (SELECT coalesce(max(id), 0) + 1 FROM kinds))) RETURNING id",
+        FACTS.len() + 4
     );
     let facts = (0..FACTS.len()).map(|place| match Fact::of(record, place) {
         _ if varied & 1 << place != 0 => SqlValue::Null,
@@ -210,7 +215,8 @@ fn stored_kind(
     let rest = [
         SqlValue::Integer(record.charged_by.is_some().into()),
         SqlValue::Integer(varied.into()),
-        SqlValue::Blob(digest.to_vec()),
+        SqlValue::Blob(digest),
+        SqlValue::Blob(half(&encode_class(record, varied))),
     ];
     let mut insert = transaction.prepare_cached(&sql)?;
     insert.query_row(params_from_iter(facts.chain(rest)), |row| row.get(0))

@@ -319,7 +319,7 @@ fn check_packs(connection: &Connection, found: &mut Finding) -> rusqlite::Result
     rollup::disagreements(connection, &mut |wrong: Disagreement| {
         found.note(|| {
             let what = if wrong.is_damaged { "cannot be read" } else { "differs from its parts" };
-            let of = if wrong.is_day { "day" } else { "half hour" };
+            let of = if wrong.is_day() { "day" } else { "half hour" };
             format!("{of} {}, shard {}: {what}", time(wrong.slot), wrong.shard)
         });
     })?;

@@ -102,7 +102,7 @@ fn mend_old(connection: &Connection, first: i64) -> rusqlite::Result<()> {
     let mut wrong: Vec<Disagreement> = Vec::new();
     rollup::disagreements(connection, &mut |one| wrong.push(one))?;
     wrong.retain(|one| one.slot < first);
-    wrong.sort_by_key(|one| (one.is_day, one.shard == 0));
+    wrong.sort_by_key(Disagreement::order);
     for one in wrong {
         // What cannot be told stays as it is, and is complained of.
         let _ = rollup::mend(connection, one)?;

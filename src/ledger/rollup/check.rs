@@ -7,17 +7,17 @@ use std::ops::Range;
 
 use rusqlite::Connection;
 
+use super::class::Classes;
 use super::codec::{self, Damaged};
 use super::pack::{Entries, Key, Level, Reading};
 use super::scan::{each_live, next_live};
 use super::sums::Sums;
-use super::{SHARDS, SLOTS_PER_DAY};
+use super::{DAYS_PER_SPAN, SHARDS, SLOTS_PER_DAY};
 
 /// A pack that does not have what the packs of single slots and users come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Disagreement {
-    /// Of a UTC day; else of a slot.
-    pub(in crate::ledger) is_day: bool,
+    pub(super) level: Level,
     /// 0 has everybody.
     pub(in crate::ledger) shard: u32,
     /// The slot, or the day's first.
@@ -28,17 +28,28 @@ pub(in crate::ledger) struct Disagreement {
 
 impl Disagreement {
     fn of(key: Key, is_damaged: bool) -> Disagreement {
-        let (is_day, slot) = (key.level == Level::Day, key.first_slot());
-        Disagreement { is_day, shard: key.shard, slot, is_damaged }
+        let Key { level, shard, .. } = key;
+        Disagreement { level, shard, slot: key.first_slot(), is_damaged }
+    }
+
+    /// Of a UTC day, or of several; else of a slot.
+    pub(in crate::ledger) fn is_day(&self) -> bool {
+        self.level != Level::Slot
+    }
+
+    /// In which order packs are mended: each is made of those before it.
+    pub(in crate::ledger) fn order(&self) -> impl Ord + use<> {
+        (self.level, self.shard == 0)
     }
 
     pub(super) fn key(self) -> Key {
-        let (level, start) = if self.is_day {
-            (Level::Day, self.slot.div_euclid(SLOTS_PER_DAY))
-        } else {
-            (Level::Slot, self.slot)
+        let day = self.slot.div_euclid(SLOTS_PER_DAY);
+        let start = match self.level {
+            Level::Slot => self.slot,
+            Level::Day | Level::ClassDay => day,
+            Level::ClassSpan => day.div_euclid(DAYS_PER_SPAN),
         };
-        Key { level, shard: self.shard, start }
+        Key { level: self.level, shard: self.shard, start }
     }
 }
 
@@ -76,10 +87,34 @@ pub(in crate::ledger) fn disagreements(
     connection: &Connection,
     visit: &mut dyn FnMut(Disagreement),
 ) -> rusqlite::Result<()> {
-    let mut from = i64::MIN;
+    let classes = Classes::read(connection)?;
+    let (mut from, mut checked) = (i64::MIN, None);
     while let Some(day) = next_day(connection, from)? {
         check_day(connection, day, visit)?;
+        let span = day.div_euclid(DAYS_PER_SPAN);
+        if checked != Some(span) {
+            check_span(connection, &classes, span, visit)?;
+            checked = Some(span);
+        }
         from = day + 1;
+    }
+    Ok(())
+}
+
+fn check_span(
+    connection: &Connection,
+    classes: &Classes,
+    span: i64,
+    visit: &mut dyn FnMut(Disagreement),
+) -> rusqlite::Result<()> {
+    for shard in 1..=SHARDS {
+        for (key, expected) in classes.expected(connection, shard, span)? {
+            let mut found = Entries::new();
+            let is_damaged = load(connection, key, &mut found)?.is_err();
+            if is_damaged || found != expected {
+                visit(Disagreement::of(key, is_damaged));
+            }
+        }
     }
     Ok(())
 }
@@ -98,7 +133,8 @@ fn next_day(connection: &Connection, from: i64) -> rusqlite::Result<Option<i64>>
         let slots = from.saturating_mul(SLOTS_PER_DAY)..i64::MAX;
         let slot = Key::next(connection, Level::Slot, shard, slots)?;
         let slot = slot.map(|slot| slot.div_euclid(SLOTS_PER_DAY));
-        found = found.into_iter().chain(day).chain(slot).min();
+        let class = Key::next(connection, Level::ClassDay, shard, from..i64::MAX)?;
+        found = found.into_iter().chain(day).chain(slot).chain(class).min();
     }
     Ok(found)
 }

@@ -9,19 +9,22 @@
 //! | `pack` | the sums of many users and kinds as one blob, and its place in the table |
 //! | `deltas` | what one transaction adds and takes back |
 //! | `seal` | moving finished half hours into packs |
+//! | `class` | the packs by class, made again from days |
 //! | `scan` | reading sums, from the fewest packs |
 //! | `check` | whether packs say what they should |
 //! | `rebuild` | sums made again |
 //!
 //! What has been recorded is in `rollup_live` first. A seal moves the half hours that have passed into
 //! packs: one each for all users together (shard 0) and for each of [`SHARDS`] parts of the users, and
-//! all of it once more by UTC day. A change to a half hour that was sealed stands in `rollup_live`
+//! all of it once more by UTC day. Users' days, and spans of eight days, are packed once more by the
+//! classes of kinds (`kinds.class`), which are much fewer. A change to a half hour that was sealed stands in `rollup_live`
 //! until the next seal.
 //!
 //! Invariant: packs and live rows together are the exact sums of what was added and not removed, after
 //! every transaction: those of half hours with the live rows, and those of days with the live rows.
 
 mod check;
+mod class;
 mod codec;
 mod deltas;
 mod pack;
@@ -59,6 +62,9 @@ pub(super) const SLOT_MS: i64 = 30 * 60 * 1000;
 
 /// Slots in a UTC day.
 pub(super) const SLOTS_PER_DAY: i64 = 48;
+
+/// Days that are packed together once more, for totals of long times.
+pub(super) const DAYS_PER_SPAN: i64 = 8;
 
 /// Parts that users are in, so that a question about one user reads a part only.
 const SHARDS: u32 = 32;

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::codec::{self, Cursor, Damaged};
 use super::sums::Sums;
-use super::{SLOTS_PER_DAY, shard_of};
+use super::{DAYS_PER_SPAN, SLOTS_PER_DAY, shard_of};
 
 const VERSION: u8 = 1;
 
@@ -39,6 +39,10 @@ pub(super) type Entries = BTreeMap<Place, Sums>;
 pub(super) enum Level {
     Slot,
     Day,
+    /// Users' days, by the classes of kinds.
+    ClassDay,
+    /// The same of [`DAYS_PER_SPAN`] days.
+    ClassSpan,
 }
 
 /// Whose sums over which time a pack has. Sorted as in the table.
@@ -52,15 +56,19 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The packs that a call counts in: of its user's shard and of everybody, by slot and by day.
-    pub(super) fn all_of(slot: i64, user: u32) -> [(Key, u32); 4] {
+    /// The packs that a call counts in, and as whose and what: of its user's shard and of everybody, by
+    /// slot and by day; and of its user's shard by class.
+    pub(super) fn all_of(slot: i64, user: u32, kind: u32, class: u32) -> [(Key, Place); 6] {
         let (day, shard) = (slot.div_euclid(SLOTS_PER_DAY), shard_of(user));
         let key = |level, shard, start| Key { level, shard, start };
+        let span = day.div_euclid(DAYS_PER_SPAN);
         [
-            (key(Level::Slot, shard, slot), user),
-            (key(Level::Slot, 0, slot), 0),
-            (key(Level::Day, shard, day), user),
-            (key(Level::Day, 0, day), 0),
+            (key(Level::Slot, shard, slot), (user, kind)),
+            (key(Level::Slot, 0, slot), (0, kind)),
+            (key(Level::Day, shard, day), (user, kind)),
+            (key(Level::Day, 0, day), (0, kind)),
+            (key(Level::ClassDay, shard, day), (user, class)),
+            (key(Level::ClassSpan, shard, span), (user, class)),
         ]
     }
 
@@ -68,12 +76,18 @@ impl Key {
     pub(super) fn first_slot(self) -> i64 {
         match self.level {
             Level::Slot => self.start,
-            Level::Day => self.start * SLOTS_PER_DAY,
+            Level::Day | Level::ClassDay => self.start * SLOTS_PER_DAY,
+            Level::ClassSpan => self.start * SLOTS_PER_DAY * DAYS_PER_SPAN,
         }
     }
 
     fn number(self) -> i64 {
-        let level = i64::from(self.level == Level::Day);
+        let level = match self.level {
+            Level::Slot => 0_i64,
+            Level::Day => 1,
+            Level::ClassDay => 2,
+            Level::ClassSpan => 3,
+        };
         let place = level << 6 | i64::from(self.shard);
         place << TIME_BITS | (self.start.clamp(-EPOCH, EPOCH - 1) + EPOCH)
     }

@@ -6,14 +6,17 @@
 use rusqlite::Connection;
 
 use super::check::{Disagreement, load};
+use super::class::{Classes, derive, derive_span};
 use super::pack::{Entries, Key, Level};
-use super::{SHARDS, SLOTS_PER_DAY, clear, shard_of, slot_of};
+use super::{DAYS_PER_SPAN, SHARDS, SLOTS_PER_DAY, clear, shard_of, slot_of};
 use crate::record::Record;
 
 /// Takes calls in the order of time. Memory is bounded by what a day has of users and kinds.
 #[derive(Debug)]
 pub(in crate::ledger) struct Rebuild<'c> {
     connection: &'c Connection,
+    /// The first day that is made again.
+    since: i64,
     slot: i64,
     of_slot: Entries,
     of_day: Entries,
@@ -27,12 +30,13 @@ impl<'c> Rebuild<'c> {
         slot: Option<i64>,
     ) -> rusqlite::Result<Rebuild<'c>> {
         let (of_slot, of_day, out) = (Entries::new(), Entries::new(), Vec::new());
-        let mut rebuild = Rebuild { connection, slot: i64::MIN, of_slot, of_day, out };
+        let since = slot.map_or(i64::MIN, |slot| slot.div_euclid(SLOTS_PER_DAY));
+        let mut rebuild = Rebuild { connection, since, slot: i64::MIN, of_slot, of_day, out };
         let Some(slot) = slot else {
             clear(connection)?;
             return Ok(rebuild);
         };
-        let day = slot.div_euclid(SLOTS_PER_DAY);
+        let day = since;
         connection.execute("DELETE FROM rollup_live WHERE slot >= ?", [slot])?;
         for shard in 0..=SHARDS {
             Key { level: Level::Slot, shard, start: slot }.delete_from_here(connection)?;
@@ -71,7 +75,8 @@ impl<'c> Rebuild<'c> {
 
     pub(in crate::ledger) fn finish(mut self) -> rusqlite::Result<()> {
         self.end_slot()?;
-        self.end_day()
+        self.end_day()?;
+        derive(self.connection, self.since)
     }
 
     fn end_slot(&mut self) -> rusqlite::Result<()> {
@@ -135,6 +140,11 @@ pub(in crate::ledger) fn mend(
         })),
         (Level::Day, shard) => {
             sources.extend(slots.map(|start| Key { level: Level::Slot, shard, start }));
+        }
+        (Level::ClassDay | Level::ClassSpan, shard) => {
+            let classes = Classes::read(connection)?;
+            let span = day.div_euclid(DAYS_PER_SPAN);
+            return derive_span(connection, &classes, shard, span).map(|()| true);
         }
     }
     for source in sources {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::codec;
 use super::pack::{Key, Level, Place, Reading};
 use super::sums::Sums;
-use super::{SLOTS_PER_DAY, shard_of};
+use super::{DAYS_PER_SPAN, SLOTS_PER_DAY, shard_of};
 
 /// Beyond any slot of a timestamp.
 const FOREVER: Range<i64> = -(1 << 46)..1 << 46;
@@ -31,6 +31,8 @@ pub(in crate::ledger) enum Grain {
     Slot,
     /// The slot is in the UTC day of the calls.
     Day,
+    /// The slot says nothing.
+    Any,
 }
 
 /// Sums as they stand in the database.
@@ -51,13 +53,14 @@ impl SumsRef<'_> {
 pub(in crate::ledger) type Visit<'v> =
     dyn FnMut(i64, u32, u32, SumsRef<'_>) -> rusqlite::Result<()> + 'v;
 
-/// Shows the sums of some slots and of the kinds that are asked for. For one state of the database it
-/// must run in a transaction.
+/// Shows the sums of some slots and of the kinds that are asked for. With `by_class`, any kind of a class
+/// may stand for others of it. For one state of the database it must run in a transaction.
 pub(in crate::ledger) fn scan(
     connection: &Connection,
     slots: Range<i64>,
     users: Users,
     grain: Grain,
+    by_class: bool,
     kinds: &dyn Fn(u32) -> bool,
     visit: &mut Visit<'_>,
 ) -> rusqlite::Result<()> {
@@ -70,25 +73,49 @@ pub(in crate::ledger) fn scan(
         Users::Each => 1..=super::SHARDS,
         Users::One(user) => shard_of(user)..=shard_of(user),
     };
-    let first_day =
-        slots.start.div_euclid(SLOTS_PER_DAY) + i64::from(slots.start % SLOTS_PER_DAY != 0);
-    let days = first_day..slots.end.div_euclid(SLOTS_PER_DAY);
     for shard in shards {
         let mut packs =
             |level, starts| packs(connection, level, shard, starts, users, kinds, visit);
-        if grain == Grain::Slot || days.is_empty() {
+        if grain == Grain::Slot {
             packs(Level::Slot, slots.clone())?;
             continue;
         }
-        packs(Level::Slot, slots.start..days.start * SLOTS_PER_DAY)?;
-        packs(Level::Day, days.clone())?;
-        packs(Level::Slot, days.end * SLOTS_PER_DAY..slots.end)?;
+        let is_class = by_class && users != Users::Together;
+        let day = if is_class { Level::ClassDay } else { Level::Day };
+        let days = within(&slots, SLOTS_PER_DAY);
+        let Some([before, after]) = around(&slots, &days, SLOTS_PER_DAY) else {
+            packs(Level::Slot, slots.clone())?;
+            continue;
+        };
+        packs(Level::Slot, before)?;
+        packs(Level::Slot, after)?;
+        let spans = within(&days, DAYS_PER_SPAN);
+        match around(&days, &spans, DAYS_PER_SPAN) {
+            Some([before, after]) if is_class && grain == Grain::Any => {
+                packs(day, before)?;
+                packs(Level::ClassSpan, spans)?;
+                packs(day, after)?;
+            }
+            _ => packs(day, days)?,
+        }
     }
     match users {
         Users::One(user) => live_of(connection, slots, user, kinds, visit),
         Users::Together => live(connection, slots, |_| 0, kinds, visit),
         Users::Each => live(connection, slots, |user| user, kinds, visit),
     }
+}
+
+/// The units of `length` that are wholly in a range.
+fn within(range: &Range<i64>, length: i64) -> Range<i64> {
+    let first = range.start.div_euclid(length) + i64::from(range.start.rem_euclid(length) != 0);
+    first..range.end.div_euclid(length)
+}
+
+/// What is left of a range before and after some units of it; nothing where there are no units.
+fn around(range: &Range<i64>, units: &Range<i64>, length: i64) -> Option<[Range<i64>; 2]> {
+    let [start, end] = [units.start, units.end].map(|unit| unit * length);
+    (!units.is_empty()).then(|| [range.start..start, end..range.end])
 }
 
 fn packs(

@@ -1,7 +1,7 @@
 //! Moves finished half hours from live rows into packs. Owns how much is moved at once.
 //!
-//! Rows are taken in the order in which they stand, and each goes into its four packs at once: of its
-//! user's shard and of everybody, by slot and by day. So a seal may stop anywhere, and packs of days
+//! Rows are taken in the order in which they stand, and each goes into its six packs at once: of its
+//! user's shard and of everybody, by slot and by day, and by class. So a seal may stop anywhere, and packs of days
 //! are whole at any time.
 //!
 //! Invariant: a row leaves the live rows in the transaction that puts it into all its packs.
@@ -62,7 +62,8 @@ pub(super) fn step(
     let mut packs: BTreeMap<Key, Entries> = BTreeMap::new();
     let (mut cost, mut last, mut more) = (0, None, false);
     let mut select = transaction.prepare_cached(
-        "SELECT slot, shard, user, kind, sums FROM rollup_live WHERE slot < ?
+        "SELECT slot, shard, user, kind, sums, coalesce(class, kind)
+         FROM rollup_live LEFT JOIN kinds ON kinds.id = kind WHERE slot < ?
          ORDER BY slot, shard, user, kind",
     )?;
     let mut rows = select.query([now_slot.saturating_sub(RECENT)])?;
@@ -73,12 +74,12 @@ pub(super) fn step(
         }
         let (slot, shard, user, kind) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
         let sums = row.get_ref(4)?.as_blob().map_err(rusqlite::Error::from)?;
-        for (key, as_user) in Key::all_of(slot, user) {
+        for (key, place) in Key::all_of(slot, user, kind, row.get(5)?) {
             if !packs.contains_key(&key) {
                 cost += PACK + key.length(transaction)?;
             }
             let entries = packs.entry(key).or_default();
-            codec::add_to(sums, entries.entry((as_user, kind)).or_default())?;
+            codec::add_to(sums, entries.entry(place).or_default())?;
         }
         cost += ROW;
         last = Some((slot, shard, user, kind));

@@ -23,7 +23,16 @@ const SLOTS: Range<i64> = -50..100;
 fn database() -> Connection {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(TABLES).unwrap();
+    // What the seal needs of the kinds: each two are a class.
+    connection.execute_batch("CREATE TABLE kinds (id INTEGER PRIMARY KEY, class INTEGER)").unwrap();
+    for kind in 0..100 {
+        connection.execute("INSERT INTO kinds VALUES (?, ?)", [kind, class_of(kind)]).unwrap();
+    }
     connection
+}
+
+fn class_of(kind: u32) -> u32 {
+    kind / 2 * 2
 }
 
 fn flush(connection: &Connection, deltas: &mut Deltas) {
@@ -53,7 +62,7 @@ fn scanned(
     kinds: &dyn Fn(u32) -> bool,
 ) -> BTreeMap<(i64, u32, u32), Sums> {
     let mut found: BTreeMap<(i64, u32, u32), Sums> = BTreeMap::new();
-    scan(connection, slots, users, grain, kinds, &mut |slot, user, kind, sums| {
+    scan(connection, slots, users, grain, false, kinds, &mut |slot, user, kind, sums| {
         assert!(kinds(kind));
         sums.add_to(found.entry((at(slot, grain), user, kind)).or_default())
     })
@@ -66,6 +75,7 @@ fn at(slot: i64, grain: Grain) -> i64 {
     match grain {
         Grain::Slot => slot,
         Grain::Day => slot.div_euclid(48),
+        Grain::Any => 0,
     }
 }
 
@@ -239,6 +249,26 @@ proptest! {
                 prop_assert_eq!(&found, &expected, "{:?} {:?} {:?}", range, users, grain);
             }
         }
+        // By class, any kind stands for those of its class.
+        for (users, grain) in [(Users::Each, Grain::Any), (Users::One(33), Grain::Any), (Users::Each, Grain::Day)] {
+            let mut found: BTreeMap<_, Sums> = BTreeMap::new();
+            scan(&connection, -384..96, users, grain, true, &|_| true, &mut |slot, user, kind, sums| {
+                let place = (at(slot, grain), user, class_of(kind));
+                sums.add_to(found.entry(place).or_default())
+            }).unwrap();
+            let found: BTreeMap<_, _> = found
+                .iter()
+                .filter(|(_, sums)| !sums.is_zero())
+                .map(|(place, sums)| (*place, plain(sums)))
+                .collect();
+            let wanted = |call: &&Call| {
+                (-384..96).contains(&call.slot()) && !matches!(users, Users::One(user) if user != call.user)
+            };
+            let expected = plainly(calls.iter().filter(wanted), |call| {
+                (at(call.slot(), grain), call.user, class_of(call.kind))
+            });
+            prop_assert_eq!(&found, &expected, "by class: {:?} {:?}", users, grain);
+        }
         let mut found = Vec::new();
         truth(&connection, SLOTS, &mut |slot, user, kind, sums| {
             found.push(((slot, user, kind), plain(sums)));
@@ -334,7 +364,9 @@ fn a_damaged_pack_is_an_error_of_the_question() {
     let connection = filled(&[(0, 1)]);
     connection.execute("UPDATE rollup_pack SET pack = substr(pack, 1, 9)", []).unwrap();
     let read =
-        scan(&connection, SLOTS, Users::Each, Grain::Slot, &|_| true, &mut |_, _, _, _| Ok(()));
+        scan(&connection, SLOTS, Users::Each, Grain::Slot, false, &|_| true, &mut |_, _, _, _| {
+            Ok(())
+        });
     assert!(read.unwrap_err().to_string().contains("damaged"));
 }
 
@@ -389,7 +421,7 @@ fn everybody_together_is_one_pack_and_one_user_is_one_shard() {
     let connection = filled(&[(0, 1), (0, 2), (0, 34)]);
     // The shard of users 1 and 33 is unreadable, and nobody else notices.
     let sql = "UPDATE rollup_pack SET pack = x'00' WHERE (key >> 48) & 63 = 2";
-    assert_eq!(connection.execute(sql, []).unwrap(), 2);
+    assert_eq!(connection.execute(sql, []).unwrap(), 4);
     assert_eq!(requests(&connection, 0..48, Users::Together, Grain::Slot), 3);
     assert_eq!(requests(&connection, 0..48, Users::Together, Grain::Day), 3);
     assert_eq!(requests(&connection, 0..48, Users::One(34), Grain::Day), 1);
@@ -399,18 +431,26 @@ fn everybody_together_is_one_pack_and_one_user_is_one_shard() {
 
 #[test]
 fn packs_that_differ_are_found() {
-    for (level, shard, start) in
-        [(Level::Day, 2, 1), (Level::Day, 0, 1), (Level::Slot, 0, 50), (Level::Day, 9, 3)]
-    {
+    for (level, shard, start) in [
+        (Level::Day, 2, 1),
+        (Level::Day, 0, 1),
+        (Level::Slot, 0, 50),
+        (Level::Day, 9, 3),
+        (Level::ClassDay, 2, 1),
+        (Level::ClassSpan, 9, 0),
+    ] {
         let connection = filled(&[(50, 1), (50, 2)]);
         assert_sound(&connection);
         let key = Key { level, shard, start };
         key.add(&connection, &entries(2), &mut Vec::new()).unwrap();
         let mut found = Vec::new();
         disagreements(&connection, &mut |disagreement| found.push(disagreement)).unwrap();
-        let is_day = level == Level::Day;
         let slot = key.first_slot();
-        assert_eq!(found, [Disagreement { is_day, shard, slot, is_damaged: false }]);
+        found.sort_by_key(Disagreement::order);
+        assert_eq!(found[0], Disagreement { level, shard, slot, is_damaged: false });
+        // A users' day that is wrong does not agree with its packs by class either.
+        let by_class = if level == Level::Day && shard > 0 { 2 } else { 0 };
+        assert_eq!(found.len(), 1 + by_class);
     }
 }
 
@@ -513,6 +553,6 @@ fn sums_made_again_are_those_that_were_and_a_pack_that_is_lost_is_made_of_the_ot
     // Two half hours of a shard are more than a day can tell.
     let sql = "UPDATE rollup_pack SET pack = x'01' WHERE key >= 2 << 48 AND key < 3 << 48";
     assert!(connection.execute(sql, []).unwrap() > 1);
-    let (is_day, is_damaged) = (false, true);
-    assert!(!mend(&connection, Disagreement { is_day, shard: 2, slot: 0, is_damaged }).unwrap());
+    let (level, is_damaged) = (Level::Slot, true);
+    assert!(!mend(&connection, Disagreement { level, shard: 2, slot: 0, is_damaged }).unwrap());
 }
