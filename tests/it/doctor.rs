@@ -300,7 +300,7 @@ fn open_calls_are_known_until_they_end() {
     let file = fs::read_dir(home.journal()).unwrap().map(|file| file.unwrap().path());
     let file = file.into_iter().find(|path| path.extension().is_some()).unwrap();
     let mut text = fs::read_to_string(&file).unwrap();
-    text.push_str(&format!("{}\n", json!({"open": serde_json::to_value(&lost).unwrap()})));
+    text = format!("{text}{}\n", json!({"open": serde_json::to_value(&lost).unwrap()}));
     fs::write(&file, &text).unwrap();
     assert!(home.examine().is_sound(), "not read yet");
     home.sql(&format!("UPDATE journal_progress SET offset = {}", text.len()));
