@@ -65,6 +65,7 @@ fn a_broken_page_costs_nothing_that_the_journal_has() {
 #[test]
 fn without_a_journal_the_other_pages_are_saved_and_the_loss_is_told() {
     let (home, _) = Home::with_calls(2000);
+    home.sql("INSERT INTO charged SELECT randomblob(16), id FROM calls");
     fs::remove_dir_all(home.journal()).unwrap();
     let leaves = pages(&home, "calls", "leaf");
     for broken in [3, 4, 20, leaves.len() - 1] {

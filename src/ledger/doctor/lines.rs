@@ -539,7 +539,7 @@ fn check_charged(
 }
 
 /// Deletes the openings and the holders that the checks complain of.
-pub(super) fn clear_left_over(connection: &Connection) -> rusqlite::Result<()> {
+pub(in crate::ledger) fn clear_left_over(connection: &Connection) -> rusqlite::Result<()> {
     for (id, record) in store::open_calls(connection)? {
         let record = serde_json::from_str::<Record>(&record);
         let is_left_over = match &record {

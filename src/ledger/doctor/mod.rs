@@ -31,7 +31,7 @@ use rusqlite::Connection;
 pub use finding::{Check, Finding};
 
 pub(super) use file::examine as file;
-pub(super) use lines::{Stuck, refill};
+pub(super) use lines::{Stuck, clear_left_over, refill};
 pub(super) use mend::sums as remake_sums;
 
 use calls::Walked;

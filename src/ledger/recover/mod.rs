@@ -209,6 +209,8 @@ fn make(
     let refilled = doctor::refill(&transaction, &directory, watch).map_err(stuck)?;
     let patched = patch::names(&transaction).map_err(failed)?;
     let dropped = patch::drop_unreadable(&transaction, watch).map_err(failed)?;
+    // What is lost is charged for nothing any more.
+    doctor::clear_left_over(&transaction).map_err(failed)?;
     doctor::remake_sums(&transaction, watch).map_err(stuck)?;
     let lost = count_missing(&transaction, &salvaged.missing).map_err(failed)?;
     transaction.commit().map_err(failed)?;

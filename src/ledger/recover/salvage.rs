@@ -11,7 +11,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Error, ErrorCode, Row, Transaction, params_from_iter};
 
 use super::super::doctor::Watch;
+use super::super::layout::KEY_BITS;
 use crate::record::CallId;
+use crate::units::Timestamp;
 
 /// Halvings that may give nothing before a stretch is given up: 256 attempts.
 const BARREN: u32 = 8;
@@ -63,10 +65,16 @@ pub(super) fn all(
         let mut copy = Copy::new(source, new, &table, watch);
         copy.all()?;
         let (rows, rejected, gaps) = (copy.rows, copy.rejected, copy.gaps);
+        if copy.has_hole {
+            salvaged.gaps.push(format!("{name}: somewhere in the middle"));
+        }
         if name == "calls" {
             (salvaged.rows, salvaged.rejected) = (rows, rejected);
         }
-        salvaged.gaps.extend(gaps.into_iter().map(|gap| format!("{name}, {gap}")));
+        salvaged.gaps.extend(gaps.into_iter().map(|(low, high)| match name.as_str() {
+            "calls" => format!("calls, from {} to {}", time(low), time(high)),
+            name => format!("{name}, from number {low} to {high}"),
+        }));
     }
     for name in NAMES {
         names_from_index(source, new, name)?;
@@ -171,7 +179,10 @@ struct Copy<'a, 'w> {
     watch: &'a mut Watch<'w>,
     rows: u64,
     rejected: u64,
-    gaps: Vec<String>,
+    /// Numbers of the first and the last row that could be there.
+    gaps: Vec<(i64, i64)>,
+    /// A table without numbers could be read neither up nor down to its other end.
+    has_hole: bool,
 }
 
 impl<'a, 'w> Copy<'a, 'w> {
@@ -181,7 +192,7 @@ impl<'a, 'w> Copy<'a, 'w> {
         table: &'a Table,
         watch: &'a mut Watch<'w>,
     ) -> Copy<'a, 'w> {
-        Copy { source, new, table, watch, rows: 0, rejected: 0, gaps: Vec::new() }
+        Copy { source, new, table, watch, rows: 0, rejected: 0, gaps: Vec::new(), has_hole: false }
     }
 
     fn all(&mut self) -> rusqlite::Result<()> {
@@ -194,7 +205,7 @@ impl<'a, 'w> Copy<'a, 'w> {
                 return Ok(());
             }
         }
-        self.gaps.push("somewhere in the middle".to_owned());
+        self.has_hole = true;
         Ok(())
     }
 
@@ -226,10 +237,9 @@ impl<'a, 'w> Copy<'a, 'w> {
 
     /// Neighbouring stretches are one.
     fn note_gap(&mut self, low: i64, high: i64) {
-        let end = format!(" to {}", low.saturating_sub(1));
-        match self.gaps.last_mut().and_then(|gap| Some((gap.strip_suffix(&end)?.to_owned(), gap))) {
-            Some((from, gap)) => *gap = format!("{from} to {high}"),
-            None => self.gaps.push(format!("from {low} to {high}")),
+        match self.gaps.last_mut() {
+            Some((_, end)) if end.checked_add(1) == Some(low) => *end = high,
+            _ => self.gaps.push((low, high)),
         }
     }
 
@@ -262,6 +272,11 @@ impl<'a, 'w> Copy<'a, 'w> {
         }
         Ok(reached)
     }
+}
+
+/// When the call of a key began.
+fn time(key: i64) -> Timestamp {
+    Timestamp::from_millis(key >> KEY_BITS)
 }
 
 fn put(insert: &mut rusqlite::Statement<'_>, row: &Row<'_>, width: usize) -> rusqlite::Result<u64> {
