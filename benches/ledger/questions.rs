@@ -196,7 +196,7 @@ fn one(sheet: &mut Sheet, subject: &Subject, names: &Names) {
             subject,
             &format!("{what}, 30 days"),
             LIST,
-            |reader| reader.user(user, &names.window, TimeZone::UTC),
+            |reader| reader.user(user, &names.window, &TimeZone::UTC),
             |report| {
                 report.as_ref().map_or(String::new(), |r| format!("{} calls", r.totals.requests))
             },

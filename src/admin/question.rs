@@ -203,7 +203,7 @@ fn user(
     let all = Filter { user: Some(name.to_owned()), ..Filter::default() };
     let newest = reader.usage(&all, 1, None)?.records.pop();
     let Some(newest) = newest else { return Ok(None) };
-    let report = match reader.user(name, filter, zone.clone())? {
+    let report = match reader.user(name, filter, zone)? {
         Some(report) => json(&report),
         None => json!({
             "totals": Totals::default(), "by_model": [], "by_operation": [], "by_day": [],

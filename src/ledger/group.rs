@@ -179,7 +179,7 @@ pub(super) struct Fold<'k> {
 
 /// A key, and the values that it has had so far.
 struct Key {
-    key: GroupKey,
+    by: GroupKey,
     /// The facts that it comes from, a bit each.
     facts: u32,
     values: Vec<KeyValue>,
@@ -229,7 +229,7 @@ impl<'k> Fold<'k> {
     pub(super) fn add(
         &mut self,
         place: &Place<'_>,
-        mut tally: impl FnMut(&mut Tally, &Counts),
+        mut tally: impl FnMut(&mut Tally, Counts),
     ) -> Result<(), QueryError> {
         let Some(kind) = self.kinds.get(place.kind) else { return Ok(()) };
         if self.is_timed {
@@ -237,23 +237,23 @@ impl<'k> Fold<'k> {
         }
         self.parts.clear();
         for key in &mut self.keys {
-            let part = match key.key {
+            let part = match key.by {
                 GroupKey::User => key.of_id(place.user.into()),
                 GroupKey::Session => key.of_id(place.session),
-                _ if key.key.is_time() => key.of_page(self.calendar.page(&key.key)),
+                _ if key.by.is_time() => key.of_page(self.calendar.page(&key.by)),
                 _ => key.of_kind(place.kind, kind, place.own),
             };
             self.parts.push(part);
         }
         for grouping in &mut self.groupings {
-            tally(grouping.tally(&self.parts)?, &kind.counts);
+            tally(grouping.tally(&self.parts)?, kind.counts);
         }
         Ok(())
     }
 
     /// Whether a page of the calendar that is asked for turns within a span of time.
     pub(super) fn turns_within(&mut self, span: Range<i64>) -> bool {
-        let timed = || self.keys.iter().map(|key| &key.key).filter(|key| key.is_time());
+        let timed = || self.keys.iter().map(|key| &key.by).filter(|key| key.is_time());
         if !self.is_timed || self.calendar.holds(&span) {
             return false;
         }
@@ -270,7 +270,7 @@ impl<'k> Fold<'k> {
     /// and sessions.
     pub(super) fn finish(mut self, connection: &Connection) -> rusqlite::Result<Vec<Groups>> {
         for key in &mut self.keys {
-            match key.key {
+            match key.by {
                 GroupKey::User => key.look_up(connection, "users")?,
                 GroupKey::Session => key.look_up(connection, "sessions")?,
                 _ => {}
@@ -294,7 +294,7 @@ impl<'k> Fold<'k> {
     }
 
     fn place(&mut self, key: &GroupKey) -> usize {
-        self.keys.iter().position(|known| known.key == *key).unwrap_or_else(|| {
+        self.keys.iter().position(|known| known.by == *key).unwrap_or_else(|| {
             self.keys.push(Key::new(key.clone()));
             self.keys.len() - 1
         })
@@ -302,10 +302,10 @@ impl<'k> Fold<'k> {
 }
 
 impl Key {
-    fn new(key: GroupKey) -> Key {
-        let facts = key.facts();
+    fn new(by: GroupKey) -> Key {
+        let facts = by.facts();
         let (values, numbers, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
-        Key { key, facts, values, numbers, by_kind: Vec::new(), by_id, last: 0 }
+        Key { by, facts, values, numbers, by_kind: Vec::new(), by_id, last: 0 }
     }
 
     /// The number of a value.
@@ -339,14 +339,14 @@ impl Key {
 
     fn of_kind(&mut self, id: u32, kind: &Kind, own: Option<&Map<String, Value>>) -> u32 {
         if kind.is_varied(self.facts) {
-            let value = self.key.value(|place| Some(Cow::Owned(kind.fact_of(place, own))));
+            let value = self.by.value(|place| Some(Cow::Owned(kind.fact_of(place, own))));
             return self.number(value);
         }
         let at = usize::try_from(id).unwrap_or_default();
         if let Some(number) = self.by_kind.get(at).filter(|number| **number != UNKNOWN) {
             return *number;
         }
-        let value = self.key.value(|place| kind.fact(place).map(Cow::Borrowed));
+        let value = self.by.value(|place| kind.fact(place).map(Cow::Borrowed));
         let number = self.number(value);
         if self.by_kind.len() <= at {
             self.by_kind.resize(at + 1, UNKNOWN);

@@ -151,17 +151,14 @@ impl Names {
         }
         self.values = Some(values);
         encode(record, varied, buffer);
-        let kind = match self.kinds.get(buffer.as_slice()) {
-            Some(kind) => *kind,
-            None => {
-                let kind = stored_kind(transaction, record, varied, buffer)?;
-                if self.kinds.len() >= REMEMBERED {
-                    self.kinds.clear();
-                }
-                self.kinds.insert(buffer.as_slice().into(), kind);
-                kind
+        let known = self.kinds.get(buffer.as_slice()).copied();
+        let kind = known.map_or_else(|| stored_kind(transaction, record, varied, buffer), Ok)?;
+        if known.is_none() {
+            if self.kinds.len() >= REMEMBERED {
+                self.kinds.clear();
             }
-        };
+            self.kinds.insert(buffer.as_slice().into(), kind);
+        }
         Ok((kind, (varied != 0).then(|| Value::Object(own).to_string())))
     }
 }

@@ -320,12 +320,12 @@ impl Reader {
         &self,
         name: &str,
         filter: &Filter,
-        zone: TimeZone,
+        zone: &TimeZone,
     ) -> Result<Option<UserReport>, QueryError> {
         use GroupKey::{Day, Model, Operation};
         let filter = Filter { user: Some(name.to_owned()), ..filter.clone() };
         let groupings = [vec![], vec![Model], vec![Operation], vec![Day]];
-        let ([mut all, models, operations, days], _) = self.fold(&filter, &groupings, &zone)?;
+        let ([mut all, models, operations, days], _) = self.fold(&filter, &groupings, zone)?;
         let Some(all) = all.remove(&vec![]) else { return Ok(None) };
         let newest = self.usage(&filter, 1, None)?.records.pop();
         let last_activity = newest.map_or(Timestamp::from_millis(0), |call| call.created_at);

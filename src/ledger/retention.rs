@@ -14,7 +14,7 @@ use super::rollup::{SLOT_MS, slot_of};
 use crate::units::Timestamp;
 
 /// How often rows are looked for that have become too old.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// How long one step may take: recording waits for it.
 const STEP: Duration = Duration::from_millis(20);
@@ -66,7 +66,8 @@ impl Retention {
             }
         }
         let before = floor(days.max(CHARGES_DAYS));
-        self.charges = forget_charges(connection, before, self.charges.take().unwrap_or_default())?;
+        self.charges =
+            forget_charges(connection, before, &self.charges.take().unwrap_or_default())?;
         if self.charges.is_some() || give_back(connection)? {
             return Ok(true);
         }
@@ -130,7 +131,7 @@ fn delete_rows(connection: &Connection, floor: i64) -> rusqlite::Result<bool> {
 fn forget_charges(
     connection: &Connection,
     before: i64,
-    from: Vec<u8>,
+    from: &[u8],
 ) -> rusqlite::Result<Option<Vec<u8>>> {
     // An id begins with its time, in 48 bits.
     let [_, _, floor @ ..] = before.max(0).to_be_bytes();

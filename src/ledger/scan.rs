@@ -62,7 +62,7 @@ impl Scan<'_> {
             if self.passes(place.kind, place.own)
                 && let Some(kind) = self.kinds.get(place.kind)
             {
-                see(&place, &Figures::read(row, 5, &kind.counts)?)?;
+                see(&place, &Figures::read(row, 5, kind.counts)?)?;
             }
             Ok(ControlFlow::Continue(()))
         })
@@ -118,7 +118,7 @@ impl Scan<'_> {
             [("user", selection.user.map(i64::from)), ("session", selection.session)]
         {
             if let Some(value) = value {
-                all.push_str(&format!(" AND +calls.{column} = ?"));
+                all.extend([" AND +calls.", column, " = ?"]);
                 values.push(value);
             }
         }

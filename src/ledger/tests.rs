@@ -662,7 +662,7 @@ fn sessions_and_users_are_broken_down() {
     assert_eq!(attempts, [(None, 1, 1), (Some(1), 3, 1), (Some(2), 2, 2)]);
     assert_eq!(session.attempts[2].finish_reasons, ["stop"]);
     assert_eq!((session.first_call, session.last_call), (calls[0].created_at, calls[5].created_at));
-    let ann = reader.user("ann", &Filter::default(), TimeZone::UTC).unwrap().unwrap();
+    let ann = reader.user("ann", &Filter::default(), &TimeZone::UTC).unwrap().unwrap();
     assert_eq!((ann.totals.total_tokens, ann.by_day.len()), (440, 2));
     assert_eq!(ann.last_activity, calls[3].created_at);
     let users = reader.users(&Filter::default()).unwrap();

@@ -107,7 +107,7 @@ pub(super) struct Tally {
 
 impl Figures {
     /// Reads a row that has the columns of [`FIGURES`] from `first` on.
-    pub(super) fn read(row: &Row<'_>, first: usize, counts: &Counts) -> rusqlite::Result<Figures> {
+    pub(super) fn read(row: &Row<'_>, first: usize, counts: Counts) -> rusqlite::Result<Figures> {
         // A negative count is nothing that tokenmeter ever wrote; it counts as unknown.
         let count = |column: usize| -> rusqlite::Result<Option<i64>> {
             Ok(row.get::<_, Option<i64>>(first + column)?.filter(|count| *count >= 0))
@@ -141,7 +141,7 @@ impl Figures {
 
 impl Tally {
     /// Adds the call of a moment, in milliseconds.
-    pub(super) fn add(&mut self, at: i64, call: &Figures, counts: &Counts) {
+    pub(super) fn add(&mut self, at: i64, call: &Figures, counts: Counts) {
         self.sums.add_figures(&call.figures, call.duration);
         self.exact.add(call.duration);
         self.count(1, call.figures[TOKEN_COLUMNS].into(), counts);
@@ -150,11 +150,7 @@ impl Tally {
     }
 
     /// Adds calls of one kind that were added up before; how many that were.
-    pub(super) fn add_sums(
-        &mut self,
-        sums: SumsRef<'_>,
-        counts: &Counts,
-    ) -> rusqlite::Result<i128> {
+    pub(super) fn add_sums(&mut self, sums: SumsRef<'_>, counts: Counts) -> rusqlite::Result<i128> {
         let total = |sums: &Sums| sums.tokens().last().copied().unwrap_or_default();
         let before = (self.sums.requests(), total(&self.sums));
         sums.add_to(&mut self.sums)?;
@@ -164,7 +160,7 @@ impl Tally {
         Ok(requests)
     }
 
-    fn count(&mut self, requests: i128, total_tokens: i128, counts: &Counts) {
+    fn count(&mut self, requests: i128, total_tokens: i128, counts: Counts) {
         let only = |is: bool, figure: i128| if is { figure } else { 0 };
         self.errors += only(counts.failed, requests);
         self.estimated += only(counts.estimated, requests);
@@ -195,7 +191,7 @@ impl Tally {
         let estimated_tokens = whole(self.estimated_tokens);
         let percentile = |percent| {
             let exact = self.exact.percentile(percent);
-            exact.unwrap_or_else(|| self.sums.duration_percentile(percent))
+            exact.or_else(|| self.sums.duration_percentile(percent))
         };
         Totals {
             requests: whole(self.sums.requests()),
@@ -275,13 +271,13 @@ impl Exact {
         self.0 = None;
     }
 
-    /// The smallest value that at least `percent` of all do not exceed; nothing where not every one is
-    /// known here.
-    fn percentile(&self, percent: u64) -> Option<Option<u64>> {
+    /// The smallest value that at least `percent` of all do not exceed; nothing where there is none, or
+    /// not every one is known here.
+    fn percentile(&self, percent: u64) -> Option<u64> {
         let mut durations = self.0.clone()?;
         let rank = (durations.len() as u64 * percent).div_ceil(100).max(1) - 1;
         let rank = usize::try_from(rank).unwrap_or_default();
-        Some((rank < durations.len()).then(|| *durations.select_nth_unstable(rank).1))
+        (rank < durations.len()).then(|| *durations.select_nth_unstable(rank).1)
     }
 }
 
@@ -292,10 +288,10 @@ mod tests {
     #[test]
     fn percentiles_are_values_of_the_set_while_it_is_small() {
         let mut exact = Exact::default();
-        assert_eq!(exact.percentile(50), Some(None));
+        assert_eq!(exact.percentile(50), None);
         (1..=10).rev().for_each(|value| exact.add(Some(value * 1000)));
-        assert_eq!(exact.percentile(50), Some(Some(5000)));
-        assert_eq!(exact.percentile(95), Some(Some(10_000)));
+        assert_eq!(exact.percentile(50), Some(5000));
+        assert_eq!(exact.percentile(95), Some(10_000));
         (0..5000).for_each(|value| exact.add(Some(value)));
         assert_eq!(exact.percentile(50), None);
     }

@@ -115,7 +115,7 @@ fn within(range: &Range<i64>, length: i64) -> Range<i64> {
 /// What is left of a range before and after some units of it; nothing where there are no units.
 fn around(range: &Range<i64>, units: &Range<i64>, length: i64) -> Option<[Range<i64>; 2]> {
     let [start, end] = [units.start, units.end].map(|unit| unit * length);
-    (!units.is_empty()).then(|| [range.start..start, end..range.end])
+    (!units.is_empty()).then_some([range.start..start, end..range.end])
 }
 
 fn packs(

@@ -112,12 +112,16 @@ proptest! {
     fn sums_tell_what_rows_tell(first in traffic(), second in traffic(), changed in 0..30_usize) {
         let home = Home::new();
         let mut load = loader(&home);
-        first.iter().for_each(|record| load.add(record.clone()).unwrap());
+        for record in &first {
+            load.add(record.clone()).unwrap();
+        }
         load.finish().unwrap();
         assert_same(&home);
         // Late calls, and others in the place of some that are sealed.
         let mut load = loader(&home);
-        second.iter().for_each(|record| load.add(record.clone()).unwrap());
+        for record in &second {
+            load.add(record.clone()).unwrap();
+        }
         for (old, new) in first.iter().zip(&second).take(changed) {
             let new = Record { id: old.id, created_at: old.created_at, ..new.clone() };
             load.change(Change::Replace(Box::new(new))).unwrap();
