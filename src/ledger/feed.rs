@@ -166,7 +166,7 @@ impl Feed {
             self.commit_pending()?;
         }
         self.seal()?;
-        self.retention.step(&self.connection, Timestamp::now())?;
+        self.retention.step(&self.connection, &mut self.names, Timestamp::now())?;
         self.expire()
     }
 

@@ -98,7 +98,8 @@ impl Filter {
             matches.push(self.matches(|place| kind.fact(place).map(Cow::Borrowed)));
         }
         let since = self.since.map_or(0, Timestamp::millis).max(0);
-        let until = self.until.map_or(LATEST_MS, Timestamp::millis).min(LATEST_MS);
+        let end = LATEST_MS + 1;
+        let until = self.until.map_or(end, Timestamp::millis).min(end);
         Ok(Some(Selection {
             filter: self,
             window: since..until.max(since),

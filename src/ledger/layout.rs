@@ -13,10 +13,10 @@ use super::row::COLUMNS;
 
 /// How a call's time stands in its key: milliseconds since 1970 above this many bits, which count the
 /// calls of one millisecond.
-pub(super) const KEY_BITS: u32 = 20;
+pub(super) const KEY_BITS: u32 = 15;
 
-/// The latest moment that a key can hold, in the year 2109. Earlier than 1970 is as good as 1970.
-pub(super) const LATEST_MS: i64 = (1 << (62 - KEY_BITS)) - 1;
+/// The latest moment that a key can hold, beyond the year 9999. Earlier than 1970 is as good as 1970.
+pub(super) const LATEST_MS: i64 = (1 << (63 - KEY_BITS)) - 2;
 
 /// The tables and indexes. Public to SQL clients is only the view.
 pub(super) fn tables() -> String {

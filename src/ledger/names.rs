@@ -33,6 +33,8 @@ pub(super) struct Names {
     /// The values that each fact has among the kinds; nothing before they have been read.
     values: Option<Vec<HashSet<Box<[u8]>>>>,
     buffer: Vec<u8>,
+    /// Changes when another connection has written.
+    version: i64,
 }
 
 /// The numbers that a row has in the place of names.
@@ -63,6 +65,7 @@ impl Default for Names {
             kinds: HashMap::new(),
             values: None,
             buffer: Vec::new(),
+            version: 0,
         }
     }
 }
@@ -104,6 +107,23 @@ impl Names {
             return Ok(Text { shape: Some(shape), text: Some(numbers) });
         }
         Ok(Text { shape: None, text: Some(text.to_owned()) })
+    }
+
+    /// For the beginning of a transaction: whoever else has written may have deleted sessions that had
+    /// no rows any more. Nothing else is ever deleted.
+    pub(super) fn refresh(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut version = transaction.prepare_cached("PRAGMA data_version")?;
+        let version = version.query_row([], |row| row.get(0))?;
+        if self.version != version {
+            self.forget_sessions();
+            self.version = version;
+        }
+        Ok(())
+    }
+
+    /// For when this connection has deleted sessions.
+    pub(super) fn forget_sessions(&mut self) {
+        self.sessions.known.clear();
     }
 
     /// For after a transaction that failed: its numbers do not exist.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::layout::KEY_BITS;
+use super::names::Names;
 use super::rollup::{SLOT_MS, slot_of};
 use crate::units::Timestamp;
 
@@ -52,6 +53,7 @@ impl Retention {
     pub(super) fn step(
         &mut self,
         connection: &Connection,
+        names: &mut Names,
         now: Timestamp,
     ) -> rusqlite::Result<bool> {
         let Some(days) = self.days else { return Ok(false) };
@@ -60,7 +62,7 @@ impl Retention {
         }
         let floor = |days: u32| slot_of(now.millis() - i64::from(days) * DAY_MS).max(0) * SLOT_MS;
         let begun = Instant::now();
-        while delete_rows(connection, floor(days))? {
+        while delete_rows(connection, names, floor(days))? {
             if begun.elapsed() > STEP {
                 return Ok(true);
             }
@@ -85,7 +87,7 @@ pub(super) fn rows_since(connection: &Connection) -> rusqlite::Result<Option<Tim
 }
 
 /// Deletes some rows older than a moment; answers whether there may be more.
-fn delete_rows(connection: &Connection, floor: i64) -> rusqlite::Result<bool> {
+fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqlite::Result<bool> {
     let oldest = connection
         .prepare_cached("SELECT min(key) FROM calls")?
         .query_row([], |row| row.get::<_, Option<i64>>(0))?;
@@ -123,6 +125,7 @@ fn delete_rows(connection: &Connection, floor: i64) -> rusqlite::Result<bool> {
     }
     drop(forget);
     transaction.commit()?;
+    names.forget_sessions();
     Ok(deleted == ROWS)
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Invariant: whatever is done to a row here is done to the sums in the same transaction.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -40,6 +41,7 @@ impl<'t> Rows<'t> {
         transaction: &'t Transaction<'t>,
         names: &'t mut Names,
     ) -> rusqlite::Result<Rows<'t>> {
+        names.refresh(transaction)?;
         let since = retention::rows_since(transaction)?;
         let (deltas, taken) = (Deltas::default(), HashMap::new());
         Ok(Rows { transaction, names, deltas, taken, since })
@@ -120,6 +122,7 @@ impl<'t> Rows<'t> {
     }
 
     fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<bool> {
+        let record = &*dated(record);
         let place = self.names.place(self.transaction, record)?;
         let texts = Texts::of(record, self.names, self.transaction)?;
         let mut insert = self.transaction.prepare_cached(row::insert_sql())?;
@@ -145,4 +148,14 @@ impl<'t> Rows<'t> {
         let last: Option<i64> = last.query_row(span, |row| row.get(0))?;
         Ok(last.map_or(millis << KEY_BITS, |last| last + 1))
     }
+}
+
+/// The record with a time that a key can hold, as it will be read back.
+fn dated(record: &Record) -> Cow<'_, Record> {
+    let millis = record.created_at.millis();
+    if (0..=LATEST_MS).contains(&millis) {
+        return Cow::Borrowed(record);
+    }
+    let created_at = Timestamp::from_millis(millis.clamp(0, LATEST_MS));
+    Cow::Owned(Record { created_at, ..record.clone() })
 }

@@ -378,7 +378,7 @@ fn sums_whose_rows_are_gone_stay_and_are_mended_from_each_other() {
     let since = calls[0].created_at.millis() + 4 * 30 * 60_000;
     home.sql(&format!(
         "INSERT INTO ledger_state VALUES ('rows_since', {since});
-         DELETE FROM calls WHERE key < {since} << 20"
+         DELETE FROM calls WHERE key < {since} << 15"
     ));
     home.expect(&[]);
     assert_eq!(home.totals(), before);

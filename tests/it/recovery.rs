@@ -151,7 +151,7 @@ fn sums_whose_rows_are_gone_are_saved_too() {
     let since = calls[0].created_at.millis() + 4 * 30 * 60_000;
     home.sql(&format!(
         "INSERT INTO ledger_state VALUES ('rows_since', {since});
-         DELETE FROM calls WHERE key < {since} << 20; PRAGMA wal_checkpoint(TRUNCATE)"
+         DELETE FROM calls WHERE key < {since} << 15; PRAGMA wal_checkpoint(TRUNCATE)"
     ));
     overwrite(&home, pages(&home, "calls", "leaf")[9], 0);
     let saved = recovered(&home);

@@ -50,8 +50,8 @@ fn kinds(connection: &Connection) -> rusqlite::Result<()> {
     let mut rows = statement.query([])?;
     let mut insert = connection.prepare(
         "INSERT INTO kinds (id, upstream, provider, endpoint, method, usage_source, cost_source,
-            streaming, outcome, charged, varied, digest)
-         VALUES (?, 'lost', 'lost', 'other', 'POST', ?, ?, 0, 'completed', ?, 0, ?)",
+            streaming, outcome, charged, varied, class, digest, class_digest)
+         VALUES (?1, 'lost', 'lost', 'other', 'POST', ?2, ?3, 0, 'completed', ?4, 0, ?1, ?5, ?5)",
     )?;
     while let Some(row) = rows.next()? {
         let kind: i64 = row.get(0)?;
@@ -62,7 +62,9 @@ fn kinds(connection: &Connection) -> rusqlite::Result<()> {
         let whole = digest(&SHA256, format!("lost kind {kind}").as_bytes());
         insert.execute(params![kind, usage, cost, is_charged, &whole.as_ref()[..16]])?;
     }
-    Ok(())
+    // A class goes by one of its kinds, which may be lost; then each is a class of its own.
+    let sql = "UPDATE kinds SET class = id WHERE class NOT IN (SELECT id FROM kinds)";
+    connection.execute(sql, []).map(drop)
 }
 
 /// Rows that are no records whatever they name: nobody could ever read them. Answers how many.

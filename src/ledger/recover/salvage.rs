@@ -230,7 +230,8 @@ impl<'a, 'w> Copy<'a, 'w> {
             self.note_gap(low, high);
             return Ok(());
         }
-        let middle = i64::midpoint(low, high);
+        // Rounded down, or two neighbours around 0 would never be parted.
+        let middle = low + high.wrapping_sub(low).cast_unsigned().div_euclid(2).cast_signed();
         self.stretch(low, middle, barren)?;
         self.stretch(middle + 1, high, barren)
     }
@@ -257,7 +258,14 @@ impl<'a, 'w> Copy<'a, 'w> {
                 return Ok(reached);
             };
             if self.table.key.is_empty() {
-                reached.last = Some(row.get(width)?);
+                let number = row.get(width)?;
+                // Pages that are not there read as zeros, and give rows that nobody asked for.
+                if values.first().is_some_and(|first| number < *first)
+                    || values.last().is_some_and(|last| number > *last)
+                {
+                    return Ok(reached);
+                }
+                reached.last = Some(number);
             }
             match put(&mut insert, row, width) {
                 Ok(added) => self.rows += added,

@@ -45,12 +45,18 @@ fn old_rows_go_and_their_sums_stay() {
     // What sums do not tell is told of the rows that are left, and the answer says so.
     let sessions = stats(Filter::default(), vec![GroupKey::Session]);
     assert!(sessions.totals.requests <= 660 && sessions.rows_since.is_some());
+    // A session that was deleted with its rows may come again.
+    let mut again = call(now);
+    again.session = Some("19".to_owned());
+    ledger.closed(&again);
+    assert!(ledger.sync(SOON));
+    assert_eq!(reader.one(&again.id).unwrap().unwrap().session.as_deref(), Some("19"));
     // An old call that is read again is not counted again; a new one is.
     ledger.closed(&call(now - 15 * DAY_MS));
     ledger.amended(&call(now - 16 * DAY_MS));
     ledger.closed(&call(now));
     assert!(ledger.sync(SOON));
-    assert_eq!(stats(Filter::default(), vec![]).totals.requests, 1201);
+    assert_eq!(stats(Filter::default(), vec![]).totals.requests, 1202);
 }
 
 #[test]
