@@ -184,8 +184,9 @@ struct Key {
     facts: u32,
     values: Vec<KeyValue>,
     numbers: HashMap<KeyValue, u32>,
-    /// Of keys that come from facts: the number of each kind's value, [`UNKNOWN`] before it is asked for.
-    by_kind: Vec<u32>,
+    /// The number of each kind's value, or of each user's or session's whose own number is small;
+    /// [`UNKNOWN`] before it is asked for.
+    dense: Vec<u32>,
     /// Of users and sessions: the number of each one's value here.
     by_id: HashMap<i64, u32>,
     /// Of times: the number of the last page.
@@ -193,6 +194,9 @@ struct Key {
 }
 
 const UNKNOWN: u32 = u32::MAX;
+
+/// Users and sessions with smaller numbers are found without a hash.
+const DENSE: usize = 1 << 20;
 
 struct Grouping {
     /// Which of the fold's keys.
@@ -305,7 +309,7 @@ impl Key {
     fn new(by: GroupKey) -> Key {
         let facts = by.facts();
         let (values, numbers, by_id) = (Vec::new(), HashMap::new(), HashMap::new());
-        Key { by, facts, values, numbers, by_kind: Vec::new(), by_id, last: 0 }
+        Key { by, facts, values, numbers, dense: Vec::new(), by_id, last: 0 }
     }
 
     /// The number of a value.
@@ -321,6 +325,21 @@ impl Key {
 
     /// The number of a user or a session, whose names are looked up at the end.
     fn of_id(&mut self, id: i64) -> u32 {
+        let place = usize::try_from(id).unwrap_or(usize::MAX);
+        if let Some(number) = self.dense.get(place).filter(|number| **number != UNKNOWN) {
+            return *number;
+        }
+        let number = self.of_other_id(id);
+        if place < DENSE {
+            if self.dense.len() <= place {
+                self.dense.resize(place + 1, UNKNOWN);
+            }
+            self.dense[place] = number;
+        }
+        number
+    }
+
+    fn of_other_id(&mut self, id: i64) -> u32 {
         let (values, next) = (&mut self.values, self.by_id.len());
         *self.by_id.entry(id).or_insert_with(|| {
             values.push(if id == 0 { KeyValue::Absent } else { KeyValue::Number(id) });
@@ -343,15 +362,15 @@ impl Key {
             return self.number(value);
         }
         let at = usize::try_from(id).unwrap_or_default();
-        if let Some(number) = self.by_kind.get(at).filter(|number| **number != UNKNOWN) {
+        if let Some(number) = self.dense.get(at).filter(|number| **number != UNKNOWN) {
             return *number;
         }
         let value = self.by.value(|place| kind.fact(place).map(Cow::Borrowed));
         let number = self.number(value);
-        if self.by_kind.len() <= at {
-            self.by_kind.resize(at + 1, UNKNOWN);
+        if self.dense.len() <= at {
+            self.dense.resize(at + 1, UNKNOWN);
         }
-        self.by_kind[at] = number;
+        self.dense[at] = number;
         number
     }
 

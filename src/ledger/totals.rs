@@ -160,6 +160,21 @@ impl Tally {
         Ok(requests)
     }
 
+    /// Adds the calls of another total, which has none of these.
+    pub(super) fn merge(&mut self, other: &Tally) {
+        self.sums.merge(&other.sums);
+        self.exact.merge(&other.exact);
+        self.errors += other.errors;
+        self.estimated += other.estimated;
+        self.estimated_tokens += other.estimated_tokens;
+        self.unreported += other.unreported;
+        self.refetched += other.refetched;
+        self.unpriced += other.unpriced;
+        self.default_priced += other.default_priced;
+        let windows = [self.window, other.window].into_iter().flatten();
+        self.window = windows.reduce(|one, two| (one.0.min(two.0), one.1.max(two.1)));
+    }
+
     fn count(&mut self, requests: i128, total_tokens: i128, counts: Counts) {
         let only = |is: bool, figure: i128| if is { figure } else { 0 };
         self.errors += only(counts.failed, requests);
@@ -264,6 +279,13 @@ impl Exact {
             if durations.len() > EXACT_DURATIONS {
                 self.give_up();
             }
+        }
+    }
+
+    fn merge(&mut self, other: &Exact) {
+        match &other.0 {
+            Some(durations) => durations.iter().for_each(|duration| self.add(Some(*duration))),
+            None => self.give_up(),
         }
     }
 

@@ -34,7 +34,7 @@ impl Disagreement {
 
     /// Of a UTC day, or of several; else of a slot.
     pub(in crate::ledger) fn is_day(&self) -> bool {
-        self.level != Level::Slot
+        !matches!(self.level, Level::Slot | Level::ClassSlot)
     }
 
     /// In which order packs are mended: each is made of those before it.
@@ -45,7 +45,7 @@ impl Disagreement {
     pub(super) fn key(self) -> Key {
         let day = self.slot.div_euclid(SLOTS_PER_DAY);
         let start = match self.level {
-            Level::Slot => self.slot,
+            Level::Slot | Level::ClassSlot => self.slot,
             Level::Day | Level::ClassDay => day,
             Level::ClassSpan => day.div_euclid(DAYS_PER_SPAN),
         };
@@ -107,7 +107,7 @@ fn check_span(
     span: i64,
     visit: &mut dyn FnMut(Disagreement),
 ) -> rusqlite::Result<()> {
-    for shard in 1..=SHARDS {
+    for shard in 0..=SHARDS {
         for (key, expected) in classes.expected(connection, shard, span)? {
             let mut found = Entries::new();
             let is_damaged = load(connection, key, &mut found)?.is_err();

@@ -39,7 +39,9 @@ pub(super) type Entries = BTreeMap<Place, Sums>;
 pub(super) enum Level {
     Slot,
     Day,
-    /// Users' days, by the classes of kinds.
+    /// Everybody's slots, by the classes of kinds.
+    ClassSlot,
+    /// Days, by the classes of kinds.
     ClassDay,
     /// The same of [`DAYS_PER_SPAN`] days.
     ClassSpan,
@@ -57,8 +59,8 @@ pub(super) struct Key {
 
 impl Key {
     /// The packs that a call counts in, and as whose and what: of its user's shard and of everybody, by
-    /// slot and by day; and of its user's shard by class.
-    pub(super) fn all_of(slot: i64, user: u32, kind: u32, class: u32) -> [(Key, Place); 6] {
+    /// slot and by day, and by class.
+    pub(super) fn all_of(slot: i64, user: u32, kind: u32, class: u32) -> [(Key, Place); 9] {
         let (day, shard) = (slot.div_euclid(SLOTS_PER_DAY), shard_of(user));
         let key = |level, shard, start| Key { level, shard, start };
         let span = day.div_euclid(DAYS_PER_SPAN);
@@ -69,13 +71,16 @@ impl Key {
             (key(Level::Day, 0, day), (0, kind)),
             (key(Level::ClassDay, shard, day), (user, class)),
             (key(Level::ClassSpan, shard, span), (user, class)),
+            (key(Level::ClassSlot, 0, slot), (0, class)),
+            (key(Level::ClassDay, 0, day), (0, class)),
+            (key(Level::ClassSpan, 0, span), (0, class)),
         ]
     }
 
     /// The first slot of the pack's time.
     pub(super) fn first_slot(self) -> i64 {
         match self.level {
-            Level::Slot => self.start,
+            Level::Slot | Level::ClassSlot => self.start,
             Level::Day | Level::ClassDay => self.start * SLOTS_PER_DAY,
             Level::ClassSpan => self.start * SLOTS_PER_DAY * DAYS_PER_SPAN,
         }
@@ -87,6 +92,7 @@ impl Key {
             Level::Day => 1,
             Level::ClassDay => 2,
             Level::ClassSpan => 3,
+            Level::ClassSlot => 4,
         };
         let place = level << 6 | i64::from(self.shard);
         place << TIME_BITS | (self.start.clamp(-EPOCH, EPOCH - 1) + EPOCH)

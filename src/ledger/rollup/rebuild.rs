@@ -141,7 +141,7 @@ pub(in crate::ledger) fn mend(
         (Level::Day, shard) => {
             sources.extend(slots.map(|start| Key { level: Level::Slot, shard, start }));
         }
-        (Level::ClassDay | Level::ClassSpan, shard) => {
+        (Level::ClassSlot | Level::ClassDay | Level::ClassSpan, shard) => {
             let classes = Classes::read(connection)?;
             let span = day.div_euclid(DAYS_PER_SPAN);
             return derive_span(connection, &classes, shard, span).map(|()| true);

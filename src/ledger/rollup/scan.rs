@@ -76,22 +76,25 @@ pub(in crate::ledger) fn scan(
     for shard in shards {
         let mut packs =
             |level, starts| packs(connection, level, shard, starts, users, kinds, visit);
+        let slot = match users {
+            Users::Together if by_class => Level::ClassSlot,
+            _ => Level::Slot,
+        };
         if grain == Grain::Slot {
-            packs(Level::Slot, slots.clone())?;
+            packs(slot, slots.clone())?;
             continue;
         }
-        let is_class = by_class && users != Users::Together;
-        let day = if is_class { Level::ClassDay } else { Level::Day };
+        let day = if by_class { Level::ClassDay } else { Level::Day };
         let days = within(&slots, SLOTS_PER_DAY);
         let Some([before, after]) = around(&slots, &days, SLOTS_PER_DAY) else {
-            packs(Level::Slot, slots.clone())?;
+            packs(slot, slots.clone())?;
             continue;
         };
-        packs(Level::Slot, before)?;
-        packs(Level::Slot, after)?;
+        packs(slot, before)?;
+        packs(slot, after)?;
         let spans = within(&days, DAYS_PER_SPAN);
         match around(&days, &spans, DAYS_PER_SPAN) {
-            Some([before, after]) if is_class && grain == Grain::Any => {
+            Some([before, after]) if by_class && grain == Grain::Any => {
                 packs(day, before)?;
                 packs(Level::ClassSpan, spans)?;
                 packs(day, after)?;

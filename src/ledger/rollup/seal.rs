@@ -1,6 +1,6 @@
 //! Moves finished half hours from live rows into packs. Owns how much is moved at once.
 //!
-//! Rows are taken in the order in which they stand, and each goes into its six packs at once: of its
+//! Rows are taken in the order in which they stand, and each goes into its nine packs at once: of its
 //! user's shard and of everybody, by slot and by day, and by class. So a seal may stop anywhere, and packs of days
 //! are whole at any time.
 //!

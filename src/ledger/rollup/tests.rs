@@ -250,7 +250,13 @@ proptest! {
             }
         }
         // By class, any kind stands for those of its class.
-        for (users, grain) in [(Users::Each, Grain::Any), (Users::One(33), Grain::Any), (Users::Each, Grain::Day)] {
+        for (users, grain) in [
+            (Users::Each, Grain::Any),
+            (Users::One(33), Grain::Any),
+            (Users::Each, Grain::Day),
+            (Users::Together, Grain::Any),
+            (Users::Together, Grain::Slot),
+        ] {
             let mut found: BTreeMap<_, Sums> = BTreeMap::new();
             scan(&connection, -384..96, users, grain, true, &|_| true, &mut |slot, user, kind, sums| {
                 let place = (at(slot, grain), user, class_of(kind));
@@ -265,7 +271,8 @@ proptest! {
                 (-384..96).contains(&call.slot()) && !matches!(users, Users::One(user) if user != call.user)
             };
             let expected = plainly(calls.iter().filter(wanted), |call| {
-                (at(call.slot(), grain), call.user, class_of(call.kind))
+                let user = if users == Users::Together { 0 } else { call.user };
+                (at(call.slot(), grain), user, class_of(call.kind))
             });
             prop_assert_eq!(&found, &expected, "by class: {:?} {:?}", users, grain);
         }
@@ -448,8 +455,12 @@ fn packs_that_differ_are_found() {
         let slot = key.first_slot();
         found.sort_by_key(Disagreement::order);
         assert_eq!(found[0], Disagreement { level, shard, slot, is_damaged: false });
-        // A users' day that is wrong does not agree with its packs by class either.
-        let by_class = if level == Level::Day && shard > 0 { 2 } else { 0 };
+        // What is wrong by kind does not agree with the packs by class either.
+        let by_class = match (level, shard) {
+            (Level::Day, _) => 2,
+            (Level::Slot, 0) => 1,
+            _ => 0,
+        };
         assert_eq!(found.len(), 1 + by_class);
     }
 }
