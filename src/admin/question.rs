@@ -202,15 +202,15 @@ fn user(
 ) -> Result<Option<Value>, QueryError> {
     let all = Filter { user: Some(name.to_owned()), ..Filter::default() };
     let newest = reader.usage(&all, 1, None)?.records.pop();
-    let Some(newest) = newest else { return Ok(None) };
     let report = match reader.user(name, filter, zone)? {
         Some(report) => json(&report),
+        None if newest.is_none() => return Ok(None),
         None => json!({
             "totals": Totals::default(), "by_model": [], "by_operation": [], "by_day": [],
         }),
     };
     let mut answer = put_first([("user", json(name)), ("window", json(window))], report);
-    answer["last_activity"] = json(newest.created_at);
+    answer["last_activity"] = json(newest.map(|call| call.created_at));
     Ok(Some(answer))
 }
 

@@ -165,11 +165,16 @@ impl Taking {
 }
 
 fn summary(imported: Imported, args: &ImportArgs) -> String {
-    let Imported { added, present, unfinished, learned } = imported;
+    let Imported { added, present, too_old, unfinished, learned } = imported;
     let number = |count: u64| for_people(&count.into());
     let verb = if args.dry_run { "would be added" } else { "added" };
     let mut out =
         format!("{} calls {verb}, {} were there already\n", number(added), number(present));
+    if too_old > 0 {
+        let count = number(too_old);
+        writeln!(out, "{count} calls are older than this ledger keeps rows (retention_days)")
+            .expect("a string takes it");
+    }
     if unfinished > 0 {
         let what = if args.interrupted {
             "are among them as interrupted"

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::filters::{FilterArgs, WindowArgs};
 use super::sheet::{Format, Sheet, for_people};
 use super::source::{Report, Source};
-use super::{Failure, Query, SourceArgs, push};
+use super::{Failure, Query, SourceArgs, complain, push};
 
 /// Totals and breakdowns
 #[derive(Args, Clone, Debug)]
@@ -71,6 +71,11 @@ impl StatsArgs {
 /// The report, as it is to be printed.
 pub(super) fn run(args: &StatsArgs) -> Result<String, Failure> {
     let answer = Source::of(&args.source)?.ask(Report::Stats, &args.query())?;
+    if let Some(since) = answer["rows_since"].as_str() {
+        complain(&format!(
+            "rows before {since} have been deleted (retention_days), and this report would need some"
+        ));
+    }
     Ok(match args.format {
         Format::Json => format!("{answer:#}\n"),
         Format::Csv => exact(args, &answer).csv(),

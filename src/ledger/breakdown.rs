@@ -56,18 +56,26 @@ impl Breakdown<'_> {
             return self.finish(fold, None);
         };
         let kept = retention::rows_since(self.connection)?;
-        if !self.is_told_by_sums(&selection) {
+        let is_kept = kept.is_none_or(|kept| selection.window.start >= kept.millis());
+        let is_told = self.is_told_by_sums(&selection);
+        if !is_told && (is_kept || !self.is_filtered_by_sums(&selection)) {
             let fold = self.by_rows(&selection, Way::Time)?;
-            let missing = kept.filter(|kept| selection.window.start < kept.millis());
-            return self.finish(fold, missing);
+            return self.finish(fold, kept.filter(|_| !is_kept));
         }
         let (fold, calls) = self.by_sums(&selection, kept)?;
-        let is_kept = kept.is_none_or(|kept| selection.window.start >= kept.millis());
+        if !is_told {
+            // Better all calls, some of them under no value, than the newest only.
+            return self.finish(fold, kept);
+        }
         let is_few = usize::try_from(calls).is_ok_and(|calls| calls <= self.few);
         if is_kept && is_few {
-            return self.finish(self.by_rows(&selection, Way::Kinds)?, None);
+            // Without a filter, all of the window passes.
+            let is_all = selection.user.is_none() && selection.has_all_kinds();
+            let way = if is_all { Way::Time } else { Way::Kinds };
+            return self.finish(self.by_rows(&selection, way)?, None);
         }
-        self.finish(fold, None)
+        let is_exact = kept.is_none_or(|kept| is_told_to_the_half_hour(&selection, kept));
+        self.finish(fold, kept.filter(|_| !is_exact))
     }
 
     fn fold(&self) -> Fold<'_> {
@@ -78,14 +86,19 @@ impl Breakdown<'_> {
         Ok(Broken { groups: fold.finish(self.connection)?, rows_since })
     }
 
+    /// Whether sums tell which calls pass, if not in which groups.
+    fn is_filtered_by_sums(&self, selection: &Selection<'_>) -> bool {
+        let mut keys = self.groupings.iter().flatten();
+        selection.session.is_none()
+            && selection.is_decided()
+            && keys.all(|key| *key != GroupKey::Session)
+    }
+
     fn is_told_by_sums(&self, selection: &Selection<'_>) -> bool {
         let keys = || self.groupings.iter().flatten();
         let facts = keys().fold(0, |facts, key| facts | key.facts());
         let mut passing = self.kinds.iter().filter(|(id, _)| selection.of(*id) != Match::No);
-        selection.session.is_none()
-            && keys().all(|key| *key != GroupKey::Session)
-            && selection.is_decided()
-            && !passing.any(|(_, kind)| kind.is_varied(facts))
+        self.is_filtered_by_sums(selection) && !passing.any(|(_, kind)| kind.is_varied(facts))
     }
 
     fn by_rows(&self, selection: &Selection<'_>, way: Way) -> Result<Fold<'_>, QueryError> {
@@ -101,7 +114,9 @@ impl Breakdown<'_> {
         kept: Option<Timestamp>,
     ) -> Result<(Fold<'_>, i128), QueryError> {
         let mut fold = self.fold();
-        let newest = newest(self.connection)?;
+        // Sums may reach further than the rows that are left.
+        let retired = kept.map(|kept| kept.millis() - 1);
+        let newest = newest(self.connection)?.max(retired);
         let slots = Slots::of(&selection.window, newest, kept);
         let keys = || self.groupings.iter().flatten();
         let users = match selection.user {
@@ -131,7 +146,12 @@ impl Breakdown<'_> {
             &kinds,
             &mut |slot, user, kind, sums| {
                 let at = slot.saturating_mul(SLOT_MS);
-                if grain == Grain::Slot && fold.turns_within(at..at.saturating_add(SLOT_MS)) {
+                // Where rows are gone, a half hour counts where it begins.
+                let has_rows = kept.is_none_or(|kept| at >= kept.millis());
+                if grain == Grain::Slot
+                    && has_rows
+                    && fold.turns_within(at..at.saturating_add(SLOT_MS))
+                {
                     turning.insert(slot);
                     return Ok(());
                 }
@@ -178,7 +198,7 @@ impl Breakdown<'_> {
 
 impl Slots {
     /// A window that reaches beyond the newest call ends with a whole half hour: there is nothing to
-    /// leave out. So does one that begins where rows are gone.
+    /// leave out. Where rows are gone, it begins and ends with whole half hours too.
     fn of(window: &Range<i64>, newest: Option<i64>, kept: Option<Timestamp>) -> Slots {
         let beyond = newest.map_or(0, |newest| rollup::slot_of(newest) + 1);
         let end = window.end.min(beyond.saturating_mul(SLOT_MS)).max(window.start);
@@ -187,8 +207,11 @@ impl Slots {
         } else {
             rollup::slot_of(window.start.saturating_add(SLOT_MS - 1))
         };
+        let is_gone = |at: i64| kept.is_some_and(|kept| at < kept.millis());
         let last = if newest.is_none_or(|newest| end > newest) {
             beyond.max(first)
+        } else if is_gone(end) {
+            rollup::slot_of(end.saturating_add(SLOT_MS - 1)).max(first)
         } else {
             rollup::slot_of(end)
         };
@@ -196,9 +219,16 @@ impl Slots {
             return Slots { whole: 0..0, ends: [window.start..end, 0..0] };
         }
         let head = window.start..(first * SLOT_MS).max(window.start);
-        let tail = (last * SLOT_MS).min(end)..end;
+        let tail = if is_gone(end) { 0..0 } else { (last * SLOT_MS).min(end)..end };
         Slots { whole: first..last, ends: [head, tail] }
     }
+}
+
+/// Whether the ends of a window that are older than rows are kept are those of half hours.
+fn is_told_to_the_half_hour(selection: &Selection<'_>, kept: Timestamp) -> bool {
+    let Range { start, end } = selection.window;
+    let is_told = |at: i64| at >= kept.millis() || at.rem_euclid(SLOT_MS) == 0;
+    is_told(start) && is_told(end)
 }
 
 /// The newest call's time.

@@ -87,7 +87,7 @@ fn claim(rows: &mut Rows<'_>, record: &Record) -> rusqlite::Result<Elsewhere> {
             if held != myself {
                 take.execute(params![key, myself.to_bytes()])?;
             }
-        } else if held.gives_way_to(claimed) {
+        } else if held.gives_way_to(claimed) && !rows.is_retired(&held.call)? {
             take.execute(params![key, myself.to_bytes()])?;
             if !held.is_of_another_answer(charge) {
                 pass_on(rows, held.call, record.id)?;

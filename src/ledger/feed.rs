@@ -322,8 +322,8 @@ impl Feed {
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
-            let rows =
-                store::apply(&transaction, &mut self.names, &batch.changes, &self.stored_open)?;
+            let names = &mut self.names;
+            let rows = store::apply(&transaction, names, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
@@ -332,7 +332,7 @@ impl Feed {
         });
         match committed {
             Ok(rows) => {
-                self.stored.rows += rows;
+                self.stored.rows += rows.written;
                 self.stored.commits += 1;
             }
             Err(error) => {

@@ -15,8 +15,9 @@ use rusqlite::Connection;
 
 use super::load::{Loaded, Loader};
 use super::tail::{self, Entry};
-use super::{OpenError, Reader, schema, store};
+use super::{OpenError, Reader, retention, schema, store};
 use crate::record::{CallId, Record};
+use crate::units::Timestamp;
 
 /// Takes in rows and lines, in their order.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub struct Imported {
     pub added: u64,
     /// Were in the ledger already, or came twice.
     pub present: u64,
+    /// Older than the ledger keeps rows.
+    pub too_old: u64,
     /// Calls that have an opening, no close, and no row in the ledger.
     pub unfinished: u64,
     /// Lines about what estimates have learned, which are not taken.
@@ -80,14 +83,16 @@ impl Import {
 
     /// Only counts; nothing is written or made.
     pub fn rehearse(database: &Path) -> Result<Import, OpenError> {
-        let mut connection = None;
+        let (mut connection, mut since) = (None, None);
         if database.exists() {
             Reader::open(database)?;
             let opened = schema::open_reader(database);
-            connection = Some(opened.map_err(|error| OpenError::database(database, error))?);
+            let opened = opened.and_then(|reader| Ok((retention::rows_since(&reader)?, reader)));
+            let opened = opened.map_err(|error| OpenError::database(database, error))?;
+            (since, connection) = (opened.0, Some(opened.1));
         }
         let (seen, loaded) = (HashSet::new(), Loaded::default());
-        Ok(Import::new(Target::Nowhere(Rehearsal { connection, seen, loaded })))
+        Ok(Import::new(Target::Nowhere(Rehearsal { connection, since, seen, loaded })))
     }
 
     fn new(into: Target) -> Import {
@@ -153,11 +158,11 @@ impl Import {
                 self.into.add(record)?;
             }
         }
-        let Loaded { added, present } = match self.into {
+        let Loaded { added, present, too_old } = match self.into {
             Target::Ledger(loader) => loader.finish()?,
             Target::Nowhere(rehearsal) => rehearsal.loaded,
         };
-        Ok(Imported { added, present, unfinished, learned: self.learned })
+        Ok(Imported { added, present, too_old, unfinished, learned: self.learned })
     }
 }
 
@@ -165,7 +170,7 @@ impl Target {
     fn add(&mut self, record: Record) -> rusqlite::Result<()> {
         match self {
             Target::Ledger(loader) => loader.add(record),
-            Target::Nowhere(rehearsal) => rehearsal.add(record.id),
+            Target::Nowhere(rehearsal) => rehearsal.add(&record),
         }
     }
 
@@ -188,16 +193,20 @@ fn by_time(records: HashMap<CallId, Box<Record>>) -> Vec<Record> {
 struct Rehearsal {
     /// None: there is no ledger yet.
     connection: Option<Connection>,
+    /// Since when it keeps rows.
+    since: Option<Timestamp>,
     seen: HashSet<CallId>,
     loaded: Loaded,
 }
 
 impl Rehearsal {
-    fn add(&mut self, id: CallId) -> rusqlite::Result<()> {
-        if self.has(&id)? {
+    fn add(&mut self, record: &Record) -> rusqlite::Result<()> {
+        if self.has(&record.id)? {
             self.loaded.present += 1;
+        } else if self.since.is_some_and(|since| record.created_at < since) {
+            self.loaded.too_old += 1;
         } else {
-            self.seen.insert(id);
+            self.seen.insert(record.id);
             self.loaded.added += 1;
         }
         Ok(())

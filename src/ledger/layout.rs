@@ -83,7 +83,8 @@ const CALLS: &str = "CREATE TABLE calls (
         CREATE UNIQUE INDEX calls_by_id ON calls (id);
         CREATE INDEX calls_by_kind ON calls (kind);
         CREATE INDEX calls_by_user ON calls (user, kind) WHERE user IS NOT NULL;
-        CREATE INDEX calls_by_session ON calls (session) WHERE session IS NOT NULL;";
+        CREATE INDEX calls_by_session ON calls (session) WHERE session IS NOT NULL;
+        CREATE INDEX calls_by_charge ON calls (charged_by) WHERE charged_by IS NOT NULL;";
 
 const OTHERS: &str = "CREATE TABLE open_calls (
             id TEXT NOT NULL PRIMARY KEY,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::names::Names;
-use super::store::{self, Change};
+use super::store::{self, Applied, Change};
 use super::{OpenError, rollup, schema, upgrade};
 use crate::record::{CallId, Record};
 
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub added: u64,
     /// Were there already.
     pub present: u64,
+    /// Older than the ledger keeps rows (`retention_days`); their sums may be there.
+    pub too_old: u64,
 }
 
 impl Loader {
@@ -95,8 +97,10 @@ impl Loader {
         let added = store::apply(&transaction, names, &self.batch, &HashSet::new());
         let added = added.and_then(|added| transaction.commit().map(|()| added));
         let added = added.inspect_err(|_| names.forget())?;
-        self.loaded.added += added;
-        self.loaded.present += self.batch.len() as u64 - added;
+        let Applied { written, too_old } = added;
+        self.loaded.added += written;
+        self.loaded.too_old += too_old;
+        self.loaded.present += self.batch.len() as u64 - written - too_old;
         self.batch.clear();
         Ok(())
     }

@@ -186,6 +186,7 @@ impl Ledger {
             Lock::take(&with_suffix(&database, ".lock"), &database)?,
             Lock::take(&directory.join(".lock"), &directory)?,
         ];
+        claim(&directory, &database)?;
         upgrade::if_old(&database)?;
         let connection = schema::open_writer(&database)?;
         let journal = Journal::open(directory.clone());
@@ -382,6 +383,8 @@ impl Drop for Inner {
 pub enum OpenError {
     /// Another process has it.
     InUse { path: PathBuf, by: Option<u32> },
+    /// The journal beside it is that of another database.
+    OthersJournal { path: PathBuf, of: PathBuf },
     /// Another program's database; left as it is.
     Foreign { path: PathBuf },
     /// Not a readable database; left as it is.
@@ -430,6 +433,12 @@ impl fmt::Display for OpenError {
                 write!(f, "{} is in use by another tokenmeter", path.display())?;
                 by.map_or(Ok(()), |process| write!(f, " (process {process})"))
             }
+            OpenError::OthersJournal { path, of } => write!(
+                f,
+                "{} holds the calls of {}; keep each ledger in a directory of its own",
+                path.display(),
+                of.display()
+            ),
             OpenError::Foreign { path } => write!(
                 f,
                 "{} is a database, but not a tokenmeter ledger; it was left as it was",
@@ -515,6 +524,33 @@ pub fn owns(database: &Path, path: &Path) -> bool {
         || days.into_iter().any(|day| same(&day))
 }
 
+/// Names the database that a journal belongs to, in the journal's directory.
+const OWNER: &str = ".database";
+
+/// Makes a journal this database's own, unless it is that of another one which is there: rows would go to
+/// the one, and be missing in the other.
+fn claim(directory: &Path, database: &Path) -> Result<(), OpenError> {
+    let file = directory.join(OWNER);
+    let failed = |error| OpenError::io(&file, error);
+    let own = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match others(directory, database) {
+        Some(of) => Err(OpenError::OthersJournal { path: directory.to_owned(), of }),
+        None if fs::read_to_string(&file).is_ok_and(|name| name == own) => Ok(()),
+        // On a full disk it is claimed another time.
+        None => match fs::write(&file, own) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
+            _ => Ok(()),
+        },
+    }
+}
+
+/// The other database that a journal belongs to, if that is there.
+fn others(directory: &Path, database: &Path) -> Option<PathBuf> {
+    let name = fs::read_to_string(directory.join(OWNER)).ok()?;
+    let owner = database.with_file_name(name.trim());
+    (!name.trim().is_empty() && owner != database && owner.exists()).then_some(owner)
+}
+
 /// Bytes of the journal that are not in the database while no process is there to move them: what a
 /// crash left, until the next start. Reports from the database alone do not show them. 0 where it
 /// cannot be told.
@@ -523,6 +559,9 @@ pub fn left_behind(database: &Path) -> u64 {
     let is_served = is_served(&database);
     let read = schema::open_reader(&database).and_then(|reader| store::progress(&reader));
     let (false, Ok(read)) = (is_served, read) else { return 0 };
+    if others(&database.with_file_name("journal"), &database).is_some() {
+        return 0;
+    }
     let days = journal::days(&database.with_file_name("journal")).unwrap_or_default();
     let unread = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

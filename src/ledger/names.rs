@@ -267,13 +267,25 @@ struct Words {
     table: &'static str,
     limit: usize,
     known: HashMap<Box<str>, i64>,
-    /// The table has reached its limit.
-    full: bool,
+    /// The largest number, once it is known; 0 is none.
+    last: Option<i64>,
 }
 
 impl Words {
     fn new(table: &'static str, limit: usize) -> Words {
-        Words { table, limit, known: HashMap::new(), full: false }
+        Words { table, limit, known: HashMap::new(), last: None }
+    }
+
+    /// Whether no more are kept.
+    fn is_full(&mut self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        if self.limit == usize::MAX {
+            return Ok(false);
+        }
+        let sql = format!("SELECT coalesce(max(id), 0) FROM {}", self.table);
+        let ask = || transaction.query_row(&sql, [], |row| row.get(0));
+        let last = self.last.map_or_else(ask, Ok)?;
+        self.last = Some(last);
+        Ok(usize::try_from(last).unwrap_or(usize::MAX) >= self.limit)
     }
 
     /// The number of a text, made where it is new; nothing where there are too many already.
@@ -287,11 +299,11 @@ impl Words {
             transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0)).optional()?;
         let id = match found {
             Some(id) => id,
-            None if self.full => return Ok(None),
+            None if self.is_full(transaction)? => return Ok(None),
             None => {
                 let sql = format!("INSERT INTO {table} (name) VALUES (?) RETURNING id");
                 let id = transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0))?;
-                self.full = usize::try_from(id).unwrap_or(usize::MAX) >= self.limit;
+                self.last = Some(id);
                 id
             }
         };

@@ -124,6 +124,9 @@ pub struct SessionReport {
     pub attempts: Vec<AttemptTotals>,
     pub first_call: Timestamp,
     pub last_call: Timestamp,
+    /// Set where older rows have been deleted (`retention_days`), which the session may have had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_since: Option<Timestamp>,
 }
 
 /// One attempt within a session.
@@ -145,7 +148,11 @@ pub struct UserReport {
     pub by_model: Vec<Group>,
     pub by_operation: Vec<Group>,
     pub by_day: Vec<Group>,
-    pub last_activity: Timestamp,
+    /// Nothing where rows that old are gone.
+    pub last_activity: Option<Timestamp>,
+    /// As in [`Stats`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_since: Option<Timestamp>,
 }
 
 /// Why a question has no answer.
@@ -208,7 +215,9 @@ impl Reader {
         let groupings = [query.group_by.clone()];
         let ([groups], rows_since) = self.fold(&query.filter, &groupings, &query.zone)?;
         let mut all = Tally::default();
-        groups.values().for_each(|tally| all.merge(tally));
+        for tally in groups.values() {
+            all.merge(tally);
+        }
         let totals = all.totals();
         if query.group_by.is_empty() {
             return Ok(Stats { totals, groups: Vec::new(), next_offset: None, rows_since });
@@ -286,7 +295,7 @@ impl Reader {
             vec![Attempt, Model],
             vec![Attempt, FinishReason],
         ];
-        let (folded, _) = self.fold(&filter, &groupings, &TimeZone::UTC)?;
+        let (folded, rows_since) = self.fold(&filter, &groupings, &TimeZone::UTC)?;
         let [mut all, models, operations, attempts, attempt_models, attempt_reasons] = folded;
         let Some(all) = all.remove(&vec![]) else { return Ok(None) };
         let mut attempts: Vec<_> = attempts.into_iter().collect();
@@ -309,6 +318,7 @@ impl Reader {
             first_call: all.first().unwrap_or(Timestamp::from_millis(0)),
             last_call: all.last().unwrap_or(Timestamp::from_millis(0)),
             totals: all.totals(),
+            rows_since,
         }))
     }
 
@@ -328,16 +338,18 @@ impl Reader {
         use GroupKey::{Day, Model, Operation};
         let filter = Filter { user: Some(name.to_owned()), ..filter.clone() };
         let groupings = [vec![], vec![Model], vec![Operation], vec![Day]];
-        let ([mut all, models, operations, days], _) = self.fold(&filter, &groupings, zone)?;
+        let ([mut all, models, operations, days], rows_since) =
+            self.fold(&filter, &groupings, zone)?;
         let Some(all) = all.remove(&vec![]) else { return Ok(None) };
         let newest = self.usage(&filter, 1, None)?.records.pop();
-        let last_activity = newest.map_or(Timestamp::from_millis(0), |call| call.created_at);
+        let last_activity = newest.map(|call| call.created_at);
         let days = sorted(days, SortKey::Key, None).into_iter();
         Ok(Some(UserReport {
             by_model: by_tokens(Model, models),
             by_operation: by_tokens(Operation, operations),
             by_day: days.map(|(key, totals)| group(&[Day], key, totals)).collect(),
             last_activity,
+            rows_since,
             totals: all.totals(),
         }))
     }

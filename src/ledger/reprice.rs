@@ -276,8 +276,8 @@ impl Place {
 }
 
 /// The names are read anew each time: a few thousand rows are not worth remembering them.
-fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<u64> {
-    store::apply(transaction, &mut Names::default(), changes, &HashSet::new())
+fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+    store::apply(transaction, &mut Names::default(), changes, &HashSet::new()).map(drop)
 }
 
 fn immediate(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {

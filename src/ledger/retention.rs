@@ -40,13 +40,14 @@ pub(super) struct Retention {
     /// `None`: rows stay for ever.
     days: Option<u32>,
     looked: Option<Instant>,
-    /// How far the charges have been looked at.
+    /// How far the charges have been looked at, and whether that was to the end.
     charges: Option<Vec<u8>>,
+    swept: bool,
 }
 
 impl Retention {
     pub(super) fn new(days: Option<u32>) -> Retention {
-        Retention { days, looked: None, charges: None }
+        Retention { days, looked: None, charges: None, swept: false }
     }
 
     /// Does a little of what there is to do; answers whether more is left.
@@ -67,13 +68,17 @@ impl Retention {
                 return Ok(true);
             }
         }
-        let before = floor(days.max(CHARGES_DAYS));
-        self.charges =
-            forget_charges(connection, before, &self.charges.take().unwrap_or_default())?;
-        if self.charges.is_some() || give_back(connection)? {
+        if !self.swept {
+            let before = floor(days.max(CHARGES_DAYS));
+            let from = self.charges.take().unwrap_or_default();
+            self.charges = forget_charges(connection, before, &from)?;
+            self.swept = self.charges.is_none();
             return Ok(true);
         }
-        self.looked = Some(Instant::now());
+        if give_back(connection)? {
+            return Ok(true);
+        }
+        (self.looked, self.swept) = (Some(Instant::now()), false);
         Ok(false)
     }
 }

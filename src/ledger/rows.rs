@@ -22,10 +22,12 @@ pub(super) struct Rows<'t> {
     pub(super) transaction: &'t Transaction<'t>,
     names: &'t mut Names,
     deltas: Deltas,
-    /// The last key of each millisecond of which a row was added.
+    /// The last key that was given out of each millisecond.
     taken: HashMap<i64, i64>,
     /// Older rows are gone, and their sums are there.
     since: Option<Timestamp>,
+    /// Rows that were older.
+    too_old: u64,
 }
 
 /// A row that is there.
@@ -44,13 +46,14 @@ impl<'t> Rows<'t> {
         names.refresh(transaction)?;
         let since = retention::rows_since(transaction)?;
         let (deltas, taken) = (Deltas::default(), HashMap::new());
-        Ok(Rows { transaction, names, deltas, taken, since })
+        Ok(Rows { transaction, names, deltas, taken, since, too_old: 0 })
     }
 
     /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
     /// added.
     pub(super) fn insert(&mut self, record: &Record) -> rusqlite::Result<bool> {
         if self.is_gone(record) {
+            self.too_old += 1;
             return Ok(false);
         }
         let key = self.next_key(record.created_at)?;
@@ -61,6 +64,7 @@ impl<'t> Rows<'t> {
     pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<()> {
         let Some(present) = self.present(&record.id)? else {
             if self.is_gone(record) {
+                self.too_old += 1;
                 return Ok(());
             }
             let key = self.next_key(record.created_at)?;
@@ -96,9 +100,19 @@ impl<'t> Rows<'t> {
         self.since.is_some_and(|since| record.created_at < since)
     }
 
-    /// Brings the sums up to what was done.
-    pub(super) fn finish(self) -> rusqlite::Result<()> {
-        self.deltas.flush(self.transaction)
+    /// Whether a call had a row that has been deleted for its age.
+    pub(super) fn is_retired(&self, id: &CallId) -> rusqlite::Result<bool> {
+        // An id begins with its time, in 48 bits.
+        let mut time = [0; 8];
+        time[2..].copy_from_slice(&id.into_bytes()[..6]);
+        let began = Timestamp::from_millis(i64::from_be_bytes(time));
+        Ok(self.since.is_some_and(|since| began < since) && !self.has(id)?)
+    }
+
+    /// Brings the sums up to what was done. Answers how many rows were too old to be added.
+    pub(super) fn finish(self) -> rusqlite::Result<u64> {
+        self.deltas.flush(self.transaction)?;
+        Ok(self.too_old)
     }
 
     fn present(&self, id: &CallId) -> rusqlite::Result<Option<Present>> {
@@ -122,40 +136,49 @@ impl<'t> Rows<'t> {
     }
 
     fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<bool> {
-        let record = &*dated(record);
+        let record = &*dated(record, key);
         let place = self.names.place(self.transaction, record)?;
         let texts = Texts::of(record, self.names, self.transaction)?;
         let mut insert = self.transaction.prepare_cached(row::insert_sql())?;
         row::bind(&mut insert, key, record, &place, &texts)?;
         let is_added = insert.raw_execute()? == 1;
         if is_added {
-            self.taken.insert(key >> KEY_BITS, key);
             self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
         }
         Ok(is_added)
     }
 
-    /// The key behind those of the calls of the same millisecond.
+    /// The key behind those of the calls of the same millisecond; where that is full, of the next.
     fn next_key(&mut self, at: Timestamp) -> rusqlite::Result<i64> {
-        let millis = at.millis().clamp(0, LATEST_MS);
-        if let Some(last) = self.taken.get(&millis) {
-            return Ok(last + 1);
+        let mut millis = at.millis().clamp(0, LATEST_MS);
+        loop {
+            let last = match self.taken.get(&millis) {
+                Some(last) => Some(*last),
+                None => self.last_key(millis)?,
+            };
+            let key = last.map_or(millis << KEY_BITS, |last| last + 1);
+            if key >> KEY_BITS == millis {
+                // Whether or not a row comes to be there.
+                self.taken.insert(millis, key);
+                return Ok(key);
+            }
+            millis += 1;
         }
-        let mut last = self
-            .transaction
-            .prepare_cached("SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?2")?;
+    }
+
+    fn last_key(&self, millis: i64) -> rusqlite::Result<Option<i64>> {
+        let sql = "SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?2";
+        let mut last = self.transaction.prepare_cached(sql)?;
         let span = params![millis << KEY_BITS, (millis + 1) << KEY_BITS];
-        let last: Option<i64> = last.query_row(span, |row| row.get(0))?;
-        Ok(last.map_or(millis << KEY_BITS, |last| last + 1))
+        last.query_row(span, |row| row.get(0))
     }
 }
 
-/// The record with a time that a key can hold, as it will be read back.
-fn dated(record: &Record) -> Cow<'_, Record> {
-    let millis = record.created_at.millis();
-    if (0..=LATEST_MS).contains(&millis) {
+/// The record with the time that its key has, as it will be read back: sums must be those of its row.
+fn dated(record: &Record, key: i64) -> Cow<'_, Record> {
+    let created_at = Timestamp::from_millis(key >> KEY_BITS);
+    if record.created_at == created_at {
         return Cow::Borrowed(record);
     }
-    let created_at = Timestamp::from_millis(millis.clamp(0, LATEST_MS));
     Cow::Owned(Record { created_at, ..record.clone() })
 }

@@ -113,12 +113,12 @@ impl Scan<'_> {
         let mut all = format!("{select} WHERE calls.key >= ? AND calls.key < ?");
         let keys = selection.keys();
         let mut values = vec![keys.start, keys.end];
-        // The plus keeps to the order of time: sorting would take memory.
+        // The plus keeps to the order of time, where an index has another: sorting would take memory.
         for (column, value) in
-            [("user", selection.user.map(i64::from)), ("session", selection.session)]
+            [("+calls.user", selection.user.map(i64::from)), ("calls.session", selection.session)]
         {
             if let Some(value) = value {
-                all.extend([" AND +calls.", column, " = ?"]);
+                all.extend([" AND ", column, " = ?"]);
                 values.push(value);
             }
         }

@@ -37,13 +37,22 @@ impl Change {
     }
 }
 
-/// Does what the changes ask for, and answers how many rows were added or replaced.
+/// What changes came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Applied {
+    /// Rows added or replaced.
+    pub(super) written: u64,
+    /// Rows older than rows are kept.
+    pub(super) too_old: u64,
+}
+
+/// Does what the changes ask for.
 pub(super) fn apply(
     transaction: &Transaction<'_>,
     names: &mut Names,
     changes: &[Change],
     stored_open: &HashSet<CallId>,
-) -> rusqlite::Result<u64> {
+) -> rusqlite::Result<Applied> {
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
     let mut rows = Rows::new(transaction, names)?;
     let (mut learned, mut written) = (false, 0);
@@ -72,11 +81,11 @@ pub(super) fn apply(
             delete.execute([id.to_string()])?;
         }
     }
-    rows.finish()?;
+    let too_old = rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(written)
+    Ok(Applied { written, too_old })
 }
 
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {

@@ -374,7 +374,13 @@ fn a_second_process_is_told_so() {
     let shared = Ledger::open(&Settings::of(neighbour));
     assert!(shared.unwrap_err().to_string().contains("journal"));
     drop(first);
-    home.open();
+    // Nor does it take the other's calls when nobody has it open, unless that is gone or renamed.
+    let neighbour = home.0.path().join("other.db");
+    let error = Ledger::open(&Settings::of(&neighbour)).unwrap_err().to_string();
+    assert!(error.contains("holds the calls of") && error.contains("tokenmeter.db"), "{error}");
+    drop(home.open());
+    fs::rename(home.database(), &neighbour).unwrap();
+    drop(Ledger::open(&Settings::of(&neighbour)).unwrap());
 }
 
 #[test]
@@ -664,7 +670,7 @@ fn sessions_and_users_are_broken_down() {
     assert_eq!((session.first_call, session.last_call), (calls[0].created_at, calls[5].created_at));
     let ann = reader.user("ann", &Filter::default(), &TimeZone::UTC).unwrap().unwrap();
     assert_eq!((ann.totals.total_tokens, ann.by_day.len()), (440, 2));
-    assert_eq!(ann.last_activity, calls[3].created_at);
+    assert_eq!(ann.last_activity, Some(calls[3].created_at));
     let users = reader.users(&Filter::default()).unwrap();
     assert_eq!(users.iter().map(|u| u.totals.total_tokens).collect::<Vec<_>>(), [440, 220]);
 }

@@ -39,7 +39,7 @@ pub(super) fn if_old(path: &Path) -> Result<(), OpenError> {
     let rows: i64 = old.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
     tracing::warn!(file = %path.display(), schema = version, rows, "bringing the ledger up to date");
     let new = with_suffix(path, ".upgrade");
-    clear(&new).map_err(|error| OpenError::io(&new, error))?;
+    clear(&new).and_then(|()| alike(path, &new)).map_err(|error| OpenError::io(&new, error))?;
     copy(&old, version, &new).map_err(|error| OpenError::database(&new, error))?;
     drop(old);
     let kept = swap(path, &new, version).map_err(|error| OpenError::io(path, error))?;
@@ -84,20 +84,30 @@ fn copy_rows(old: &Connection, version: i32, new: &mut Connection) -> rusqlite::
     let columns = row::COLUMNS.map(|name| match name {
         "estimate" if version < 2 => "NULL, NULL",
         "stream_usage" | "charged_by" if version < 2 => "NULL",
-        "usage_json" => "NULL, usage_json",
-        "estimate" => "NULL, estimate",
+        // What somebody broke by hand is not worth a row.
+        "usage_json" => "NULL, iif(json_valid(usage_json), usage_json, NULL)",
+        "estimate" => "NULL, iif(json_valid(estimate), estimate, NULL)",
+        "metadata" => "iif(json_valid(metadata), metadata, NULL)",
         name => name,
     });
     let sql = format!("SELECT {} FROM token_usage ORDER BY created_at, rowid", columns.join(", "));
     let mut statement = old.prepare(&sql)?;
-    let mut records = statement.query_map([], row::read)?;
+    let mut records = statement.query_map([], |row| {
+        let id = row.get_ref(0)?.as_str().unwrap_or_default().to_owned();
+        Ok(row::read(row).map_err(|error| (id, error)))
+    })?;
     let (mut names, mut done) = (Names::default(), 0_u64);
     loop {
         let transaction = new.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let (mut rows, mut batch) = (Rows::new(&transaction, &mut names)?, 0);
         for record in records.by_ref().take(BATCH) {
-            rows.insert(&record?)?;
             batch += 1;
+            match record? {
+                Ok(record) => drop(rows.insert(&record)?),
+                Err((id, error)) => {
+                    tracing::error!(id, %error, "a row cannot be read; only the old file has it");
+                }
+            }
         }
         rows.finish()?;
         transaction.commit()?;
@@ -152,6 +162,21 @@ fn keep(path: &Path, version: i32) -> io::Result<PathBuf> {
             }
         }
     }
+}
+
+/// Makes an empty file that the same people may read and write.
+pub(super) fn alike(old: &Path, new: &Path) -> io::Result<()> {
+    let found = fs::metadata(old)?;
+    let made = File::create_new(new)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        let own = made.metadata()?;
+        if (own.uid(), own.gid()) != (found.uid(), found.gid()) {
+            fchown(&made, Some(found.uid()), Some(found.gid()))?;
+        }
+    }
+    made.set_permissions(found.permissions())
 }
 
 /// Removes what an upgrade before this one left.
@@ -232,14 +257,22 @@ mod tests {
     }
 
     #[test]
-    fn an_old_ledger_that_cannot_be_read_stays_as_it_is() {
+    fn a_row_that_cannot_be_read_is_in_the_old_file_only() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("old.db");
         let broken = old(&path, 2);
         broken.execute("UPDATE token_usage SET id = 'rubbish' WHERE created_at = 3", []).unwrap();
+        broken.execute("UPDATE token_usage SET usage_json = '{' WHERE created_at = 2", []).unwrap();
         drop(broken);
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, private).unwrap();
         let before = fs::read(&path).unwrap();
-        assert!(if_old(&path).is_err());
-        assert_eq!(fs::read(&path).unwrap(), before);
+        if_old(&path).unwrap();
+        assert_eq!(fs::read(with_suffix(&path, ".schema-2")).unwrap(), before);
+        let page = Reader::open(&path).unwrap().usage(&Filter::default(), 9, None).unwrap();
+        assert_eq!(page.records.len(), 4);
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

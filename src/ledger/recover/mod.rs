@@ -132,8 +132,12 @@ pub fn recover(database: &Path, watch: &mut Watch<'_>) -> Result<Recovered, Open
     for left_over in [&new, &grafted] {
         upgrade::clear(left_over).map_err(|error| OpenError::io(left_over, error))?;
     }
+    upgrade::alike(&path, &new).map_err(|error| OpenError::io(&new, error))?;
     let made = make(&path, &new, &grafted, watch);
     upgrade::clear(&grafted).map_err(|error| OpenError::io(&grafted, error))?;
+    if made.is_err() {
+        upgrade::clear(&new).map_err(|error| OpenError::io(&new, error))?;
+    }
     let mut saved = made?;
     saved.kept = swap(&path, &new).map_err(|error| OpenError::io(&path, error))?;
     Ok(Recovered::Saved(saved))

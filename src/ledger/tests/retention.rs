@@ -83,3 +83,40 @@ fn charges_are_forgotten_when_nobody_can_fetch_them_any_more() {
         thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn sums_tell_of_all_when_no_row_is_left() {
+    let home = Home::new();
+    let oldest = Timestamp::now().millis() - 20 * DAY_MS;
+    let mut load = Loader::open(&home.database()).unwrap();
+    let calls: Vec<Record> = (0..500).map(|n| call(oldest + n * 600_000)).collect();
+    for record in &calls {
+        load.add(record.clone()).unwrap();
+    }
+    load.finish().unwrap();
+    let _ledger = keeping(&home, 3);
+    let connection = Connection::open(home.database()).unwrap();
+    let left = || -> i64 {
+        connection.query_row("SELECT count(*) FROM calls", [], |row| row.get(0)).unwrap()
+    };
+    let begun = Instant::now();
+    while left() > 0 {
+        assert!(begun.elapsed() < SOON);
+        thread::sleep(Duration::from_millis(20));
+    }
+    let reader = Reader::open(&home.database()).unwrap();
+    for zone in ["UTC", "Europe/Berlin", "Asia/Kathmandu"] {
+        for group_by in [vec![], vec![GroupKey::Hour], vec![GroupKey::Day]] {
+            let zone = TimeZone::get(zone).unwrap();
+            let query = StatsQuery { group_by, zone, ..StatsQuery::default() };
+            assert_eq!(reader.stats(&query).unwrap().totals.requests, 500, "{query:?}");
+        }
+    }
+    // Rows that are too old for this ledger are not said to be there.
+    let mut load = Loader::open(&home.database()).unwrap();
+    load.add(call(oldest)).unwrap();
+    load.add(calls[0].clone()).unwrap();
+    load.add(call(Timestamp::now().millis())).unwrap();
+    let loaded = load.finish().unwrap();
+    assert_eq!((loaded.added, loaded.present, loaded.too_old), (1, 0, 2));
+}

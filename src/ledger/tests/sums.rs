@@ -213,3 +213,41 @@ fn pages_find_rare_calls_among_many() {
     reader.each(&Filter::default(), &mut see).unwrap();
     assert_eq!(seen, all);
 }
+
+#[test]
+fn calls_of_one_millisecond_have_a_row_each_however_they_come() {
+    let home = Home::new();
+    let ledger = home.open();
+    let calls: Vec<Record> = (0..4).map(|_| call(1_795_000_000_000)).collect();
+    for _ in 0..2 {
+        ledger.closed(&calls[0]);
+        ledger.closed(&calls[1]);
+        ledger.amended(&calls[0]);
+        ledger.closed(&calls[2]);
+        assert!(ledger.sync(SOON));
+        ledger.amended(&calls[1]);
+        ledger.closed(&calls[3]);
+        assert!(ledger.sync(SOON), "{:?}", ledger.health());
+    }
+    assert_eq!(records(&ledger).len(), 4);
+    assert_eq!(ledger.reader().by_sums().stats(&StatsQuery::default()).unwrap().totals.requests, 4);
+}
+
+#[test]
+fn more_calls_of_one_moment_than_a_millisecond_holds_go_to_the_next() {
+    let home = Home::new();
+    let mut load = loader(&home);
+    let many = (1 << layout::KEY_BITS) + 100;
+    let last_of_a_half_hour = 1_795_000_200_000 / 1_800_000 * 1_800_000 - 1;
+    for _ in 0..many {
+        load.add(call(last_of_a_half_hour)).unwrap();
+    }
+    assert_eq!(load.finish().unwrap().added, many);
+    let reader = Reader::open(&home.database()).unwrap();
+    let until = Some(Timestamp::from_millis(last_of_a_half_hour + 1));
+    let filter = Filter { until, ..Filter::default() };
+    for reader in [reader.by_sums(), reader] {
+        let stats = reader.stats(&StatsQuery { filter: filter.clone(), ..StatsQuery::default() });
+        assert_eq!(stats.unwrap().totals.requests, many - 100);
+    }
+}
