@@ -43,6 +43,8 @@ struct Csv<R> {
     row: ByteRecord,
     columns: Vec<&'static str>,
     budget: Rc<Cell<u64>>,
+    /// What the reader's count of lines lacks.
+    shift: u64,
 }
 
 /// What a file holds.
@@ -164,7 +166,9 @@ impl<R: Read> Csv<R> {
             }
             columns.push(known);
         }
-        Ok(Csv { rows, row: ByteRecord::new(), columns, budget })
+        // Behind a line that ends with CR LF the reader is still before the LF, in its own count.
+        let shift = 2_u64.saturating_sub(rows.position().line());
+        Ok(Csv { rows, row: ByteRecord::new(), columns, budget, shift })
     }
 
     fn read(&mut self, lines: u64) -> io::Result<Option<Result<Entry, Unreadable>>> {
@@ -177,7 +181,7 @@ impl<R: Read> Csv<R> {
     }
 
     fn line(&self) -> u64 {
-        self.row.position().map_or(0, csv::Position::line)
+        self.row.position().map_or(0, |at| at.line() + self.shift)
     }
 
     /// The row by way of JSON, so that a record has one reader.
@@ -358,6 +362,20 @@ mod tests {
         assert_eq!(all[6], "10! it has 12 cells, and the header 13");
         assert_eq!(all[7], "11! missing field `path`");
         assert_eq!(all[8..], ["12: /h"]);
+    }
+
+    #[test]
+    fn lines_that_end_as_exports_do_are_counted_too() {
+        let columns = "path,id,created_at,upstream,provider,endpoint,method,usage_source,cost_source,\
+            streaming,outcome";
+        let values =
+            ",018f0000-0000-7000-8000-000000000000,2026-11-21T00:00:00Z,u,p,e,POST,none,none,";
+        let rows = ["true,completed", "perhaps,completed", "true,completed"];
+        let rows = rows.map(|row| format!("/{values}{row}\r\n")).concat();
+        let all = all(&format!("{columns}\r\n{rows}"));
+        assert_eq!(all[0], "2: /");
+        assert!(all[1].starts_with("3! streaming: "), "{all:?}");
+        assert_eq!(all[2], "4: /");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Invariant: a record whose id is there already changes nothing, so a load may be repeated.
 
 use std::collections::HashSet;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -43,6 +44,9 @@ pub struct Loaded {
 impl Loader {
     /// Opens or creates the database.
     pub fn open(database: &Path) -> Result<Loader, OpenError> {
+        if let Some(parent) = database.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent).map_err(|error| OpenError::io(parent, error))?;
+        }
         let connection = match schema::open_writer(database) {
             Err(OpenError::TooOld { .. }) => {
                 upgrade::if_old_and_idle(database)?;
