@@ -184,9 +184,8 @@ impl Ledger {
         fs::create_dir_all(&directory).map_err(|error| OpenError::io(&directory, error))?;
         let locks = [
             Lock::take(&with_suffix(&database, ".lock"), &database)?,
-            Lock::take(&directory.join(".lock"), &directory)?,
+            Lock::of_journal(&directory, &database)?,
         ];
-        claim(&directory, &database)?;
         upgrade::if_old(&database)?;
         let connection = schema::open_writer(&database)?;
         let journal = Journal::open(directory.clone());
@@ -484,21 +483,51 @@ struct Lock {
 
 impl Lock {
     fn take(path: &Path, what: &Path) -> Result<Lock, OpenError> {
+        Lock::take_for(path, what, "")
+    }
+
+    /// The lock of a journal, which also says whose it is.
+    fn of_journal(directory: &Path, database: &Path) -> Result<Lock, OpenError> {
+        let path = directory.join(".lock");
+        // In use is the better reason of the two.
+        if let Err(error @ OpenError::InUse { .. }) = Lock::try_only(&path, directory) {
+            return Err(error);
+        }
+        refuse_others(directory, database)?;
+        let name = database.file_name().unwrap_or_default().to_string_lossy();
+        // Lines of JSON, as all lines of a journal's directory.
+        Lock::take_for(&path, directory, &serde_json::json!(name).to_string())
+    }
+
+    /// Whether the lock could be had.
+    fn try_only(path: &Path, what: &Path) -> Result<(), OpenError> {
+        match File::open(path) {
+            Ok(mut file) => Lock::have(&mut file, path, what),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn have(file: &mut File, path: &Path, what: &Path) -> Result<(), OpenError> {
+        match file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let by = text.lines().next().and_then(|line| line.trim().parse().ok());
+                Err(OpenError::InUse { path: what.to_owned(), by })
+            }
+            Err(TryLockError::Error(error)) => Err(OpenError::io(path, error)),
+        }
+    }
+
+    fn take_for(path: &Path, what: &Path, whose: &str) -> Result<Lock, OpenError> {
         let failed = |error| OpenError::io(path, error);
         let opened =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = opened.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut text = String::new();
-                let by = file.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-                return Err(OpenError::InUse { path: what.to_owned(), by });
-            }
-            Err(TryLockError::Error(error)) => return Err(failed(error)),
-        }
-        // Only for the other one's message, so it may fail (on a full disk, say).
-        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+        Lock::have(&mut file, path, what)?;
+        // For the other one's message, and for whoever comes next; it may fail (on a full disk, say).
+        let _ = file.set_len(0).and_then(|()| writeln!(file, "{}\n{whose}", std::process::id()));
         Ok(Lock { _file: file })
     }
 }
@@ -524,31 +553,20 @@ pub fn owns(database: &Path, path: &Path) -> bool {
         || days.into_iter().any(|day| same(&day))
 }
 
-/// Names the database that a journal belongs to, in the journal's directory.
-const OWNER: &str = ".database";
-
-/// Makes a journal this database's own, unless it is that of another one which is there: rows would go to
-/// the one, and be missing in the other.
-fn claim(directory: &Path, database: &Path) -> Result<(), OpenError> {
-    let file = directory.join(OWNER);
-    let failed = |error| OpenError::io(&file, error);
-    let own = database.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match others(directory, database) {
-        Some(of) => Err(OpenError::OthersJournal { path: directory.to_owned(), of }),
-        None if fs::read_to_string(&file).is_ok_and(|name| name == own) => Ok(()),
-        // On a full disk it is claimed another time.
-        None => match fs::write(&file, own) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(failed(error)),
-            _ => Ok(()),
-        },
-    }
+/// Refuses the journal of another database which is there: its calls would go to this one, and be missing
+/// in the other.
+fn refuse_others(directory: &Path, database: &Path) -> Result<(), OpenError> {
+    let others = |of| OpenError::OthersJournal { path: directory.to_owned(), of };
+    owner(directory, database).map_or(Ok(()), |of| Err(others(of)))
 }
 
-/// The other database that a journal belongs to, if that is there.
-fn others(directory: &Path, database: &Path) -> Option<PathBuf> {
-    let name = fs::read_to_string(directory.join(OWNER)).ok()?;
-    let owner = database.with_file_name(name.trim());
-    (!name.trim().is_empty() && owner != database && owner.exists()).then_some(owner)
+/// The other database that a journal belongs to, if that is there: the journal's lock names the one that
+/// last had it.
+fn owner(directory: &Path, database: &Path) -> Option<PathBuf> {
+    let lock = fs::read_to_string(directory.join(".lock")).ok()?;
+    let name: String = serde_json::from_str(lock.lines().nth(1)?).ok()?;
+    let owner = database.with_file_name(&name);
+    (!name.is_empty() && owner != database && owner.exists()).then_some(owner)
 }
 
 /// Bytes of the journal that are not in the database while no process is there to move them: what a
@@ -559,7 +577,7 @@ pub fn left_behind(database: &Path) -> u64 {
     let is_served = is_served(&database);
     let read = schema::open_reader(&database).and_then(|reader| store::progress(&reader));
     let (false, Ok(read)) = (is_served, read) else { return 0 };
-    if others(&database.with_file_name("journal"), &database).is_some() {
+    if owner(&database.with_file_name("journal"), &database).is_some() {
         return 0;
     }
     let days = journal::days(&database.with_file_name("journal")).unwrap_or_default();

@@ -178,7 +178,7 @@ pub(super) fn locks(database: &Path) -> Result<[Lock; 2], OpenError> {
     std::fs::create_dir_all(&directory).map_err(|error| OpenError::io(&directory, error))?;
     Ok([
         Lock::take(&with_suffix(database, ".lock"), database)?,
-        Lock::take(&directory.join(".lock"), &directory)?,
+        Lock::of_journal(&directory, database)?,
     ])
 }
 
