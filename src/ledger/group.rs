@@ -195,6 +195,9 @@ struct Key {
 
 const UNKNOWN: u32 = u32::MAX;
 
+/// Groups that are made for very many calls each: some 10 KB then, once they have any.
+const WIDE: usize = 4096;
+
 /// Users and sessions with smaller numbers are found without a hash.
 const DENSE: usize = 1 << 20;
 
@@ -410,7 +413,8 @@ impl Grouping {
                 return Err(QueryError::TooManyGroups(GROUPS));
             }
             let own = self.keys.iter().map(|key| parts[*key]).collect();
-            self.groups.push((own, Tally::default()));
+            let tally = if next < WIDE { Tally::wide() } else { Tally::default() };
+            self.groups.push((own, tally));
         }
         Ok(&mut self.groups[place].1)
     }

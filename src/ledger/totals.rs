@@ -140,6 +140,11 @@ impl Figures {
 }
 
 impl Tally {
+    /// For one of few groups, which may have very many calls.
+    pub(super) fn wide() -> Tally {
+        Tally { sums: Sums::wide(), ..Tally::default() }
+    }
+
     /// Adds the call of a moment, in milliseconds.
     pub(super) fn add(&mut self, at: i64, call: &Figures, counts: Counts) {
         self.sums.add_figures(&call.figures, call.duration);

@@ -40,6 +40,11 @@ pub(in crate::ledger) struct Counted {
 }
 
 impl Sums {
+    /// For the sums of very many calls.
+    pub(in crate::ledger) fn wide() -> Sums {
+        Sums { sketch: Sketch::wide(), ..Sums::default() }
+    }
+
     /// Counts a call.
     pub(in crate::ledger) fn add(&mut self, record: &Record) {
         self.count(record, 1);
