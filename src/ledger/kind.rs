@@ -62,6 +62,7 @@ pub(super) mod fact {
     pub(in crate::ledger) const FINISH_REASON: usize = 15;
     pub(in crate::ledger) const OUTCOME: usize = 16;
     pub(in crate::ledger) const ERROR: usize = 17;
+    pub(in crate::ledger) const RETRY: usize = 18;
 }
 
 /// The facts that make a class, a bit each: those that totals are mostly asked by. Kinds of one class are
@@ -74,6 +75,17 @@ pub(super) const CLASS: u32 = 1 << fact::UPSTREAM
     | 1 << fact::OPERATION
     | 1 << fact::METADATA
     | 1 << fact::USAGE_SOURCE;
+
+/// The facts that callers and their requests choose, a bit each.
+pub(super) const FREE: u32 = 1 << fact::METHOD
+    | 1 << fact::MODEL_REQUESTED
+    | 1 << fact::MODEL
+    | 1 << fact::OPERATION
+    | 1 << fact::ATTEMPT
+    | 1 << fact::METADATA
+    | 1 << fact::FINISH_REASON
+    | 1 << fact::ERROR
+    | 1 << fact::RETRY;
 
 /// A fact of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,12 +10,16 @@ use ring::digest::{SHA256, digest};
 use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as SqlValue};
 use serde_json::{Map, Value};
 
-use super::kind::{FACTS, Fact, VALUES, encode_class};
+use super::kind::{FACTS, FREE, Fact, VALUES, encode_class};
 use super::packed::{self, Packed};
 use crate::record::Record;
 
 /// Names of one sort that are remembered; when there are more, all are forgotten.
 const REMEMBERED: usize = 50_000;
+
+/// Kinds that there are before those that further calls make have none of the facts that callers
+/// choose: a thousand values of each would else come to a thousand times a thousand kinds.
+const KINDS: u32 = 50_000;
 
 /// Paths and shapes that are kept once. Past this many, further ones stand in the rows: nobody can fill
 /// the ledger with names that are used a single time and never deleted.
@@ -35,6 +39,8 @@ pub(super) struct Names {
     buffer: Vec<u8>,
     /// Changes when another connection has written.
     version: i64,
+    /// [`KINDS`], but for tests.
+    most_kinds: u32,
 }
 
 /// The numbers that a row has in the place of names.
@@ -66,6 +72,7 @@ impl Default for Names {
             values: None,
             buffer: Vec::new(),
             version: 0,
+            most_kinds: KINDS,
         }
     }
 }
@@ -128,7 +135,7 @@ impl Names {
 
     /// For after a transaction that failed: its numbers do not exist.
     pub(super) fn forget(&mut self) {
-        *self = Names::default();
+        *self = Names { most_kinds: self.most_kinds, ..Names::default() };
     }
 
     fn kind(
@@ -171,16 +178,60 @@ impl Names {
         }
         self.values = Some(values);
         encode(record, varied, buffer);
-        let known = self.kinds.get(buffer.as_slice()).copied();
-        let kind = known.map_or_else(|| stored_kind(transaction, record, varied, buffer), Ok)?;
-        if known.is_none() {
-            if self.kinds.len() >= REMEMBERED {
-                self.kinds.clear();
-            }
-            self.kinds.insert(buffer.as_slice().into(), kind);
+        if let Some(kind) = self.known_kind(transaction, buffer)? {
+            return Ok((kind, text(varied, own)));
         }
-        Ok((kind, (varied != 0).then(|| Value::Object(own).to_string())))
+        if self.is_crowded(transaction)? {
+            for place in (0..FACTS.len()).filter(|place| FREE & !varied & 1 << place != 0) {
+                own.insert(FACTS[place].to_owned(), json(Fact::of(record, place)));
+            }
+            varied |= FREE;
+            encode(record, varied, buffer);
+        }
+        let kind = match self.known_kind(transaction, buffer)? {
+            Some(kind) => kind,
+            None => new_kind(transaction, record, varied, buffer)?,
+        };
+        self.remember(buffer, kind);
+        Ok((kind, text(varied, own)))
     }
+
+    fn known_kind(
+        &mut self,
+        transaction: &Transaction<'_>,
+        encoded: &[u8],
+    ) -> rusqlite::Result<Option<u32>> {
+        if let Some(kind) = self.kinds.get(encoded) {
+            return Ok(Some(*kind));
+        }
+        let mut find = transaction.prepare_cached("SELECT id FROM kinds WHERE digest = ?")?;
+        let kind = find.query_row([half_digest(encoded)], |row| row.get(0)).optional()?;
+        if let Some(kind) = kind {
+            self.remember(encoded, kind);
+        }
+        Ok(kind)
+    }
+
+    fn remember(&mut self, encoded: &[u8], kind: u32) {
+        if self.kinds.len() >= REMEMBERED {
+            self.kinds.clear();
+        }
+        self.kinds.insert(encoded.into(), kind);
+    }
+
+    /// Whether there are as many kinds as questions can be expected to hold in memory.
+    fn is_crowded(&self, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+        let mut last = transaction.prepare_cached("SELECT coalesce(max(id), 0) FROM kinds")?;
+        last.query_row([], |row| Ok(row.get::<_, u32>(0)? >= self.most_kinds))
+    }
+}
+
+fn text(varied: u32, own: Map<String, Value>) -> Option<String> {
+    (varied != 0).then(|| Value::Object(own).to_string())
+}
+
+fn half_digest(bytes: &[u8]) -> Vec<u8> {
+    digest(&SHA256, bytes).as_ref()[..16].to_vec()
 }
 
 /// All that makes a record's kind, but for the facts that are `varied`.
@@ -201,18 +252,12 @@ fn json(fact: Fact<'_>) -> Value {
     }
 }
 
-fn stored_kind(
+fn new_kind(
     transaction: &Transaction<'_>,
     record: &Record,
     varied: u32,
     encoded: &[u8],
 ) -> rusqlite::Result<u32> {
-    let half = |bytes: &[u8]| digest(&SHA256, bytes).as_ref()[..16].to_vec();
-    let digest = half(encoded);
-    let mut find = transaction.prepare_cached("SELECT id FROM kinds WHERE digest = ?")?;
-    if let Some(id) = find.query_row([&digest], |row| row.get(0)).optional()? {
-        return Ok(id);
-    }
     let places = vec!["?"; FACTS.len() + 4].join(", ");
     let names = FACTS.join(", ");
     // The first of a class gives it the number that it is about to get itself.
@@ -232,8 +277,8 @@ fn stored_kind(
     let rest = [
         SqlValue::Integer(record.charged_by.is_some().into()),
         SqlValue::Integer(varied.into()),
-        SqlValue::Blob(digest),
-        SqlValue::Blob(half(&encode_class(record, varied))),
+        SqlValue::Blob(half_digest(encoded)),
+        SqlValue::Blob(half_digest(&encode_class(record, varied))),
     ];
     let mut insert = transaction.prepare_cached(&sql)?;
     insert.query_row(params_from_iter(facts.chain(rest)), |row| row.get(0))
@@ -312,5 +357,33 @@ impl Words {
         }
         self.known.insert(text.into(), id);
         Ok(Some(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::row::tests::call;
+    use crate::ledger::rows::Rows;
+    use crate::ledger::schema;
+
+    #[test]
+    fn callers_cannot_make_kinds_without_end() {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        schema::create(&connection).unwrap();
+        let mut names = Names { most_kinds: 10, ..Names::default() };
+        let transaction = connection.transaction().unwrap();
+        let mut rows = Rows::new(&transaction, &mut names).unwrap();
+        for at in 0..900 {
+            let mut record = call(at);
+            record.operation = Some(format!("job {}", at / 30));
+            record.attempt = Some(u32::try_from(at % 30).unwrap());
+            rows.insert(&record).unwrap();
+        }
+        rows.finish().unwrap();
+        let count = |sql: &str| transaction.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(count("SELECT count(*) FROM kinds"), 11);
+        let all = "SELECT count(DISTINCT operation || ':' || attempt) FROM token_usage";
+        assert_eq!(count(all), 900);
     }
 }

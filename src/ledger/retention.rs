@@ -75,7 +75,7 @@ impl Retention {
             self.swept = self.charges.is_none();
             return Ok(true);
         }
-        if give_back(connection)? {
+        if give_back(connection, FREE_PAGES)? {
             return Ok(true);
         }
         (self.looked, self.swept) = (Some(Instant::now()), false);
@@ -167,10 +167,10 @@ fn forget_charges(
     Ok(last.filter(|_| seen == CHARGES))
 }
 
-/// Gives some free pages back to the file system; answers whether there are more to give.
-fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
+/// Gives some free pages back to the file system, but for `spare` of them; answers whether there are more to give.
+fn give_back(connection: &Connection, spare: i64) -> rusqlite::Result<bool> {
     let free: i64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
-    if free <= FREE_PAGES {
+    if free <= spare {
         return Ok(false);
     }
     // It gives back a page a step.
@@ -178,4 +178,31 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     let mut pages = vacuum.query([])?;
     while pages.next()?.is_some() {}
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::row::tests::call;
+    use crate::ledger::{Loader, schema};
+
+    #[test]
+    fn the_room_of_deleted_rows_is_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenmeter.db");
+        let mut load = Loader::open(&path).unwrap();
+        for at in 0..3000 {
+            load.add(call(at)).unwrap();
+        }
+        load.finish().unwrap();
+        let connection = schema::open_writer(&path).unwrap();
+        let pages = || -> i64 {
+            connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
+        };
+        let before = pages();
+        while delete_rows(&connection, &mut Names::default(), DAY_MS).unwrap() {}
+        assert_eq!(pages(), before);
+        while give_back(&connection, 10).unwrap() {}
+        assert!(pages() < before / 2, "{} of {before}", pages());
+    }
 }

@@ -26,7 +26,7 @@ const ROW: usize = 400;
 const PACK: usize = 1_600;
 
 /// Rows that are moved at least, however large their packs: live rows must become fewer.
-const LEAST: usize = if cfg!(test) { 1 } else { 1_000 };
+const LEAST: usize = 1_000;
 
 /// Slots before that of now that stay live, because calls that began in them are still ending.
 const RECENT: i64 = 1;
@@ -39,7 +39,7 @@ pub(in crate::ledger) fn seal(connection: &Connection, now_slot: i64) -> rusqlit
     }
     let behavior = TransactionBehavior::Immediate;
     let transaction = Transaction::new_unchecked(connection, behavior)?;
-    let more = step(&transaction, now_slot, BUDGET)?;
+    let more = step(&transaction, now_slot, BUDGET, LEAST)?;
     transaction.commit()?;
     Ok(more)
 }
@@ -56,11 +56,12 @@ fn is_due(connection: &Connection, now_slot: i64) -> rusqlite::Result<bool> {
     connection.prepare_cached(sql)?.exists([now_slot.saturating_sub(RECENT)])
 }
 
-/// Moves rows until that costs `budget`, at least one; answers whether more is left.
+/// Moves rows until that costs `budget`, and at least so many; answers whether more is left.
 pub(super) fn step(
     transaction: &Transaction<'_>,
     now_slot: i64,
     budget: usize,
+    at_least: usize,
 ) -> rusqlite::Result<bool> {
     let mut packs: BTreeMap<Key, Entries> = BTreeMap::new();
     let (mut cost, mut moved, mut last, mut more) = (0, 0, None, false);
@@ -71,7 +72,7 @@ pub(super) fn step(
     )?;
     let mut rows = select.query([now_slot.saturating_sub(RECENT)])?;
     while let Some(row) = rows.next()? {
-        if cost >= budget && moved >= LEAST {
+        if cost >= budget && moved >= at_least {
             more = true;
             break;
         }

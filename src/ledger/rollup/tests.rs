@@ -44,7 +44,7 @@ fn flush(connection: &Connection, deltas: &mut Deltas) {
 
 fn seal_step(connection: &Connection, now_slot: i64, budget: usize) -> bool {
     let transaction = connection.unchecked_transaction().unwrap();
-    let more = seal::step(&transaction, now_slot, budget).unwrap();
+    let more = seal::step(&transaction, now_slot, budget, 1).unwrap();
     transaction.commit().unwrap();
     more
 }
