@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`units`], [`secret`], [`nearest`] | exact dollars, timestamps; keys with a blind `Debug`; the word that was meant |
 //! | [`usage`] | the normalised token classes of one call |
+//! | [`figures`] | figures as people read them; what a month will come to |
 //! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
 //! | [`provider`] | what providers send: endpoints, dialects, what their figures mean |
 //! | [`estimate`] | token counts of what nobody counted: text, chats, tools, images |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod estimate;
+pub mod figures;
 pub mod framing;
 pub mod ledger;
 pub mod meter;

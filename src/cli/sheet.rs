@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyl
 use serde_json::Value;
 
 use crate::archive::inert;
+use crate::figures::grouped;
 
 /// How a report is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -119,20 +120,6 @@ pub(super) fn for_people(cell: &Value) -> String {
     }
 }
 
-/// `1234567` as `1,234,567`; a fraction stays as it is.
-fn grouped(number: &str) -> String {
-    let (whole, fraction) = number.split_at(number.find(['.', 'e', 'E']).unwrap_or(number.len()));
-    let (sign, digits) = whole.split_at(usize::from(whole.starts_with('-')));
-    let mut out = sign.to_owned();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out + fraction
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,14 +154,5 @@ mod tests {
         assert!(table.contains("1,234,567") && table.contains("0.000028500"), "{table}");
         assert!(!table.contains('\u{1b}'));
         assert!(table.lines().last().is_some_and(|line| !line.contains("1,234")));
-    }
-
-    #[test]
-    fn digits_are_grouped_from_the_right() {
-        let cases =
-            [("1", "1"), ("-123", "-123"), ("-1234.5678", "-1,234.5678"), ("1000000", "1,000,000")];
-        for (number, expected) in cases {
-            assert_eq!(grouped(number), expected);
-        }
     }
 }

@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 16] = [
+const ORDER: [&[&str]; 17] = [
     &["units", "secret", "nearest"],
     &["usage"],
+    &["figures"],
     &["framing"],
     &["provider"],
     &["estimate"],
