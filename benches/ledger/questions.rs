@@ -292,6 +292,12 @@ fn both(one: &Filter, other: &Filter) -> Filter {
         model: one.model.or(other.model),
         endpoint: one.endpoint.or(other.endpoint),
         usage_source: one.usage_source.or(other.usage_source),
+        cost_source: one.cost_source.or(other.cost_source),
+        price_id: one.price_id.or(other.price_id),
+        outcome: one.outcome.or(other.outcome),
+        status: one.status.or(other.status),
+        finish_reason: one.finish_reason.or(other.finish_reason),
+        error: one.error.or(other.error),
         metadata: [one.metadata, other.metadata].concat(),
     }
 }

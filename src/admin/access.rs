@@ -104,21 +104,30 @@ impl Access {
     }
 
     fn has_session(&self, headers: &HeaderMap) -> bool {
-        let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut cookies = cookies.flat_map(|value| value.split(';'));
         let mut doors = self.lock();
         doors.sessions.retain(|(_, since)| since.elapsed() < SESSION_LIFE);
-        cookies.any(|cookie| match cookie.trim().split_once('=') {
-            Some((SESSION_COOKIE, given)) => {
-                doors.sessions.iter().any(|(session, _)| session.matches(given.as_bytes()))
-            }
-            _ => false,
-        })
+        cookies(headers, SESSION_COOKIE)
+            .any(|given| doors.sessions.iter().any(|(known, _)| known.matches(given.as_bytes())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a browser remembers under a name.
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &'h str) -> Option<&'h str> {
+    cookies(headers, name).next()
+}
+
+/// The same, where there may be several: those of longer paths come first.
+fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'h str> {
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let pairs = values.flat_map(|value| value.split(';'));
+    pairs.filter_map(move |pair| match pair.trim().split_once('=') {
+        Some((known, value)) if known == name => Some(value),
+        _ => None,
+    })
 }
 
 /// Random enough that nobody guesses it, in hexadecimal.

@@ -8,17 +8,17 @@
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
 //! | `metrics` | what Prometheus is told |
-//! | `page` | the page for browsers |
+//! | `dashboard` | the pages for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
 //! Invariant: `/healthz`, `/readyz` and a valid login link are open, and `/metrics` where it is configured
 //! so. Everything else says the same thing to whoever has no token, whether it exists or not.
 
 mod access;
+mod dashboard;
 mod download;
 pub mod export;
 mod metrics;
-mod page;
 pub mod params;
 pub mod question;
 mod reply;
@@ -38,12 +38,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::ledger::{Ledger, Reader};
 use crate::units::Timestamp;
 pub use access::{Access, TOKEN_FILE};
+use dashboard::Answer;
 pub use download::Download;
 use export::Export;
 pub use metrics::Metrics;
 use params::pairs;
 use question::Question;
-use reply::Refusal;
+use reply::{Form, Refusal};
 use route::Route;
 
 /// How long a question waits for the calls that have just ended to reach the database. When that
@@ -90,8 +91,13 @@ impl Admin {
     /// Answers a request that is not for a provider, whatever its path. Its body is not looked at.
     pub async fn respond(&self, request: &Parts) -> Response<AdminBody> {
         let answer = self.answer(request).await;
-        let is_page = request.uri.path().starts_with("/admin") && accepts_html(&request.headers);
-        let response = answer.unwrap_or_else(|refusal| whole(refusal.response(is_page)));
+        let path = request.uri.path();
+        let form = match accepts_html(&request.headers) {
+            true if path == "/admin/" => Form::Page,
+            true if path.starts_with("/admin") => Form::Door(path),
+            _ => Form::Json,
+        };
+        let response = answer.unwrap_or_else(|refusal| whole(refusal.response(form)));
         reply::finish(response, &request.method)
     }
 
@@ -115,8 +121,9 @@ impl Admin {
         let Some(route) = Route::of(request.uri.path()) else { return Err(Refusal::NoSuchPage) };
         only_read(&request.method)?;
         match route {
-            Route::ToPage => Ok(whole(reply::redirect("/admin/"))),
+            Route::ToPage => Ok(whole(reply::redirect("admin/"))),
             Route::Page => self.page(request).await.map(whole),
+            Route::Asset(name) => asset(&name, &request.headers).map(whole),
             Route::Export => self.export(request).await,
             Route::Metrics => Ok(whole(self.metrics.answer())),
             route => self.ask(route, request).await.map(whole),
@@ -147,7 +154,7 @@ impl Admin {
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
             Route::Estimates => Question::estimates(&pairs)?,
-            Route::Page | Route::ToPage | Route::Export | Route::Metrics => {
+            Route::Page | Route::ToPage | Route::Asset(_) | Route::Export | Route::Metrics => {
                 return Err(Refusal::NoSuchPage);
             }
         };
@@ -159,10 +166,18 @@ impl Admin {
     async fn page(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
         let host = request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
         let authority = request.uri.authority().map(http::uri::Authority::as_str);
-        let host = authority.or(host).unwrap_or("127.0.0.1:4100").to_owned();
-        let now = Timestamp::now();
-        let page = self.query(move |reader| page::Figures::read(reader, now)).await?;
-        Ok(reply::html(|nonce| page::overview(&page, &host, nonce)))
+        let host = authority.or(host).unwrap_or("127.0.0.1:4100");
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        let zone = access::cookie(&request.headers, dashboard::ZONE_COOKIE);
+        let asked = dashboard::Request::read(&pairs, zone, host, Timestamp::now())?;
+        let nonce = access::random();
+        let (asked, with) = (asked.clone(), nonce.clone());
+        match self.query(move |reader| asked.answer(reader, with.expose())).await? {
+            Answer::Page(html) => Ok(reply::html(html, &nonce)),
+            Answer::Csv { name, bytes } => Ok(reply::csv(&name, bytes)),
+            Answer::Elsewhere(link) => Ok(reply::redirect(&link)),
+            Answer::Unknown(message) => Err(Refusal::Unknown(message)),
+        }
     }
 
     /// A download begins only when its first bytes are there: what fails before is refused as any
@@ -196,6 +211,13 @@ impl Admin {
         });
         Ok(asked.await.map_err(|_| Refusal::Failed)??)
     }
+}
+
+/// A file that pages need. Its name changes with its content, so browsers may keep it.
+fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
+    let asset = dashboard::Asset::find(name).ok_or(Refusal::NoSuchPage)?;
+    let (content, is_packed) = asset.content(headers);
+    Ok(reply::asset(content, asset.content_type, is_packed))
 }
 
 async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::ledger::{Filter, GroupKey, Order};
 use crate::nearest::nearest;
+use crate::pricing::CostSource;
+use crate::record::Outcome;
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 
@@ -26,8 +28,30 @@ const DAY_MS: i64 = 86_400_000;
 /// Parameters of one question: far more than make sense, and few enough to compare with each other.
 const PARAMETERS: usize = 100;
 
+/// Of HTTP, what providers make up included.
+const STATUSES: RangeInclusive<u64> = 100..=999;
+
+const USAGE_SOURCES: [UsageSource; 3] =
+    [UsageSource::Reported, UsageSource::Estimated, UsageSource::None];
+
+const COST_SOURCES: [CostSource; 5] = [
+    CostSource::Provider,
+    CostSource::Priced,
+    CostSource::Default,
+    CostSource::Free,
+    CostSource::None,
+];
+
+const OUTCOMES: [Outcome; 5] = [
+    Outcome::Completed,
+    Outcome::ClientClosed,
+    Outcome::UpstreamFailed,
+    Outcome::Interrupted,
+    Outcome::Refused,
+];
+
 /// What `metadata.NAME` begins with.
-const METADATA: &str = "metadata.";
+pub(super) const METADATA: &str = "metadata.";
 
 /// Names and texts, decoded, in the order in which they were typed.
 pub type Pairs = [(String, String)];
@@ -201,7 +225,13 @@ impl<'a> Params<'a> {
             upstream: text("upstream")?,
             model: text("model")?,
             endpoint: text("endpoint")?,
-            usage_source: self.usage_source()?,
+            price_id: text("price_id")?,
+            finish_reason: text("finish_reason")?,
+            error: text("error")?,
+            usage_source: self.word("usage_source", &USAGE_SOURCES, UsageSource::as_str)?,
+            cost_source: self.word("cost_source", &COST_SOURCES, CostSource::as_str)?,
+            outcome: self.word("outcome", &OUTCOMES, Outcome::as_str)?,
+            status: self.status()?,
             metadata: self.metadata()?,
             ..Filter::default()
         })
@@ -247,12 +277,26 @@ impl<'a> Params<'a> {
         Err(BadParameter::new(name, format!("there is no parameter `{name}`; {right}")))
     }
 
-    fn usage_source(&mut self) -> Result<Option<UsageSource>, BadParameter> {
-        let all = [UsageSource::Reported, UsageSource::Estimated, UsageSource::None];
-        let Some(text) = self.text("usage_source")? else { return Ok(None) };
-        let found = all.into_iter().find(|source| source.as_str() == text);
-        let expected = "reported, estimated or none";
-        found.map(Some).ok_or_else(|| wrong("usage_source", text, expected))
+    /// One of a few words.
+    fn word<T: Copy>(
+        &mut self,
+        name: &'static str,
+        all: &[T],
+        word: fn(T) -> &'static str,
+    ) -> Result<Option<T>, BadParameter> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        let found = all.iter().copied().find(|one| word(*one) == text);
+        let expected = || {
+            let words: Vec<_> = all.iter().map(|one| word(*one)).collect();
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            format!("{} or {last}", others.join(", "))
+        };
+        found.map(Some).ok_or_else(|| wrong(name, text, &expected()))
+    }
+
+    fn status(&mut self) -> Result<Option<u16>, BadParameter> {
+        let status = self.number("status", STATUSES)?;
+        Ok(status.and_then(|status| u16::try_from(status).ok()))
     }
 
     fn metadata(&mut self) -> Result<Vec<(String, String)>, BadParameter> {

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, SET_COOKIE, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
+    SET_COOKIE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::access::{self, SESSION_COOKIE};
 use super::params::BadParameter;
 use super::question::Question;
-use super::{AdminBody, page};
+use super::{AdminBody, dashboard};
 use crate::archive::Format;
 use crate::ledger::{Health, Problem, QueryError};
 use crate::respond::{self, ErrorCode};
@@ -49,24 +49,54 @@ impl From<QueryError> for Refusal {
     }
 }
 
+/// What whoever asked can read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'a> {
+    Json,
+    /// A page of the dashboard.
+    Page,
+    /// A browser elsewhere, at this path: only whoever has no token is told on a page.
+    Door(&'a str),
+}
+
 impl Refusal {
-    /// In JSON, or for a person where `is_page`.
-    pub(super) fn response(self, is_page: bool) -> Response<Full<Bytes>> {
-        let plain = |code, message: &str| respond::error(code, message, None);
-        match self {
-            Refusal::Unauthorized => unauthorized(is_page),
-            Refusal::NoSuchPage => plain(ErrorCode::NotFound, "tokenmeter has no such page"),
-            Refusal::Unknown(message) => plain(ErrorCode::NotFound, &message),
-            Refusal::Method => {
-                let mut response = plain(ErrorCode::MethodNotAllowed, "this page is read with GET");
-                put(&mut response, ALLOW, "GET, HEAD");
-                response
+    pub(super) fn response(self, form: Form<'_>) -> Response<Full<Bytes>> {
+        let (code, message, param) = self.said();
+        let mut response = match (form, &self) {
+            (Form::Page, Refusal::Unauthorized) => locked("/admin/"),
+            (Form::Door(path), Refusal::Unauthorized) => locked(path),
+            (Form::Page, _) => {
+                let nonce = access::random();
+                let status = code.status().as_u16();
+                let page = dashboard::trouble(status, &message, nonce.expose());
+                html(page, &nonce)
             }
+            _ => respond::error(code, &message, param.as_deref()),
+        };
+        *response.status_mut() = code.status();
+        match self {
+            Refusal::Unauthorized => put(&mut response, WWW_AUTHENTICATE, "Bearer"),
+            Refusal::Method => put(&mut response, ALLOW, "GET, HEAD"),
+            _ => {}
+        }
+        response
+    }
+
+    /// Code, message and the parameter at fault.
+    fn said(&self) -> (ErrorCode, String, Option<String>) {
+        let plain = |code, message: &str| (code, message.to_owned(), None);
+        match self {
+            Refusal::Unauthorized => {
+                plain(ErrorCode::Unauthorized, "give the admin token: Authorization: Bearer TOKEN")
+            }
+            Refusal::NoSuchPage => plain(ErrorCode::NotFound, "tokenmeter has no such page"),
+            Refusal::Unknown(message) => plain(ErrorCode::NotFound, message),
+            Refusal::Method => plain(ErrorCode::MethodNotAllowed, "this page is read with GET"),
             Refusal::Parameter(wrong) => {
-                respond::error(ErrorCode::BadParameter, &wrong.message, Some(&wrong.name))
+                (ErrorCode::BadParameter, wrong.message.clone(), Some(wrong.name.clone()))
             }
             Refusal::Query(error @ QueryError::TooManyGroups(_)) => {
-                respond::error(ErrorCode::BadParameter, &error.to_string(), Some("group_by"))
+                (ErrorCode::BadParameter, error.to_string(), Some("group_by".to_owned()))
             }
             Refusal::Query(error) => {
                 tracing::warn!(%error, "a question to the ledger failed");
@@ -81,16 +111,10 @@ impl Refusal {
     }
 }
 
-fn unauthorized(is_page: bool) -> Response<Full<Bytes>> {
-    let mut response = if is_page {
-        html(page::locked)
-    } else {
-        let message = "give the admin token: Authorization: Bearer TOKEN";
-        respond::error(ErrorCode::Unauthorized, message, None)
-    };
-    *response.status_mut() = StatusCode::UNAUTHORIZED;
-    put(&mut response, WWW_AUTHENTICATE, "Bearer");
-    response
+/// The page for whoever is not logged in, at the path that it is shown at.
+fn locked(path: &str) -> Response<Full<Bytes>> {
+    let nonce = access::random();
+    html(dashboard::locked(path, nonce.expose()), &nonce)
 }
 
 /// Says that what a question names is not there.
@@ -109,20 +133,39 @@ pub(super) fn json(answer: &Value) -> Response<Full<Bytes>> {
     response
 }
 
-/// A page without scripts, whose one style is the one with its nonce.
-pub(super) fn html(page: impl FnOnce(&str) -> String) -> Response<Full<Bytes>> {
-    let nonce = access::random();
-    let mut response = Response::new(Full::new(Bytes::from(page(nonce.expose()))));
+/// A page whose styles and scripts are tokenmeter's own files, and the styles with its nonce.
+pub(super) fn html(page: String, nonce: &Secret) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(page)));
     put(&mut response, CONTENT_TYPE, "text/html; charset=utf-8");
     put(
         &mut response,
         CONTENT_SECURITY_POLICY,
         &format!(
-            "default-src 'none'; style-src 'nonce-{}'; base-uri 'none'; form-action 'none'; \
-             frame-ancestors 'none'",
+            "default-src 'none'; script-src 'self'; style-src 'self' 'nonce-{}'; connect-src 'self'; \
+             img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
             nonce.expose()
         ),
     );
+    response
+}
+
+/// A file of the pages, which no browser asks for twice.
+pub(super) fn asset(content: Bytes, content_type: &str, is_packed: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content));
+    put(&mut response, CONTENT_TYPE, content_type);
+    put(&mut response, CACHE_CONTROL, "private, max-age=31536000, immutable");
+    put(&mut response, VARY, "accept-encoding");
+    if is_packed {
+        put(&mut response, CONTENT_ENCODING, "gzip");
+    }
+    response
+}
+
+/// A table as a file.
+pub(super) fn csv(name: &str, bytes: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(bytes)));
+    put(&mut response, CONTENT_TYPE, Format::Csv.content_type());
+    put(&mut response, CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
     response
 }
 
@@ -143,11 +186,13 @@ pub(super) fn redirect(to: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// On to the page, with a session. The cookie is not `Secure` because tokenmeter speaks plain HTTP.
+/// On to the pages, with a session. The cookie is not `Secure` because tokenmeter speaks plain HTTP. It names
+/// no path, so that it holds for that of the login link less its last part: `/admin`, and whatever a proxy
+/// has put before it.
 pub(super) fn logged_in(session: &Secret) -> Response<Full<Bytes>> {
-    let mut response = redirect("/admin/");
+    let mut response = redirect("./");
     let value = session.expose();
-    let cookie = format!("{SESSION_COOKIE}={value}; Path=/admin; HttpOnly; SameSite=Strict");
+    let cookie = format!("{SESSION_COOKIE}={value}; HttpOnly; SameSite=Strict");
     put(&mut response, SET_COOKIE, &cookie);
     response
 }
@@ -191,7 +236,9 @@ pub(super) fn metrics(text: String) -> Response<Full<Bytes>> {
 
 /// What every answer has, and for `HEAD` nothing but that.
 pub(super) fn finish(mut response: Response<AdminBody>, method: &Method) -> Response<AdminBody> {
-    put(&mut response, CACHE_CONTROL, "no-store");
+    if !response.headers().contains_key(CACHE_CONTROL) {
+        put(&mut response, CACHE_CONTROL, "no-store");
+    }
     put(&mut response, X_CONTENT_TYPE_OPTIONS, "nosniff");
     // A login link must not travel on in a `Referer`.
     put(&mut response, REFERRER_POLICY, "no-referrer");

@@ -7,8 +7,10 @@ use crate::record::CallId;
 /// A page of tokenmeter's own, behind the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The page for browsers.
+    /// The pages for browsers, all of them.
     Page,
+    /// A file that these pages need.
+    Asset(String),
     /// `/admin`, whose links would lead astray.
     ToPage,
     Stats,
@@ -47,6 +49,7 @@ impl Route {
         let name = percent_decode_str(name).decode_utf8().ok().filter(|name| !name.is_empty())?;
         match kind {
             "usage" => name.parse().ok().map(Route::Call),
+            "assets" => Some(Route::Asset(name.into_owned())),
             "sessions" => Some(Route::Session(name.into_owned())),
             "users" => Some(Route::User(name.into_owned())),
             _ => None,

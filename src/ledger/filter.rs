@@ -11,10 +11,11 @@ use std::str::FromStr;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::{Map, Value};
 
-use super::group::KeyValue;
+use super::group::{GroupKey, KeyValue};
 use super::kind::{Fact, Kind, Kinds, fact};
 use super::layout::{KEY_BITS, LATEST_MS};
-use crate::record::{CallId, Record};
+use crate::pricing::CostSource;
+use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 
@@ -34,6 +35,12 @@ pub struct Filter {
     pub model: Option<String>,
     pub endpoint: Option<String>,
     pub usage_source: Option<UsageSource>,
+    pub cost_source: Option<CostSource>,
+    pub price_id: Option<String>,
+    pub outcome: Option<Outcome>,
+    pub status: Option<u16>,
+    pub finish_reason: Option<String>,
+    pub error: Option<String>,
     /// Names and values of metadata; numbers and booleans as JSON writes them.
     pub metadata: Vec<(String, String)>,
 }
@@ -73,6 +80,21 @@ impl Filter {
         names.into_iter().all(Option::is_none)
             && self.usage_source.is_none()
             && self.metadata.is_empty()
+            && self.beyond_classes().is_none()
+    }
+
+    /// A fact that the filter names and classes of kinds do not tell, as a key of groups.
+    pub(super) fn beyond_classes(&self) -> Option<GroupKey> {
+        let Filter { cost_source, price_id, outcome, status, finish_reason, error, .. } = self;
+        let named = [
+            (GroupKey::CostSource, cost_source.is_some()),
+            (GroupKey::PriceId, price_id.is_some()),
+            (GroupKey::Outcome, outcome.is_some()),
+            (GroupKey::Status, status.is_some()),
+            (GroupKey::FinishReason, finish_reason.is_some()),
+            (GroupKey::Error, error.is_some()),
+        ];
+        named.into_iter().find_map(|(key, is_named)| is_named.then_some(key))
     }
 
     /// Looks up what the filter names; nothing where no call can pass.
@@ -124,12 +146,19 @@ impl Filter {
     /// Whether the facts pass; a fact may be unknown.
     fn matches<'f>(&self, fact: impl Fn(usize) -> Option<Cow<'f, KeyValue>>) -> Match {
         let source = self.usage_source.map(|source| source.as_str().to_owned());
+        let cost_source = self.cost_source.map(|source| source.as_str().to_owned());
+        let outcome = self.outcome.map(|outcome| outcome.as_str().to_owned());
         let plain = [
             (fact::OPERATION, &self.operation),
             (fact::PROVIDER, &self.provider),
             (fact::UPSTREAM, &self.upstream),
             (fact::ENDPOINT, &self.endpoint),
             (fact::USAGE_SOURCE, &source),
+            (fact::COST_SOURCE, &cost_source),
+            (fact::PRICE_ID, &self.price_id),
+            (fact::OUTCOME, &outcome),
+            (fact::FINISH_REASON, &self.finish_reason),
+            (fact::ERROR, &self.error),
         ];
         let is = |known: Option<Cow<'f, KeyValue>>, wanted: &str| match known.as_deref() {
             None => Match::Maybe,
@@ -144,7 +173,12 @@ impl Filter {
             let known = fact(fact::METADATA).map(|all| Cow::Owned(member(&all, name)));
             is(known, wanted)
         });
-        let mut all = plain.chain(model).chain(metadata);
+        let status = self.status.map(|wanted| match fact(fact::STATUS).as_deref() {
+            None => Match::Maybe,
+            Some(KeyValue::Number(status)) if *status == i64::from(wanted) => Match::Yes,
+            Some(_) => Match::No,
+        });
+        let mut all = plain.chain(model).chain(status).chain(metadata);
         all.try_fold(Match::Yes, |so_far, one| match one {
             Match::No => Err(Match::No),
             Match::Maybe => Ok(Match::Maybe),

@@ -36,6 +36,18 @@ pub enum GroupKey {
     Upstream,
     Endpoint,
     FinishReason,
+    /// Where the tokens come from.
+    UsageSource,
+    /// Where the cost comes from.
+    CostSource,
+    /// The entry of the price table that applied.
+    PriceId,
+    Outcome,
+    /// Of HTTP.
+    Status,
+    Error,
+    /// Which try of a client library's own this was.
+    Retry,
     /// `2026-11-21T09:00:00+01:00`
     Hour,
     /// `2026-11-21`
@@ -47,7 +59,7 @@ pub enum GroupKey {
     Metadata(String),
 }
 
-const PLAIN: [(GroupKey, &str); 13] = [
+const PLAIN: [(GroupKey, &str); 20] = [
     (GroupKey::User, "user"),
     (GroupKey::Model, "model"),
     (GroupKey::Operation, "operation"),
@@ -57,6 +69,13 @@ const PLAIN: [(GroupKey, &str); 13] = [
     (GroupKey::Upstream, "upstream"),
     (GroupKey::Endpoint, "endpoint"),
     (GroupKey::FinishReason, "finish_reason"),
+    (GroupKey::UsageSource, "usage_source"),
+    (GroupKey::CostSource, "cost_source"),
+    (GroupKey::PriceId, "price_id"),
+    (GroupKey::Outcome, "outcome"),
+    (GroupKey::Status, "status"),
+    (GroupKey::Error, "error"),
+    (GroupKey::Retry, "retry"),
     (GroupKey::Hour, "hour"),
     (GroupKey::Day, "day"),
     (GroupKey::Week, "week"),
@@ -78,6 +97,13 @@ impl GroupKey {
             GroupKey::Upstream => 1 << fact::UPSTREAM,
             GroupKey::Endpoint => 1 << fact::ENDPOINT,
             GroupKey::FinishReason => 1 << fact::FINISH_REASON,
+            GroupKey::UsageSource => 1 << fact::USAGE_SOURCE,
+            GroupKey::CostSource => 1 << fact::COST_SOURCE,
+            GroupKey::PriceId => 1 << fact::PRICE_ID,
+            GroupKey::Outcome => 1 << fact::OUTCOME,
+            GroupKey::Status => 1 << fact::STATUS,
+            GroupKey::Error => 1 << fact::ERROR,
+            GroupKey::Retry => 1 << fact::RETRY,
             GroupKey::Metadata(_) => 1 << fact::METADATA,
             _ => 0,
         }

@@ -9,6 +9,7 @@
 //! Invariant: kinds are added and never changed, so whoever has read one may keep it.
 
 use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -58,6 +59,7 @@ pub(super) mod fact {
     pub(in crate::ledger) const METADATA: usize = 8;
     pub(in crate::ledger) const USAGE_SOURCE: usize = 10;
     pub(in crate::ledger) const COST_SOURCE: usize = 11;
+    pub(in crate::ledger) const PRICE_ID: usize = 12;
     pub(in crate::ledger) const STATUS: usize = 13;
     pub(in crate::ledger) const FINISH_REASON: usize = 15;
     pub(in crate::ledger) const OUTCOME: usize = 16;
@@ -315,6 +317,24 @@ impl Kinds {
 
     pub(super) fn get(&self, id: u32) -> Option<&Kind> {
         self.kinds.get(usize::try_from(id).ok()?)?.as_ref()
+    }
+
+    /// The names that metadata have, in order: of those that kinds tell, and so many at most.
+    pub(super) fn metadata_names(&self, most: usize) -> BTreeSet<String> {
+        let texts = self.iter().filter_map(|(_, kind)| match kind.fact(fact::METADATA) {
+            Some(KeyValue::Text(text)) => Some(text.as_str()),
+            _ => None,
+        });
+        let mut names = BTreeSet::new();
+        for text in texts.collect::<HashSet<_>>() {
+            let members: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+            for (name, _) in members {
+                if names.len() < most || names.contains(&name) {
+                    names.insert(name);
+                }
+            }
+        }
+        names
     }
 
     /// Every kind with its number.

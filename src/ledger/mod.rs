@@ -87,7 +87,8 @@ pub use import::{Import, ImportError, Imported};
 pub use keeper::Kept;
 pub use load::{Loaded, Loader};
 pub use query::{
-    AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
+    AttemptTotals, Breakdowns, Page, QueryError, Reader, SessionReport, Stats, StatsQuery,
+    UserReport,
 };
 pub use recover::{Recovered, Saved, Way, recover};
 pub use reprice::{RepriceError, Repricer, Undone};

@@ -155,6 +155,16 @@ pub struct UserReport {
     pub rows_since: Option<Timestamp>,
 }
 
+/// Several breakdowns of the same calls.
+#[derive(Clone, Debug)]
+pub struct Breakdowns {
+    pub totals: Totals,
+    /// For each grouping its groups: by key where a time is a key, else by tokens, descending.
+    pub groupings: Vec<Vec<Group>>,
+    /// As in [`Stats`].
+    pub rows_since: Option<Timestamp>,
+}
+
 /// Why a question has no answer.
 #[derive(Debug)]
 pub enum QueryError {
@@ -229,6 +239,37 @@ impl Reader {
         let shown = groups.into_iter().skip(query.offset).take(shown);
         let groups = shown.map(|(key, totals)| group(&query.group_by, key, totals)).collect();
         Ok(Stats { totals, groups, next_offset, rows_since })
+    }
+
+    /// Totals and several breakdowns at once: the calls are read as often as one needs it that needs it
+    /// most. So those by user or by time are better asked for apart from the others.
+    pub fn breakdowns(
+        &self,
+        filter: &Filter,
+        groupings: &[Vec<GroupKey>],
+        zone: &TimeZone,
+    ) -> Result<Breakdowns, QueryError> {
+        let asked: Vec<_> = [vec![]].into_iter().chain(groupings.iter().cloned()).collect();
+        let (folded, rows_since) = self.fold_all(filter, &asked, zone)?;
+        let mut folded = folded.into_iter();
+        let all = folded.next().and_then(|mut all| all.remove(&vec![]));
+        let in_order = |(keys, groups): (&Vec<GroupKey>, Groups)| {
+            let timed = keys.iter().any(GroupKey::is_time);
+            let sort = if timed { SortKey::Key } else { SortKey::TotalTokens };
+            let groups = sorted(groups, sort, None).into_iter();
+            groups.map(|(key, totals)| group(keys, key, totals)).collect()
+        };
+        Ok(Breakdowns {
+            totals: all.unwrap_or_default().totals(),
+            groupings: groupings.iter().zip(folded).map(in_order).collect(),
+            rows_since,
+        })
+    }
+
+    /// The names that calls' metadata have, in order, so many at most. Of metadata of very many values,
+    /// the first thousand tell.
+    pub fn metadata_names(&self, most: usize) -> Result<Vec<String>, QueryError> {
+        self.ask(|_, kinds| Ok(kinds.metadata_names(most).into_iter().collect()))
     }
 
     /// A page of calls, newest first, after `cursor`.
@@ -361,12 +402,26 @@ impl Reader {
         groupings: &[Vec<GroupKey>; N],
         zone: &TimeZone,
     ) -> Result<([Groups; N], Option<Timestamp>), QueryError> {
+        let (groups, rows_since) = self.fold_all(filter, groupings, zone)?;
+        let mut groups = groups.into_iter();
+        Ok((std::array::from_fn(|_| groups.next().unwrap_or_default()), rows_since))
+    }
+
+    fn fold_all(
+        &self,
+        filter: &Filter,
+        groupings: &[Vec<GroupKey>],
+        zone: &TimeZone,
+    ) -> Result<(Vec<Groups>, Option<Timestamp>), QueryError> {
         let few = self.0.few;
-        let broken = self.ask(|connection, kinds| {
-            Breakdown { connection, kinds, filter, groupings, zone, few }.read()
+        // Sums by class do not tell what such a filter names. Grouping by it has them read by kind.
+        let apart = filter.beyond_classes().map(|key| vec![key]);
+        let asked: Vec<_> = groupings.iter().cloned().chain(apart).collect();
+        let mut broken = self.ask(|connection, kinds| {
+            Breakdown { connection, kinds, filter, groupings: &asked, zone, few }.read()
         })?;
-        let mut groups = broken.groups.into_iter();
-        Ok((std::array::from_fn(|_| groups.next().unwrap_or_default()), broken.rows_since))
+        broken.groups.truncate(groupings.len());
+        Ok((broken.groups, broken.rows_since))
     }
 
     /// Puts a question to a connection, which is interrupted when the time is up.
