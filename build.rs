@@ -32,14 +32,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut list = String::from("[\n");
     for (name, extension, kind, text) in files {
         let file = format!("{name}-{:016x}.{extension}", fingerprint(text.as_bytes()));
-        let packed = out.join(format!("{file}.gz"));
-        let mut gzip = GzEncoder::new(fs::File::create(&packed)?, Compression::best());
+        let packed = fs::File::create(out.join(format!("{file}.gz")))?;
+        let mut gzip = GzEncoder::new(packed, Compression::best());
         gzip.write_all(text.as_bytes())?;
         gzip.finish()?;
         writeln!(
             list,
             "Asset {{ stem: \"{name}.{extension}\", name: \"{file}\", \
-             content_type: \"{kind}; charset=utf-8\", gzip: include_bytes!({packed:?}) }},"
+             content_type: \"{kind}; charset=utf-8\", gzip: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}.gz\")) }},"
         )?;
     }
     list.push_str("]\n");

@@ -11,7 +11,8 @@ use jiff::tz::TimeZone;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::params::{BadParameter, METADATA, Pairs, Params, Window};
-use super::trend::{Measure, Step};
+use super::calendar::Step;
+use super::trend::Measure;
 use super::window::Span;
 use crate::ledger::{Cursor, Filter, GroupKey, Order, SortKey};
 use crate::record::CallId;

@@ -20,12 +20,17 @@ pub(super) fn table(address: &Address, records: &[Record], live: Option<&str>) -
                     @for title in ["Input", "Output", "Cost"] { th.n scope="col" { (title) } }
                     th scope="col" { "Outcome" }
                     @for title in ["Duration", "First token"] { th.n scope="col" { (title) } }
-                    th scope="col" { "Session" }
+                    @if has_session(address) { th scope="col" { "Session" } }
                 } }
                 tbody { @for record in records { (row(address, record)) } }
             }
         }
     }
+}
+
+/// A session's page need not say on each row which session it is.
+fn has_session(address: &Address) -> bool {
+    !matches!(address.view, View::Session(_))
 }
 
 fn row(address: &Address, record: &Record) -> Markup {
@@ -45,7 +50,7 @@ fn row(address: &Address, record: &Record) -> Markup {
             td { (outcome(record)) }
             td.n { (show::span(record.duration_ms)) }
             td.n { (show::span(record.time_to_first_token_ms)) }
-            td { (tagged(address, record.session.as_deref(), View::Session)) }
+            @if has_session(address) { td { (tagged(address, record.session.as_deref(), View::Session)) } }
         }
     }
 }

@@ -31,13 +31,14 @@ fn classes(totals: &Totals) -> [Class; 5] {
 pub(super) fn all(address: &Address, now: &Totals, before: Option<&Totals>) -> Markup {
     let was = |figure: fn(&Totals) -> u64| before.map(|before| Decimal::from(figure(before)));
     let change = |figure: fn(&Totals) -> u64| show::change(figure(now).into(), was(figure));
-    let spans = |figure: fn(&Totals) -> Option<u64>| match (figure(now), before.and_then(figure)) {
-        (Some(now), Some(before)) => show::change(now.into(), Some(before.into())),
-        _ => html! {},
+    let spans = |figure: fn(&Totals) -> Option<u64>| {
+        let [now, before] = [figure(now), before.and_then(figure)];
+        compared(now.map(Decimal::from), before.map(Decimal::from))
     };
+    let first_token = |totals: &Totals| totals.avg_time_to_first_token_ms;
     html! {
         div.cards {
-            (card("Cost", &show::cost(now), &html! {
+            (card("Cost", &show::sum(now), &html! {
                 (show::change(now.cost_usd.decimal(), before.map(|before| before.cost_usd.decimal())))
                 @if now.unpriced_requests > 0 { (line(address, "unpriced", now.unpriced_requests)) }
                 @if now.default_priced_requests > 0 {
@@ -67,23 +68,16 @@ pub(super) fn all(address: &Address, now: &Totals, before: Option<&Totals>) -> M
             (card("Latency p95", &html! { (show::span(now.p95_duration_ms)) },
                 &spans(|totals| totals.p95_duration_ms)))
             (card("First token", &html! { (show::mean_span(now.avg_time_to_first_token_ms)) }, &html! {
-                (first_token(now, before))
+                (compared(first_token(now), before.and_then(first_token)))
                 span.quiet { "mean of streams" }
             }))
         }
-        (by_class(now, before))
     }
 }
 
-fn first_token(now: &Totals, before: Option<&Totals>) -> Markup {
-    let (now, before) = (
-        now.avg_time_to_first_token_ms,
-        before.and_then(|before| before.avg_time_to_first_token_ms),
-    );
-    match (now, before) {
-        (Some(now), Some(before)) => show::change(now, Some(before)),
-        _ => html! {},
-    }
+/// Where one is unknown there is nothing to compare.
+fn compared(now: Option<Decimal>, before: Option<Decimal>) -> Markup {
+    now.filter(|_| before.is_some()).map_or_else(Markup::default, |now| show::change(now, before))
 }
 
 fn rate(totals: &Totals) -> Option<Decimal> {
@@ -109,7 +103,7 @@ pub(super) fn card(title: &str, figure: &Markup, beneath: &Markup) -> Markup {
 }
 
 /// Tokens by class: a bar, and the figures.
-fn by_class(now: &Totals, before: Option<&Totals>) -> Markup {
+pub(super) fn by_class(now: &Totals, before: Option<&Totals>) -> Markup {
     let classes = classes(now);
     let were = before.map(self::classes);
     let whole: u64 = classes.iter().map(|class| class.tokens).sum();

@@ -7,6 +7,7 @@
 //! | `frame` | what all pages have; what stands in place of one |
 //! | `views` | the pages, a file each |
 //! | `cards`, `table`, `trend`, `calls` | figures of a window; of groups; over time; calls one by one |
+//! | `calendar` | the hours, days, weeks and months of a window |
 //! | `chart` | data for the script that draws |
 //! | `csv` | tables as files |
 //! | `show` | single figures, names and moments |
@@ -17,6 +18,7 @@
 
 mod address;
 mod assets;
+mod calendar;
 mod calls;
 mod cards;
 mod chart;

@@ -17,9 +17,14 @@ use crate::units::{Timestamp, Usd};
 /// Characters of a name in a chart, where there is no room for more.
 const LABEL: usize = 40;
 
-/// A name, apart from what stands around it.
+/// Bytes of a name that there is room for everywhere.
+const SHORT: usize = 24;
+
+/// A name, apart from what stands around it; a long one may be shown shortened.
 pub(super) fn name(text: &str) -> Markup {
-    html! { bdi.name { (visible(text)) } }
+    let shown = visible(text);
+    let whole = (shown.len() > SHORT).then_some(&shown);
+    html! { bdi.name title=[whole] { (shown) } }
 }
 
 /// A name, or that there is none.
@@ -74,14 +79,33 @@ pub(super) fn count(count: u64) -> Markup {
 
 /// A sum of money that may be estimated or incomplete.
 pub(super) fn cost(totals: &Totals) -> Markup {
-    let is_unknown = totals.cost_usd == Usd::ZERO && totals.unpriced_requests > 0;
+    let unpriced = totals.unpriced_requests;
     html! {
-        @if is_unknown { span.none title="No call here has a price" { "unpriced" } }
-        @else { (money(totals.cost_usd, totals.estimated_requests > 0)) }
-        @if !is_unknown && totals.unpriced_requests > 0 {
-            " " span.flag title=(format!("{} unpriced calls are not in it", figures::exact(totals.unpriced_requests))) { "+?" }
+        (sum(totals))
+        @if unpriced > 0 && totals.cost_usd != Usd::ZERO {
+            " " span.flag title=(format!("{} unpriced calls are not in it", figures::exact(unpriced))) {
+                span aria-hidden="true" { "+?" }
+                span.sr { "and " (figures::exact(unpriced)) " unpriced calls" }
+            }
         }
     }
+}
+
+/// The same where it is said beside it what is unpriced.
+pub(super) fn sum(totals: &Totals) -> Markup {
+    let is_nothing = totals.cost_usd == Usd::ZERO;
+    html! {
+        @if is_nothing && totals.unpriced_requests > 0 {
+            span.none title="No call here has a price" { "unpriced" }
+        } @else if is_nothing && is_unused(totals) {
+            span.none title="Nothing is known to have been used" { (unknown()) }
+        } @else { (money(totals.cost_usd, totals.estimated_requests > 0)) }
+    }
+}
+
+/// Whether no call is known to have used anything.
+pub(super) fn is_unused(totals: &Totals) -> bool {
+    totals.total_tokens == 0 && totals.unreported_requests == totals.requests
 }
 
 /// Money in cents, with all its digits at hand.

@@ -43,7 +43,7 @@ pub(super) const ALL: [Column; 12] = [
     Column::FirstToken,
     Column::Estimated,
 ];
-pub(super) const FEW: [Column; 4] = [Column::Cost, Column::Calls, Column::Errors, Column::Tokens];
+pub(super) const FEW: [Column; 3] = [Column::Cost, Column::Tokens, Column::Calls];
 
 impl Column {
     fn title(self) -> &'static str {
@@ -125,8 +125,12 @@ impl Column {
 /// Tokens, marked where some are an estimate, and where some are unknown.
 pub(super) fn tokens(totals: &Totals) -> Markup {
     html! {
-        @if totals.estimated_requests > 0 { (show::about()) }
-        (show::count(totals.total_tokens))
+        @if totals.requests > 0 && show::is_unused(totals) {
+            span.none title="unknown" { (show::unknown()) }
+        } @else {
+            @if totals.estimated_requests > 0 { (show::about()) }
+            (show::count(totals.total_tokens))
+        }
     }
 }
 
@@ -240,7 +244,22 @@ fn share_of(column: Column, part: &Totals, whole: &Totals) -> Markup {
         }
     };
     let share = figures::share(figure(part), figure(whole));
-    html! { (show::bar(share)) span.quiet { (figures::percent(share)) } }
+    html! { div { (show::bar(share)) span.quiet { (figures::percent(share)) } } }
+}
+
+/// What a page of groups is called.
+pub(super) fn plural(key: &GroupKey) -> String {
+    let known = match key {
+        GroupKey::User => "Users",
+        GroupKey::Session => "Sessions",
+        GroupKey::Operation => "Operations",
+        GroupKey::Model => "Models",
+        GroupKey::Provider => "Providers",
+        GroupKey::Upstream => "Upstreams",
+        GroupKey::Endpoint => "Endpoints",
+        other => return format!("By {}", title(other).to_lowercase()),
+    };
+    known.to_owned()
 }
 
 /// A key as people call it.

@@ -1,21 +1,19 @@
 //! Figures over time: by hour, day, week or month of the viewer, each bar whole or by what it is made of.
-//! Owns the pages of the calendar that a window has, those without calls included.
+//! Owns how high bars are; knows nothing of how they are drawn.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::str::FromStr;
 
-use jiff::tz::TimeZone;
-use jiff::{RoundMode, ToSpan, Unit, Zoned, ZonedRound};
 use maud::{Markup, html};
 use rust_decimal::Decimal;
 
 use super::Scene;
 use super::address::{Address, STACKS, Stack, View};
+use super::calendar::{Page, STEPS, Step, Unknown, first, pages};
 use super::chart::{Chart, Series, Shape};
 use super::csv::Sheet;
 use super::table;
-use super::window::{self, Span};
+use super::window::{Span, local};
 use super::{show, table::Column};
 use crate::figures;
 use crate::ledger::{Filter, Group, GroupKey, QueryError, Totals};
@@ -30,19 +28,6 @@ const SERIES: usize = 8;
 /// Rows of the table that says the same as the chart.
 const ROWS: usize = 100;
 
-const HOUR_MS: i64 = 3_600_000;
-
-/// How long a bar is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    Hour,
-    Day,
-    Week,
-    Month,
-}
-
-const STEPS: [Step; 4] = [Step::Hour, Step::Day, Step::Week, Step::Month];
-
 /// How high it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Measure {
@@ -54,45 +39,6 @@ pub(super) enum Measure {
 }
 
 const MEASURES: [Measure; 4] = [Measure::Cost, Measure::Tokens, Measure::Calls, Measure::Errors];
-
-impl Step {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Step::Hour => "hour",
-            Step::Day => "day",
-            Step::Week => "week",
-            Step::Month => "month",
-        }
-    }
-
-    fn key(self) -> GroupKey {
-        match self {
-            Step::Hour => GroupKey::Hour,
-            Step::Day => GroupKey::Day,
-            Step::Week => GroupKey::Week,
-            Step::Month => GroupKey::Month,
-        }
-    }
-
-    fn least_ms(self) -> i64 {
-        match self {
-            Step::Hour => HOUR_MS,
-            Step::Day => 23 * HOUR_MS,
-            Step::Week => 7 * 24 * HOUR_MS - HOUR_MS,
-            Step::Month => 28 * 24 * HOUR_MS - HOUR_MS,
-        }
-    }
-
-    /// What suits a span: hours up to three days, days up to half a year.
-    fn of(length_ms: i64) -> Step {
-        match length_ms / (24 * HOUR_MS) {
-            ..=3 => Step::Hour,
-            ..=190 => Step::Day,
-            ..=1000 => Step::Week,
-            _ => Step::Month,
-        }
-    }
-}
 
 impl Measure {
     pub(super) fn as_str(self) -> &'static str {
@@ -121,28 +67,6 @@ impl Measure {
     }
 }
 
-/// A word that is neither.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unknown {
-    text: String,
-    possible: &'static str,
-}
-
-impl fmt::Display for Unknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "there is no `{}` here; possible are {}", self.text, self.possible)
-    }
-}
-
-impl FromStr for Step {
-    type Err = Unknown;
-
-    fn from_str(text: &str) -> Result<Step, Unknown> {
-        let unknown = || Unknown { text: text.to_owned(), possible: "hour, day, week and month" };
-        STEPS.into_iter().find(|step| step.as_str() == text).ok_or_else(unknown)
-    }
-}
-
 impl FromStr for Measure {
     type Err = Unknown;
 
@@ -151,16 +75,6 @@ impl FromStr for Measure {
             || Unknown { text: text.to_owned(), possible: "cost, tokens, calls and errors" };
         MEASURES.into_iter().find(|measure| measure.as_str() == text).ok_or_else(unknown)
     }
-}
-
-/// A page of the calendar.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Page {
-    /// As the ledger names it.
-    key: String,
-    label: String,
-    start: Timestamp,
-    end: Timestamp,
 }
 
 /// What a window's pages hold.
@@ -312,7 +226,7 @@ impl Trend {
 
     /// The page about one bar: the same one for that time, or the calls of an hour.
     fn into(&self, address: &Address, page: &Page) -> Address {
-        let date = |at: Timestamp| window::local(&address.zone, at).date().to_string();
+        let date = |at: Timestamp| local(&address.zone, at).date().to_string();
         if self.step == Step::Hour {
             let [since, until] = [page.start, page.end].map(|time| Some(time.to_string()));
             let window = super::super::params::Window { since: None, until: None };
@@ -374,131 +288,4 @@ fn add(sum: &mut Totals, other: &Totals) {
     sum.cost_usd += other.cost_usd;
     sum.estimated_requests += other.estimated_requests;
     sum.unpriced_requests += other.unpriced_requests;
-}
-
-/// The beginning of the earliest page that has calls.
-fn first(step: Step, zone: &TimeZone, groups: &[Group]) -> Option<Timestamp> {
-    let key = step.key();
-    let named = groups.first().and_then(|group| table::value_of(&key, &group.key))?;
-    let text = match step {
-        Step::Hour => return named.parse().ok(),
-        Step::Day => named,
-        Step::Week => {
-            let (year, week) = named.split_once("-W")?;
-            let (year, week) = (year.parse().ok()?, week.parse().ok()?);
-            let monday = jiff::civil::Weekday::Monday;
-            jiff::civil::ISOWeekDate::new(year, week, monday).ok()?.date().to_string()
-        }
-        Step::Month => format!("{named}-01"),
-    };
-    let date: jiff::civil::Date = text.parse().ok()?;
-    date.to_zoned(zone.clone()).ok().map(window::of)
-}
-
-/// The pages from one moment up to another, in order.
-fn pages(step: Step, zone: &TimeZone, since: Timestamp, until: Timestamp) -> Vec<Page> {
-    let mut pages = Vec::new();
-    let Some(mut start) = beginning(step, &window::local(zone, since)) else { return pages };
-    // A month has at most so many hours, and nothing is asked for that has more bars.
-    while window::of(&start) < until && i64::try_from(pages.len()).is_ok_and(|len| len <= 2 * BARS)
-    {
-        let Some(next) = next(step, &start) else { break };
-        let format = match step {
-            Step::Hour => "%e %b %H:%M",
-            Step::Day => "%a %e %b",
-            Step::Week => "%G week %V",
-            Step::Month => "%b %Y",
-        };
-        let key = match step {
-            Step::Hour => start.strftime("%Y-%m-%dT%H:00:00%:z").to_string(),
-            Step::Day => start.strftime("%Y-%m-%d").to_string(),
-            Step::Week => start.strftime("%G-W%V").to_string(),
-            Step::Month => start.strftime("%Y-%m").to_string(),
-        };
-        pages.push(Page {
-            key,
-            label: start.strftime(format).to_string().trim().to_owned(),
-            start: window::of(&start),
-            end: window::of(&next),
-        });
-        start = next;
-    }
-    pages
-}
-
-fn beginning(step: Step, at: &Zoned) -> Option<Zoned> {
-    let zone = at.time_zone().clone();
-    match step {
-        Step::Hour => at.round(ZonedRound::new().smallest(Unit::Hour).mode(RoundMode::Trunc)).ok(),
-        Step::Day => at.start_of_day().ok(),
-        Step::Week => {
-            let days = i64::from(at.weekday().to_monday_zero_offset());
-            at.date().checked_sub(days.days()).ok()?.to_zoned(zone).ok()
-        }
-        Step::Month => at.date().first_of_month().to_zoned(zone).ok(),
-    }
-}
-
-fn next(step: Step, at: &Zoned) -> Option<Zoned> {
-    let zone = at.time_zone().clone();
-    let days = match step {
-        Step::Hour => return at.checked_add(1.hour()).ok(),
-        Step::Day => 1.day(),
-        Step::Week => 7.days(),
-        Step::Month => 1.month(),
-    };
-    at.date().checked_add(days).ok()?.to_zoned(zone).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keys(step: Step, zone: &str, since: &str, until: &str) -> Vec<String> {
-        let zone = TimeZone::get(zone).unwrap();
-        let pages = pages(step, &zone, since.parse().unwrap(), until.parse().unwrap());
-        for pair in pages.windows(2) {
-            assert_eq!(pair[0].end, pair[1].start);
-        }
-        pages.into_iter().map(|page| page.key).collect()
-    }
-
-    #[test]
-    fn pages_are_named_as_the_ledger_names_them() {
-        assert_eq!(
-            keys(Step::Hour, "Europe/Berlin", "2026-10-24T23:30:00Z", "2026-10-25T01:30:00Z"),
-            ["2026-10-25T01:00:00+02:00", "2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00"]
-        );
-        assert_eq!(
-            keys(Step::Hour, "Asia/Kolkata", "2026-11-21T09:40:00Z", "2026-11-21T09:50:00Z"),
-            ["2026-11-21T15:00:00+05:30"]
-        );
-        assert_eq!(
-            keys(Step::Day, "America/New_York", "2026-03-07T12:00:00Z", "2026-03-09T12:00:00Z"),
-            ["2026-03-07", "2026-03-08", "2026-03-09"]
-        );
-        assert_eq!(
-            keys(Step::Week, "UTC", "2026-12-31T12:00:00Z", "2027-01-05T00:00:00Z"),
-            ["2026-W53", "2027-W01"]
-        );
-        assert_eq!(
-            keys(Step::Month, "UTC", "2026-12-31T12:00:00Z", "2027-01-05T00:00:00Z"),
-            ["2026-12", "2027-01"]
-        );
-    }
-
-    #[test]
-    fn a_window_without_a_beginning_begins_with_its_first_page() {
-        let zone = TimeZone::get("Europe/Berlin").unwrap();
-        let first = |step: Step, named: &str| {
-            let key = serde_json::json!({ step.key().to_string(): named });
-            let serde_json::Value::Object(key) = key else { panic!() };
-            let group = Group { key, totals: Totals::default() };
-            super::first(step, &zone, &[group]).unwrap().to_string()
-        };
-        assert_eq!(first(Step::Day, "2026-11-21"), "2026-11-20T23:00:00.000Z");
-        assert_eq!(first(Step::Week, "2026-W47"), "2026-11-15T23:00:00.000Z");
-        assert_eq!(first(Step::Month, "2026-11"), "2026-10-31T23:00:00.000Z");
-        assert_eq!(first(Step::Hour, "2026-11-21T09:00:00+01:00"), "2026-11-21T08:00:00.000Z");
-    }
 }

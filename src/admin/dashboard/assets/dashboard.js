@@ -82,8 +82,26 @@
     return { tickmode: "array", tickvals: at, ticktext: at.map((index) => plain(names[index])) };
   }
 
+  const of = (index) => SERIES[index] ?? OTHERS;
+
+  // Beside the drawing, where it wraps as text does.
+  function legend(place, chart) {
+    if (chart.shape === "points" || chart.series.length < 2) return;
+    const list = document.createElement("ul");
+    list.className = "legend";
+    list.setAttribute("aria-hidden", "true");
+    chart.series.forEach((series, index) => {
+      const item = document.createElement("li");
+      const dot = document.createElement("span");
+      dot.className = "dot";
+      dot.style.background = of(index);
+      item.append(dot, series.name);
+      list.append(item);
+    });
+    place.after(list);
+  }
+
   function traces(chart) {
-    const of = (index) => (/^\d+ others$/.test(chart.series[index].name) ? OTHERS : SERIES[index % SERIES.length]);
     if (chart.shape === "points") {
       return chart.series.map((series, index) => ({
         type: "scatter", mode: "markers+text", name: plain(series.name), x: series.x, y: series.values,
@@ -112,13 +130,12 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 12, color: quiet },
       margin: { l: 48, r: 12, t: 10, b: 32 },
-      showlegend: chart.shape !== "points" && chart.series.length > 1,
-      legend: { orientation: "h", x: 0, y: -0.14, yanchor: "top", font: { color: text } },
+      showlegend: false,
       hovermode: isTime && chart.series.length > 1 ? "x" : "closest",
       hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: text } },
       xaxis: {
         ...axis, title: { text: chart.x_title },
-        ...(chart.shape === "points" ? { rangemode: "tozero" } : { ...ticks(chart.x, width), showgrid: false, tickangle: 0 }),
+        ...(chart.shape === "points" ? { rangemode: "tozero" } : { ...ticks(chart.x, width), showgrid: false, zeroline: false, tickangle: 0 }),
       },
       yaxis: { ...axis, title: { text: chart.y_title }, tickprefix: chart.unit, rangemode: "tozero", nticks: 6 },
       dragmode: false,
@@ -133,6 +150,7 @@
     await window.Plotly.react(place, traces(chart), layout(chart, place.clientWidth), options);
     if (place.dataset.drawn) return;
     place.dataset.drawn = "yes";
+    legend(place, chart);
     place.on("plotly_click", (event) => {
       const point = event.points[0];
       const link = chart.shape === "points" ? point.customdata : chart.links[point.x];
@@ -154,45 +172,64 @@
     if (!table) return;
     const body = table.tBodies[0];
     const [fresh, pause, status] = ["fresh", "pause", "live"].map((id) => document.getElementById(id));
-    let waiting = [];
+    // Where calls are all that there is to see, older ones stay; elsewhere the table keeps its height.
+    const most = pause ? ROWS : body.rows.length;
+    let latest = [];
     let paused = false;
     let failures = 0;
 
     const isRead = () => body.matches(":hover, :focus-within") || table.getBoundingClientRect().top < 0
       || String(getSelection()) !== "";
     const say = (text) => { if (status && status.textContent !== text) status.textContent = text; };
+    const known = () => new Map([...body.rows].map((row) => [row.dataset.id, row]));
+
+    // Calls stand by the time they began and come when they end: a new one may belong between others. What
+    // stands below all that is known is a page further.
+    function added(here) {
+      const last = latest.findLastIndex((row) => here.has(row.dataset.id));
+      return (last < 0 ? latest : latest.slice(0, last)).filter((row) => !here.has(row.dataset.id));
+    }
 
     function put() {
-      waiting.forEach((row) => row.classList.add("new"));
-      body.prepend(...waiting);
-      while (body.rows.length > ROWS) body.rows[body.rows.length - 1].remove();
-      waiting = [];
-      if (fresh) fresh.hidden = true;
+      const here = known();
+      const fresh = new Set(added(here));
+      let below = null;
+      for (const row of [...latest].reverse()) {
+        if (here.has(row.dataset.id)) {
+          below = here.get(row.dataset.id);
+        } else if (fresh.has(row)) {
+          const copy = document.importNode(row, true);
+          copy.classList.add("new");
+          body.insertBefore(copy, below ?? body.rows[0] ?? null);
+          below = copy;
+        }
+      }
+      while (body.rows.length > most) body.rows[body.rows.length - 1].remove();
+      offer(0);
+    }
+
+    function offer(count) {
+      if (!fresh) return;
+      fresh.hidden = count === 0;
+      if (count > 0) fresh.textContent = `Show ${count} new`;
     }
 
     async function look() {
       const answer = await fetch(table.dataset.live, { headers: { accept: "text/html" } });
       if (!answer.ok) throw new Error(String(answer.status));
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      const known = new Map([...body.rows, ...waiting].map((row) => [row.dataset.id, row]));
-      const rows = [...page.querySelectorAll("table[data-live] tbody tr")];
-      const added = rows.filter((row) => !known.has(row.dataset.id)).map((row) => document.importNode(row, true));
-      // A page without any known row: more came than a page holds, and the rows between are a page further.
-      waiting = [...added, ...waiting].slice(0, ROWS);
+      latest = [...page.querySelectorAll("table[data-live] tbody tr")];
+      const here = known();
+      if (isRead()) {
+        offer(added(here).length);
+        return;
+      }
       // An estimate may have been amended meanwhile.
-      for (const row of rows) {
-        const old = known.get(row.dataset.id);
-        if (old && old.parentNode === body && old.innerHTML !== row.innerHTML && !isRead()) {
-          old.replaceChildren(...document.importNode(row, true).childNodes);
-        }
+      for (const row of latest) {
+        const old = here.get(row.dataset.id);
+        if (old && old.innerHTML !== row.innerHTML) old.replaceChildren(...document.importNode(row, true).childNodes);
       }
-      if (waiting.length === 0) return;
-      if (isRead() && fresh) {
-        fresh.textContent = `Show ${waiting.length} new`;
-        fresh.hidden = false;
-      } else if (!isRead()) {
-        put();
-      }
+      put();
     }
 
     async function turn() {

@@ -27,7 +27,7 @@ pub(super) fn show(scene: &Scene<'_>, key: &GroupKey) -> Result<Shown, QueryErro
         let sheet = Sheet::of_groups(std::slice::from_ref(key), &stats.groups);
         return Ok(Shown::Sheet("groups", sheet));
     }
-    let title = format!("By {}", table::title(key).to_lowercase());
+    let title = table::plural(key);
     if stats.totals.requests == 0 {
         return scene.nothing(title);
     }

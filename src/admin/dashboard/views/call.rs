@@ -48,11 +48,15 @@ pub(super) fn show(scene: &Scene<'_>, id: CallId) -> Result<Shown, QueryError> {
             section.panel { h2 { "Error" } p.bad { (show::name(error)) } }
         }
         div.panels {
-            section.panel { h2 { "Tokens" } (tokens(&record)) }
-            section.panel { h2 { "Cost" } (cost(&record)) }
-            section.panel { h2 { "Who and what" } (who(address, &record)) }
-            @if let Some(note) = &record.estimate {
-                section.panel { h2 { "How it was estimated" } (estimate(note)) }
+            div.stacked {
+                section.panel { h2 { "Tokens" } (tokens(&record)) }
+                @if let Some(note) = &record.estimate {
+                    section.panel { h2 { "How it was estimated" } (estimate(note)) }
+                }
+            }
+            div.stacked {
+                section.panel { h2 { "Cost" } (cost(&record)) }
+                section.panel { h2 { "Who and what" } (who(address, &record)) }
             }
         }
         @if let Some(usage) = &record.usage_json {
@@ -106,7 +110,7 @@ fn tokens(record: &Record) -> Markup {
                             None => span.none { "unknown" },
                         }
                     }
-                    td.share { (show::bar(figures::share(count.unwrap_or_default().into(), whole.into()))) }
+                    td.share { div { (show::bar(figures::share(count.unwrap_or_default().into(), whole.into()))) } }
                 } }
             } }
         } }

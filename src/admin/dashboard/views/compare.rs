@@ -130,7 +130,11 @@ fn choice(address: &Address, operations: &[Group]) -> Markup {
 }
 
 fn table(address: &Address, models: &[Model]) -> Markup {
-    let mean = |figure: Option<Decimal>| figure.map_or_else(show::unknown, figures::mean);
+    let mean = |figure: Option<Decimal>| {
+        let Some(figure) = figure else { return html! { (show::unknown()) } };
+        let whole = u64::try_from(figure.round()).unwrap_or(u64::MAX);
+        html! { data title=(figures::mean(figure)) { (figures::short(whole)) } }
+    };
     let least = models.iter().filter_map(Model::cost_per_call).min();
     html! {
         @if models.len() > MODELS { p.quiet { "The " (MODELS) " with most calls; the CSV has all." } }

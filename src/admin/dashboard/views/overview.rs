@@ -45,8 +45,13 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
     };
     let all_calls = address.to(View::Calls);
     let compare = address.to(View::Compare);
+    let (before, forecast) = (before(scene)?, month(scene)?);
     let body = html! {
-        (cards::all(address, &totals, before(scene)?.as_ref()))
+        (cards::all(address, &totals, before.as_ref()))
+        div.panels {
+            (cards::by_class(&totals, before.as_ref()))
+            (cards::forecast(address, forecast.as_ref()))
+        }
         @if address.condition("operation").is_some() {
             p { a.button href=(compare.href()) { "Compare models for this operation" } }
         }
@@ -57,7 +62,6 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
             (panel("Operations", GroupKey::Operation, &operations))
             (panel("Providers", GroupKey::Provider, &providers))
         }
-        (cards::forecast(address, month(scene)?.as_ref()))
         section.panel {
             (frame::heading("Newest calls", &all_calls))
             (calls::table(address, &newest, Some(&all_calls.href())))

@@ -9,7 +9,7 @@ use crate::admin::dashboard::address::{Address, View};
 use crate::admin::dashboard::cards::card;
 use crate::admin::dashboard::csv::Sheet;
 use crate::admin::dashboard::frame::Page;
-use crate::admin::dashboard::table::{linked, value_of};
+use crate::admin::dashboard::table::{linked, title, tokens, value_of};
 use crate::admin::dashboard::{Scene, Shown, show};
 use crate::estimate::Calibration;
 use crate::figures;
@@ -40,30 +40,25 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
     ];
     let found = scene.reader.breakdowns(&filter, &groupings, zone)?;
     let totals = found.totals;
-    let title = "Quality of the figures".to_owned();
+    let name = "Quality of the figures".to_owned();
     if totals.requests == 0 {
-        return scene.nothing(title);
+        return scene.nothing(name);
     }
     let mut groups = found.groupings.into_iter();
     let [usage, costs, prices, sources, outcomes, errors] =
         std::array::from_fn(|_| groups.next().unwrap_or_default());
     let learned = scene.reader.calibrations()?;
-    let of = |groups: &[Group], is: fn(&Totals) -> u64| -> Vec<Group> {
-        groups.iter().filter(|group| is(&group.totals) > 0).take(ROWS).cloned().collect()
-    };
+    let of = |groups: &[Group], figure: fn(&Totals) -> u64| most(groups.to_vec(), figure);
     let unpriced = of(&prices, |totals| totals.unpriced_requests);
     let by_default = of(&prices, |totals| totals.default_priced_requests);
     let estimated = of(&sources, |totals| totals.estimated_requests);
     let unknown = of(&sources, |totals| totals.unreported_requests);
-    let failed: Vec<Group> =
-        outcomes.into_iter().filter(|group| group.totals.errors > 0).take(ROWS).collect();
-    let errors: Vec<Group> = errors
-        .into_iter()
-        .filter(|group| value_of(&Error, &group.key).is_some())
-        .take(ROWS)
-        .collect();
+    let failed = of(&outcomes, |totals| totals.errors);
+    let told = errors.into_iter().filter(|group| value_of(&Error, &group.key).is_some());
+    let errors = most(told.collect(), |totals| totals.requests);
     let body = html! {
         (cards(&totals))
+        (others(address))
         div.panels {
             section.panel { h2 { "Where tokens come from" } (sources_of(address, &UsageSource, &usage, &totals)) }
             section.panel { h2 { "Where cost comes from" } (sources_of(address, &CostSource, &costs, &totals)) }
@@ -87,7 +82,34 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
             learn how far off estimates of a model are.", &calibrations(&learned), learned.is_empty()))
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title: name, body, is_scoped: true, csv }))
+}
+
+/// The groups that have most of a figure.
+fn most(mut groups: Vec<Group>, figure: fn(&Totals) -> u64) -> Vec<Group> {
+    groups.retain(|group| figure(&group.totals) > 0);
+    groups.sort_by_key(|group| std::cmp::Reverse(figure(&group.totals)));
+    groups.truncate(ROWS);
+    groups
+}
+
+/// Tables by what has no place among the views.
+fn others(address: &Address) -> Markup {
+    let keys = [
+        GroupKey::PriceId,
+        GroupKey::Outcome,
+        GroupKey::Status,
+        GroupKey::FinishReason,
+        GroupKey::Error,
+        GroupKey::Attempt,
+        GroupKey::Retry,
+    ];
+    html! {
+        p { "All figures by " @for (index, key) in keys.into_iter().enumerate() {
+            @if index > 0 { " · " }
+            a href=(address.to(View::By(key.clone())).href()) { (title(&key).to_lowercase()) }
+        } }
+    }
 }
 
 fn cards(totals: &Totals) -> Markup {
@@ -105,7 +127,7 @@ fn cards(totals: &Totals) -> Markup {
     };
     let error = totals.estimate_error.map(|error| format!("tokens ± {}", figures::percent(error)));
     html! {
-        div.cards {
+        div.cards.six {
             (of("Estimated", totals.estimated_requests, error.as_deref().unwrap_or_default()))
             (of("Without usage", totals.unreported_requests, ""))
             (of("Unpriced", totals.unpriced_requests, "cost unknown"))
@@ -129,7 +151,7 @@ fn section(title: &str, why: &str, table: &Markup, is_empty: bool) -> Markup {
 fn sources_of(address: &Address, key: &GroupKey, groups: &[Group], totals: &Totals) -> Markup {
     let meaning = |group: &Group| {
         let word = value_of(key, &group.key).unwrap_or_default();
-        let tokens = [UsageSource::Reported, UsageSource::Estimated, UsageSource::None];
+        let usages = [UsageSource::Reported, UsageSource::Estimated, UsageSource::None];
         let costs = [
             CostSource::Provider,
             CostSource::Priced,
@@ -139,7 +161,7 @@ fn sources_of(address: &Address, key: &GroupKey, groups: &[Group], totals: &Tota
         ];
         match key {
             GroupKey::UsageSource => {
-                tokens.into_iter().find(|one| one.as_str() == word).map(token_source)
+                usages.into_iter().find(|one| one.as_str() == word).map(token_source)
             }
             _ => costs.into_iter().find(|one| one.as_str() == word).map(price_source),
         }
@@ -156,7 +178,7 @@ fn sources_of(address: &Address, key: &GroupKey, groups: &[Group], totals: &Tota
                     div.quiet { (meaning(group).unwrap_or_default()) }
                 }
                 td.n { (show::count(group.totals.requests)) }
-                td.share { (show::bar(figures::share(group.totals.requests.into(), totals.requests.into()))) }
+                td.share { div { (show::bar(figures::share(group.totals.requests.into(), totals.requests.into()))) } }
                 td.n { (show::cost(&group.totals)) }
             } } }
         } }
@@ -173,7 +195,7 @@ fn groups_of(
     html! {
         div.scroll tabindex="0" role="region" aria-label="Calls by what they have in common" { table {
             thead { tr {
-                @for key in keys { th scope="col" { (crate::admin::dashboard::table::title(key)) } }
+                @for key in keys { th scope="col" { (title(key)) } }
                 th.n scope="col" { "Calls" } th.n scope="col" { "Tokens" } th.n scope="col" { "Cost" }
                 th scope="col" { span.sr { "Look" } }
             } }
@@ -182,7 +204,7 @@ fn groups_of(
                     @if index == 0 { th scope="row" { (named(key, group)) } } @else { td { (named(key, group)) } }
                 }
                 td.n { (show::count(figure(&group.totals))) }
-                td.n { (crate::admin::dashboard::table::tokens(&group.totals)) }
+                td.n { (tokens(&group.totals)) }
                 td.n { (show::cost(&group.totals)) }
                 td { a href=(calls(address, group).href()) { "calls" } }
             } } }

@@ -46,16 +46,20 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
     };
     let all_calls = address.to(View::Calls).with("user", name);
     let sessions = all_by(address, GroupKey::Session);
+    let (before, forecast) = (before(scene)?, overview::month(scene)?);
     let body = html! {
         (last)
-        (cards::all(address, &totals, before(scene)?.as_ref()))
+        (cards::all(address, &totals, before.as_ref()))
+        div.panels {
+            (cards::by_class(&totals, before.as_ref()))
+            (cards::forecast(address, forecast.as_ref()))
+        }
         (Trend::read(scene, &filter)?.markup(address, "Over time"))
         div.panels {
             (panel("Models", GroupKey::Model, &models))
             (panel("Operations", GroupKey::Operation, &operations))
         }
         p { a.button href=(sessions.href()) { "Sessions of this user" } }
-        (cards::forecast(address, overview::month(scene)?.as_ref()))
         section.panel {
             (frame::heading("Newest calls", &all_calls))
             (calls::table(address, &newest, Some(&all_calls.href())))
