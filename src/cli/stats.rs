@@ -22,8 +22,9 @@ pub struct StatsArgs {
     #[command(flatten)]
     pub filters: FilterArgs,
 
-    /// Break down by: user, session, operation, attempt, model, provider, hour, day, week, month,
-    /// metadata.NAME
+    /// Break down by: user, session, operation, attempt, model, provider, upstream, endpoint,
+    /// finish_reason, usage_source, cost_source, price_id, outcome, status, error, retry, hour, day,
+    /// week, month, metadata.NAME
     #[arg(long, value_name = "KEYS", value_delimiter = ',')]
     pub by: Vec<String>,
 

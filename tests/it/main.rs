@@ -5,6 +5,7 @@
 
 mod corpus;
 mod crash;
+mod dashboard;
 mod demo;
 mod doctor;
 mod endings;

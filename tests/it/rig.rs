@@ -54,7 +54,12 @@ impl Settings {
     }
 
     pub(crate) fn start(self) -> Proxy {
-        Proxy::start(&self)
+        Proxy::start(&self, |_| {})
+    }
+
+    /// Starts on a database that has been filled before.
+    pub(crate) fn start_on(self, fill: impl FnOnce(&Path)) -> Proxy {
+        Proxy::start(&self, fill)
     }
 }
 
@@ -71,7 +76,7 @@ impl Proxy {
         Settings::to(upstream.url()).start()
     }
 
-    fn start(settings: &Settings) -> Proxy {
+    fn start(settings: &Settings, fill: impl FnOnce(&Path)) -> Proxy {
         let directory = tempfile::tempdir().unwrap();
         let mut text = String::from("listen = \"127.0.0.1:0\"\nworkers = 1\n");
         if !settings.global.contains("default_upstream") {
@@ -86,6 +91,7 @@ impl Proxy {
             _ => std::fs::read(path),
         };
         let config = Config::from_sources(&Flags::default(), &BTreeMap::new(), &files).unwrap();
+        fill(&database);
         let app = App::build(&config).unwrap();
         let address = app.address().unwrap();
         let stop = Arc::new(Notify::new());

@@ -43,6 +43,7 @@ fn loader(home: &Home) -> Loader {
 /// Every question that sums could answer differently.
 fn questions() -> Vec<StatsQuery> {
     use GroupKey::{Attempt, Day, Hour, Metadata, Model, Month, Operation, User, Week};
+    use GroupKey::{CostSource as Cost, Error, Outcome as End, PriceId, Retry, Status};
     let at = |millis: i64| Some(Timestamp::from_millis(1_795_000_000_000 + millis));
     let mut all = Vec::new();
     let filters = [
@@ -55,6 +56,9 @@ fn questions() -> Vec<StatsQuery> {
         Filter { metadata: vec![("team".to_owned(), "a".to_owned())], ..Filter::default() },
         Filter { usage_source: Some(UsageSource::Estimated), ..Filter::default() },
         Filter { user: Some("nobody".to_owned()), ..Filter::default() },
+        // What classes of kinds do not tell.
+        Filter { cost_source: Some(CostSource::Priced), ..Filter::default() },
+        Filter { outcome: Some(Outcome::Completed), ..Filter::default() },
     ];
     let groups = [
         vec![],
@@ -67,6 +71,8 @@ fn questions() -> Vec<StatsQuery> {
         vec![Month],
         vec![Attempt],
         vec![Metadata("team".to_owned())],
+        vec![GroupKey::UsageSource, Cost, End],
+        vec![Status, Error, Retry, PriceId],
     ];
     let zones = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Asia/Kathmandu"];
     for filter in &filters {
