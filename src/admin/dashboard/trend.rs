@@ -262,6 +262,7 @@ impl Trend {
                     p.quiet { "The newest " (ROWS) " of " (with_calls.len()) "; the CSV has all." }
                 }
                 div.scroll tabindex="0" role="region" aria-label="Figures over time" { table {
+                    caption.sr { "Figures over time" }
                     thead { tr {
                         th scope="col" { (table::title(&time)) }
                         @for title in ["Cost", "Calls", "Errors", "Tokens"] { th.n scope="col" { (title) } }

@@ -168,6 +168,7 @@ fn sources_of(address: &Address, key: &GroupKey, groups: &[Group], totals: &Tota
     };
     html! {
         div.scroll { table {
+            caption.sr { "Calls by source" }
             thead { tr {
                 th scope="col" { "Source" } th.n scope="col" { "Calls" } th scope="col" { span.sr { "Share" } }
                 th.n scope="col" { "Cost" }
@@ -194,6 +195,7 @@ fn groups_of(
 ) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-label="Calls by what they have in common" { table {
+            caption.sr { "Calls by what they have in common" }
             thead { tr {
                 @for key in keys { th scope="col" { (title(key)) } }
                 th.n scope="col" { "Calls" } th.n scope="col" { "Tokens" } th.n scope="col" { "Cost" }
@@ -232,6 +234,7 @@ fn calibrations(learned: &[Calibration]) -> Markup {
     };
     html! {
         div.scroll tabindex="0" role="region" aria-label="Estimates compared with reports" { table {
+            caption.sr { "Estimates compared with reports" }
             thead { tr {
                 @for title in ["Provider", "Model", "Side"] { th scope="col" { (title) } }
                 @for title in ["Compared", "Too low by", "Still off by"] { th.n scope="col" { (title) } }
