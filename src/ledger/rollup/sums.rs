@@ -69,7 +69,7 @@ impl Sums {
         for (sum, figure) in self.figures.iter_mut().zip(other.figures) {
             *sum = sum.wrapping_add(figure);
         }
-        other.sketch.counts().for_each(|(bucket, count)| self.sketch.add(bucket, count));
+        self.sketch.merge(&other.sketch);
     }
 
     /// Takes back what was merged.
