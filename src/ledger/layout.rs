@@ -136,16 +136,29 @@ pub(super) const FROM_CALLS: &str = "FROM calls LEFT JOIN kinds ON kinds.id = ca
 /// [`COLUMNS`] in their order, ids as bytes, and JSON texts as two columns each, their shape and their
 /// numbers. To put texts together is a hundred times dearer in SQL.
 pub(super) fn columns() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| columns_with(expression));
+    &SQL
+}
+
+/// The same for rows that have no facts of their own, as nearly all: to ask each row for each of its facts
+/// is most of what reading it costs.
+pub(super) fn columns_without_own() -> &'static str {
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        let stored = |column: &str| match column {
-            "id" | "charged_by" => format!("calls.{column}"),
-            "usage_json" => format!("{}, calls.usage", shape("usage")),
-            "estimate" => format!("{}, calls.estimate", shape("estimate")),
-            other => expression(other),
-        };
-        COLUMNS.map(stored).join(", ")
+        columns_with(|column| {
+            if FACTS.contains(&column) { format!("kinds.{column}") } else { expression(column) }
+        })
     });
     &SQL
+}
+
+fn columns_with(expression: impl Fn(&str) -> String) -> String {
+    let stored = |column: &str| match column {
+        "id" | "charged_by" => format!("calls.{column}"),
+        "usage_json" => format!("{}, calls.usage", shape("usage")),
+        "estimate" => format!("{}, calls.estimate", shape("estimate")),
+        other => expression(other),
+    };
+    COLUMNS.map(stored).join(", ")
 }
 
 fn view() -> String {

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::filter::{Match, Selection};
 use super::group::Place;
 use super::kind::Kinds;
-use super::layout::{FROM_CALLS, KEY_BITS, SPAN_BITS, columns};
+use super::layout::{FROM_CALLS, KEY_BITS, SPAN_BITS, columns, columns_without_own};
 use super::query::QueryError;
 use super::row;
 use super::totals::{FIGURES, Figures};
@@ -100,9 +100,20 @@ impl Scan<'_> {
 
     /// One call by its key.
     pub(super) fn record(&self, key: i64) -> rusqlite::Result<Record> {
-        static SQL: LazyLock<String> =
+        static PLAIN: LazyLock<String> = LazyLock::new(|| {
+            let columns = columns_without_own();
+            format!("SELECT {columns} {FROM_CALLS} WHERE calls.key = ? AND calls.own IS NULL")
+        });
+        static WITH_OWN: LazyLock<String> =
             LazyLock::new(|| format!("SELECT {} {FROM_CALLS} WHERE calls.key = ?", columns()));
-        self.connection.prepare_cached(&SQL)?.query_row([key], row::read)
+        let read = |sql: &str| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([key], row::read).optional()
+        };
+        if let Some(record) = read(&PLAIN)? {
+            return Ok(record);
+        }
+        read(&WITH_OWN)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 
     /// Shows every call of the window that passes, oldest first.
@@ -354,7 +365,7 @@ impl Scan<'_> {
 /// Where the calls of one kind stand in the order of time.
 trait KindPlace {
     /// SQL behind the columns that are wanted.
-    fn condition(&self) -> &str;
+    fn condition(&self) -> &'static str;
 
     fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql>;
 }
@@ -364,7 +375,7 @@ struct OfKind<'a> {
 }
 
 impl KindPlace for OfKind<'_> {
-    fn condition(&self) -> &str {
+    fn condition(&self) -> &'static str {
         "FROM calls INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3"
     }
 
@@ -380,7 +391,7 @@ struct OfUser<'a> {
 }
 
 impl KindPlace for OfUser<'_> {
-    fn condition(&self) -> &str {
+    fn condition(&self) -> &'static str {
         static SQL: LazyLock<String> =
             LazyLock::new(|| format!("FROM calls INDEXED BY calls_by_user WHERE {}", *OF_USER));
         &SQL
