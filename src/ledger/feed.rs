@@ -19,6 +19,7 @@ use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
 use super::retention::Retention;
+use super::rollup::Recorded;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::{rollup, schema};
@@ -79,6 +80,10 @@ pub(super) struct Feed {
 pub(super) struct Stored {
     pub(super) rows: u64,
     pub(super) commits: u64,
+    /// What these rows say, amendments included.
+    recorded: Recorded,
+    /// The most that it has been.
+    pub(super) counted: Recorded,
 }
 
 /// How long things are kept, in days.
@@ -352,6 +357,8 @@ impl Feed {
             Ok(rows) => {
                 self.stored.rows += rows.written;
                 self.stored.commits += 1;
+                self.stored.recorded.add(&rows.recorded);
+                self.stored.counted = self.stored.counted.max(&self.stored.recorded);
                 self.unreadable += rows.refused;
             }
             Err(error) => {

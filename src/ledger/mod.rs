@@ -91,6 +91,7 @@ pub use query::{
 };
 pub use recover::{Recovered, Saved, Way, recover};
 pub use reprice::{RepriceError, Repricer, Undone};
+pub use rollup::Recorded;
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
@@ -315,6 +316,7 @@ impl Ledger {
             unreadable_lines: report.unreadable,
             rows: report.stored.rows,
             commits: report.stored.commits,
+            recorded: report.stored.counted,
             syncs: trouble.syncs,
             disk_free_bytes: report.disk_free,
         }

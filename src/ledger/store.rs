@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 use super::layout::{FROM_CALLS, columns};
 use super::names::Names;
+use super::rollup::Recorded;
 use super::rows::Rows;
 use super::tail::{self, Tail};
 use super::{charged, row};
@@ -46,6 +47,8 @@ pub(super) struct Applied {
     pub(super) too_old: u64,
     /// Changes that the database refuses, whatever else is in the transaction.
     pub(super) refused: u64,
+    /// What the ledger has more than before.
+    pub(super) recorded: Recorded,
 }
 
 /// Does what the changes ask for.
@@ -83,11 +86,11 @@ pub(super) fn apply(
             delete.execute([id.to_string()])?;
         }
     }
-    let too_old = rows.finish()?;
+    let (too_old, recorded) = rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(Applied { written, too_old, refused: 0 })
+    Ok(Applied { written, too_old, refused: 0, recorded })
 }
 
 /// The same, each change by itself: what the database refuses is left out, and told, so that it does not
@@ -105,6 +108,7 @@ pub(super) fn apply_each(
             Ok(one) => {
                 all.written += one.written;
                 all.too_old += one.too_old;
+                all.recorded.add(&one.recorded);
             }
             Err(error) if is_refusal(&error) => {
                 transaction.execute_batch("ROLLBACK TO change")?;
