@@ -9,11 +9,14 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use serde_json::Value;
 use tokenmeter::ledger::{Filter, Loader, Reader, StatsQuery};
 use tokenmeter::record::Record;
+use tokenmeter::units::Timestamp;
 use tokenmeter::usage::UsageSource;
 
 use super::rig::eventually;
 
 const CALLS: u64 = 1_500;
+
+const DAY_MS: i64 = 86_400_000;
 
 fn command(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenmeter"));
@@ -178,7 +181,7 @@ fn a_newcomer_sees_a_month_and_calls_that_keep_coming() {
     assert_eq!(closed as u64, all.len() as u64 - CALLS);
     let oldest = all.last().unwrap().created_at.millis();
     let newest = all.first().unwrap().created_at.millis();
-    assert!(newest - oldest > 30 * 86_400_000, "a month at least");
+    assert!(newest - oldest > 30 * DAY_MS, "a month at least");
     let outcomes = all.iter().filter(|row| row.outcome.as_str() == "interrupted").count();
     assert!(outcomes < 5, "{outcomes} calls were cut off");
     assert_eq!(
@@ -234,9 +237,9 @@ fn calls_that_somebody_made_are_left_alone() {
 #[test]
 fn a_ledger_of_made_up_calls_goes_on_as_a_demo_filled_up_to_now() {
     let home = tempfile::tempdir().unwrap();
-    let of_some_time_ago =
-        ["demo", "--database", "d/made.db", "--calls", "500", "--until", "2026-11-01"];
-    let made = command(home.path(), &of_some_time_ago).output().unwrap();
+    let until = Timestamp::from_millis(Timestamp::now().millis() - 20 * DAY_MS).to_string();
+    let ended = ["demo", "--database", "d/made.db", "--calls", "500", "--until", &until];
+    let made = command(home.path(), &ended).output().unwrap();
     assert!(made.status.success(), "{}", text(&made));
     let database = home.path().join("d/made.db");
     let older = rows(&database);
