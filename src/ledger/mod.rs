@@ -13,6 +13,7 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `made_up` | which ledgers are of calls that nobody made |
 //! | `import` | what rows and journal lines from elsewhere mean, and their way into a ledger |
 //! | `backup` | a copy of one moment, while others write |
 //! | `doctor` | whether rows, sums and journal agree, and making them agree again |
@@ -47,6 +48,7 @@ mod keeper;
 mod kind;
 mod layout;
 mod load;
+mod made_up;
 mod names;
 mod packed;
 mod query;
@@ -86,6 +88,7 @@ pub use health::{Health, Problem, Word};
 pub use import::{Import, ImportError, Imported};
 pub use keeper::Kept;
 pub use load::{Loaded, Loader};
+pub use made_up::{is_made_up, mark_made_up};
 pub use query::{
     AttemptTotals, Page, QueryError, Reader, SessionReport, Stats, StatsQuery, UserReport,
 };

@@ -6,6 +6,7 @@
 mod corpus;
 mod crash;
 mod demo;
+mod demonstration;
 mod doctor;
 mod endings;
 mod estimates;
