@@ -20,7 +20,7 @@
 //! | [`admin`] | tokenmeter's own HTTP side: the admin API, its access, its page |
 //! | [`config`] | file, environment and flags made into one checked `Config` |
 //! | [`app`] | build, run, drain |
-//! | [`demo`] | calls that nobody made, for demonstrations and measurements |
+//! | [`demo`] | calls that nobody made, for demonstrations and measurements; the play that makes more of them |
 //! | [`cli`] | one file for each command |
 
 pub mod admin;

@@ -11,6 +11,8 @@
 //! | `TOKENMETER_SECONDS` | how long to record at a steady rate (default 10) |
 //! | `TOKENMETER_RATE` | calls a second to record then (default 20,000) |
 //!
+//! `cargo bench --bench ledger -- questions` or `-- recording` measures that part alone.
+//!
 //! Questions go through `Reader`, as the admin API's do. Of each the first run comes from a new
 //! connection (`first`: the file may be in the system's cache or not), then at least nine follow on the
 //! same (`median`, `worst`, and the process's CPU time of the median run). What already took twenty
@@ -29,12 +31,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
+use mimalloc::MiMalloc;
 use tokenmeter::demo::{Demo, Settings};
 use tokenmeter::ledger::{Filter, Ledger, Loader, Reader, StatsQuery};
 use tokenmeter::pricing::PriceBook;
 use tokenmeter::units::Timestamp;
 
 use sheet::{Sheet, cpu_time};
+
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -77,14 +84,23 @@ fn main() {
         fs::read_to_string("/proc/loadavg").unwrap_or_default().trim()
     );
     size(&mut sheet, "the ledger as it was made", &path, subject.calls);
-    questions::ask(&mut sheet, &subject);
-
-    let directory = path.with_file_name("recording");
-    let copy = copied(&path, &directory);
-    starts(&mut sheet, &copy);
-    recording::record(&mut sheet, &subject, &copy);
-    fs::remove_dir_all(&directory).unwrap();
+    if is_wanted("questions") {
+        questions::ask(&mut sheet, &subject);
+    }
+    if is_wanted("recording") {
+        let directory = path.with_file_name("recording");
+        let copy = copied(&path, &directory);
+        starts(&mut sheet, &copy);
+        recording::record(&mut sheet, &subject, &copy);
+        fs::remove_dir_all(&directory).unwrap();
+    }
     sheet.finish();
+}
+
+/// Whether a part is to be measured: those that are named, or all.
+fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args().skip(1).filter(|word| !word.starts_with("--")).peekable();
+    named.peek().is_none() || named.any(|word| word == part)
 }
 
 /// Fills a ledger. An unfinished one does not get the name that would be used again.

@@ -15,9 +15,11 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive;
 
 use super::reply;
-use crate::ledger::{Health, Ledger, Problem, Word};
+use crate::ledger::{Health, Ledger, Problem, Recorded, Word};
 
 /// All series begin with this.
 const PREFIX: &str = "tokenmeter";
@@ -75,6 +77,7 @@ impl Collector for LedgerSeries {
             (self.calls_open)() as u64,
         )?;
         let health = self.ledger.health();
+        page.recorded(&health.recorded)?;
         page.health(&health)?;
         page.traffic(&health)
     }
@@ -83,6 +86,22 @@ impl Collector for LedgerSeries {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
+    /// What the ledger has got since the start.
+    fn recorded(&mut self, recorded: &Recorded) -> fmt::Result {
+        let count = |figure: i128| u64::try_from(figure).unwrap_or_default();
+        self.counter("calls", "Calls recorded", count(recorded.requests))?;
+        let (name, help) = ("tokens", "Tokens recorded; classes are parts of input and output");
+        let mut encoder = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (class, tokens) in Recorded::CLASSES.iter().zip(recorded.tokens) {
+            let metric = ConstCounter::new(count(tokens));
+            metric.encode(encoder.encode_family(&[("class", *class)])?)?;
+        }
+        // Prometheus knows no exact numbers.
+        let cost = Decimal::try_from_i128_with_scale(recorded.cost_nanos, 9).unwrap_or_default();
+        let cost = ConstCounter::new(cost.to_f64().unwrap_or_default());
+        self.put("cost_usd", "What these calls cost, in US dollars", &cost)
+    }
+
     /// What is the matter.
     fn health(&mut self, health: &Health) -> fmt::Result {
         let is_ok = u64::from(health.is_ok());

@@ -10,8 +10,9 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use crate::admin::params::moment;
 use crate::demo::{Demo, Settings};
-use crate::ledger::{self, Filter, Loader, Reader};
+use crate::ledger::{self, Filter, Loaded, Loader, Reader};
 use crate::pricing::PriceBook;
+use crate::record::Record;
 use crate::units::Timestamp;
 
 const DAY_MS: i64 = 86_400_000;
@@ -71,9 +72,7 @@ impl DemoArgs {
                 .ok_or_else(|| wrong("until", text, "a time such as 2026-11-01"))?,
             None => Timestamp::now(),
         };
-        let seed = self.seed.map_or_else(getrandom::u64, Ok);
-        let seed =
-            seed.map_err(|error| Failure::Failed(format!("no chance to be had: {error}")))?;
+        let seed = self.seed.map_or_else(any_seed, Ok)?;
         Ok(Settings {
             seed,
             calls: self.calls,
@@ -89,40 +88,64 @@ impl DemoArgs {
 pub(super) fn run(args: &DemoArgs) -> Result<String, Failure> {
     let settings = args.settings()?;
     let database = &args.database;
-    if !args.add {
-        refuse_calls_of_others(database)?;
+    let has_calls = has_calls(database)?;
+    if has_calls && !args.add {
+        // Made-up calls among real ones could not be told apart again.
+        return Err(Failure::Failed(format!(
+            "{} has calls already; name another file, or say --add to put made-up ones among them",
+            database.display()
+        )));
     }
-    let failed =
-        |error: &dyn std::fmt::Display| Failure::Failed(format!("{}: {error}", database.display()));
-    let mut loader = Loader::open(database).map_err(|error| Failure::Failed(error.to_string()))?;
+    if !has_calls {
+        let marked = ledger::mark_made_up(database);
+        marked.map_err(|error| Failure::Failed(error.to_string()))?;
+    }
     let bar = bar(settings.calls);
-    for (made, record) in (0_u64..).zip(Demo::new(&settings, Arc::new(PriceBook::builtin()))) {
-        if made % STEP == 0 {
-            bar.set_position(made);
-        }
-        loader.add(record).map_err(|error| failed(&error))?;
-    }
-    let done = loader.finish().map_err(|error| failed(&error))?;
+    let made = (0_u64..).zip(Demo::new(&settings, Arc::new(PriceBook::builtin())));
+    let done = load(
+        database,
+        made.map(|(made, record)| {
+            if made % STEP == 0 {
+                bar.set_position(made);
+            }
+            record
+        }),
+    )?;
     bar.finish_and_clear();
-    let size = std::fs::metadata(database).map_err(|error| failed(&error))?.len();
+    let size = std::fs::metadata(database).map_err(|error| failed(database, &error))?.len();
     Ok(told(&settings, done.added, size, database))
 }
 
-/// Made-up calls among real ones could not be told apart again.
-fn refuse_calls_of_others(database: &Path) -> Result<(), Failure> {
+/// Puts calls into a ledger.
+pub(super) fn load(
+    database: &Path,
+    records: impl Iterator<Item = Record>,
+) -> Result<Loaded, Failure> {
+    let mut loader = Loader::open(database).map_err(|error| Failure::Failed(error.to_string()))?;
+    for record in records {
+        loader.add(record).map_err(|error| failed(database, &error))?;
+    }
+    loader.finish().map_err(|error| failed(database, &error))
+}
+
+/// Whether somebody's calls are in a ledger or in the journal beside it.
+pub(super) fn has_calls(database: &Path) -> Result<bool, Failure> {
     if std::fs::metadata(database).map_or(0, |found| found.len()) == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let reader = Reader::open(database).map_err(|error| Failure::Failed(error.to_string()))?;
     let page = reader.usage(&Filter::default(), 1, None);
     let page = page.map_err(|error| Failure::Failed(error.to_string()))?;
-    if page.records.is_empty() && ledger::left_behind(database) == 0 {
-        return Ok(());
-    }
-    Err(Failure::Failed(format!(
-        "{} has calls already; name another file, or say --add to put made-up ones among them",
-        database.display()
-    )))
+    Ok(!page.records.is_empty() || ledger::left_behind(database) > 0)
+}
+
+/// A seed that no other call has.
+pub(super) fn any_seed() -> Result<u64, Failure> {
+    getrandom::u64().map_err(|error| Failure::Failed(format!("no chance to be had: {error}")))
+}
+
+fn failed(database: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Failed(format!("{}: {error}", database.display()))
 }
 
 /// On a terminal only.

@@ -14,6 +14,7 @@ use crate::config::Flags;
 pub mod backup;
 pub mod check;
 pub mod demo;
+pub mod demonstration;
 mod difference;
 pub mod doctor;
 mod draft;
@@ -105,6 +106,15 @@ pub enum Failure {
     /// It was done, and the answer is that something is wrong: a result, and a code of failure.
     Found(String),
 }
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Failure::Failed(text) | Failure::Usage(text) | Failure::Found(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// Does what was typed.
 pub fn run(cli: &Cli) -> ExitCode {
@@ -244,6 +254,7 @@ mod tests {
             "tokenmeter recent --limit 0",
             "tokenmeter demo",
             "tokenmeter demo --database d --calls 0",
+            "tokenmeter serve --demo-calls 5",
         ];
         for line in wrong {
             let error = parse(line).unwrap_err();

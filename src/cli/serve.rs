@@ -13,6 +13,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::demonstration::{self, DemoFlags, Demonstration};
 use crate::app::App;
 use crate::config::{Config, Flags};
 use crate::ledger;
@@ -26,11 +27,19 @@ pub struct RunArgs {
     /// If the database is damaged, save what can be read into a new one first
     #[arg(long)]
     pub recover: bool,
+
+    #[command(flatten)]
+    pub demo: DemoFlags,
 }
 
 impl RunArgs {
     pub fn flags(&self) -> Flags {
-        self.serve.flags()
+        let mut flags = self.serve.flags();
+        if self.demo.demo && flags.database.is_none() {
+            // Before what variables and files say: that one is for real calls.
+            flags.database = Some(demonstration::PLACE.to_owned());
+        }
+        flags
     }
 }
 
@@ -67,7 +76,7 @@ impl ServeArgs {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
-    let config = Config::load(&args.flags())?;
+    let mut config = Config::load(&args.flags())?;
     log_to_stderr(&config.log);
     panic::set_hook(Box::new(|panicked| tracing::error!("{}", place(panicked))));
     for warning in &config.warnings {
@@ -77,13 +86,28 @@ pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
         let recovered = ledger::recover(&config.database, &mut |_, _, _| {})?;
         recovered.to_string().lines().for_each(|line| tracing::warn!("{line}"));
     }
+    let demo = args.demo.demo.then(|| Demonstration::prepare(&args.demo, &mut config));
+    let demo = demo.transpose()?;
     let app = App::build(&config)?;
+    let banner = match &demo {
+        None => banner(&app, &config)?,
+        Some(demo) => {
+            demo.fill(&config.database)?;
+            demo.banner(&app, &config)?
+        }
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let signals = Signals::new()?;
-        let banner = banner(&app, &config)?;
+        let playing = demo.map(|demo| demo.begin(&app, &config)).transpose()?;
         io::stdout().write_all(banner.as_bytes())?;
-        app.run(|| signals.stop()).await?;
+        app.run(|| async {
+            signals.stop().await;
+            if let Some(playing) = &playing {
+                playing.hurry();
+            }
+        })
+        .await?;
         Ok(())
     })
 }

@@ -12,7 +12,7 @@ use super::wording::usage_json;
 use crate::estimate::{Method, Unseen};
 use crate::pricing::{Billable, Cost, CostSource, PriceBook};
 use crate::record::{Charge, EstimateNote, EstimatedSide, Record};
-use crate::units::Usd;
+use crate::units::{Timestamp, Usd};
 use crate::usage::{Usage, UsageSource};
 
 /// Streams of Azure that nobody asked for their usage, of 100,000.
@@ -93,6 +93,30 @@ fn price(prices: &PriceBook, record: &Record, model: &Model, usage: &Usage) -> C
         side: &[],
         reported: None,
     })
+}
+
+/// The usage object of an answer to a call that has no row yet.
+pub(super) fn stated(
+    dialect: Dialect,
+    model: &str,
+    usage: &Usage,
+    took_ms: u64,
+    prices: &PriceBook,
+    dice: &mut Dice,
+) -> Option<String> {
+    let cost = prices.price(&Billable {
+        // The only one that says what it charges.
+        provider: "openrouter",
+        model: Some(model),
+        at: Timestamp::now(),
+        service_tier: None,
+        batch: false,
+        usage,
+        several_turns: false,
+        side: &[],
+        reported: None,
+    });
+    usage_json(dialect, usage, &cost, took_ms, dice)
 }
 
 /// What `OpenRouter` charges: the list price, or that of another route.

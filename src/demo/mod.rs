@@ -9,8 +9,10 @@
 //! | `call`, `ending` | how one call goes, and how it ends |
 //! | `account`, `wording` | what it used and costs; the usage object in the provider's words |
 //! | `random` | chance |
+//! | `stage` | the same company as callers of a proxy, and a provider that answers them |
 //!
-//! Invariant: the same [`Settings`] give the same calls; every row could be one that the proxy wrote.
+//! Invariant: the same [`Settings`] give the same calls; every row could be one that the proxy wrote. The
+//! company, who is there and in which team, is the same for every seed.
 
 mod account;
 mod call;
@@ -20,6 +22,7 @@ mod ending;
 mod models;
 mod random;
 mod session;
+pub mod stage;
 #[cfg(test)]
 mod tests;
 mod wording;
@@ -120,7 +123,7 @@ impl Demo {
         };
         Demo {
             prices,
-            staff: Staff::new(settings.users.max(1), &mut of(0)),
+            staff: Staff::of_company(settings.users),
             dice: of(1),
             ids: Ids::default(),
             until,

@@ -28,6 +28,9 @@ const LONGEST_PROMPT: u64 = 190_000;
 /// What share of the people were there when the window begins.
 const FIRST_HIRES: f64 = 0.4;
 
+/// Who is in which team is the same for every seed: it is always the same company.
+const COMPANY: u64 = 0x6e6f_7274_6877_696e;
+
 /// Everybody who can call.
 #[derive(Debug)]
 pub(super) struct Staff {
@@ -64,7 +67,9 @@ pub(super) struct Session {
 }
 
 impl Staff {
-    pub(super) fn new(users: usize, dice: &mut Dice) -> Staff {
+    /// So many people at least, but not none.
+    pub(super) fn of_company(users: usize) -> Staff {
+        let (users, dice) = (users.max(1), &mut Dice::new(COMPANY, 0));
         let names: Vec<String> = (0..users).map(user).collect();
         let mut teams = vec![Vec::new(); TEAMS.len()];
         let shares: [(u64, usize); TEAMS.len()] = std::array::from_fn(|team| (TEAMS[team].0, team));

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{Span, tz::TimeZone};
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::fault::FeedError;
 use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
 use super::retention::Retention;
+use super::rollup::Recorded;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::{rollup, schema};
@@ -79,6 +80,10 @@ pub(super) struct Feed {
 pub(super) struct Stored {
     pub(super) rows: u64,
     pub(super) commits: u64,
+    /// What these rows say, amendments included.
+    recorded: Recorded,
+    /// The most that it has been.
+    pub(super) counted: Recorded,
 }
 
 /// How long things are kept, in days.
@@ -97,6 +102,14 @@ struct Batch {
     /// How long it is in the journal.
     bytes: u64,
 }
+
+/// A way to do what changes ask for.
+type Apply = fn(
+    &Transaction<'_>,
+    &mut Names,
+    &[Change],
+    &HashSet<CallId>,
+) -> rusqlite::Result<store::Applied>;
 
 impl Feed {
     /// Takes up reading where the database says it stopped. With `settle`, whatever the journal
@@ -238,7 +251,7 @@ impl Feed {
         unread + self.pending.as_ref().map_or(0, |batch| batch.bytes)
     }
 
-    /// Lines that said nothing, since the start.
+    /// Lines that said nothing, or nothing that the database takes, since the start.
     pub(super) fn unreadable(&self) -> u64 {
         self.unreadable
     }
@@ -317,13 +330,23 @@ impl Feed {
         }
     }
 
+    /// Puts what was read into the database; if that refuses a change, all but that.
     fn commit_pending(&mut self) -> Result<(), FeedError> {
+        match self.commit_by(store::apply) {
+            Err(FeedError::Database(error)) if store::is_refusal(&error) => {
+                self.commit_by(store::apply_each)
+            }
+            done => done,
+        }
+    }
+
+    fn commit_by(&mut self, apply: Apply) -> Result<(), FeedError> {
         let Some(batch) = &self.pending else { return Ok(()) };
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
             let names = &mut self.names;
-            let rows = store::apply(&transaction, names, &batch.changes, &self.stored_open)?;
+            let rows = apply(&transaction, names, &batch.changes, &self.stored_open)?;
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
@@ -334,6 +357,9 @@ impl Feed {
             Ok(rows) => {
                 self.stored.rows += rows.written;
                 self.stored.commits += 1;
+                self.stored.recorded.add(&rows.recorded);
+                self.stored.counted = self.stored.counted.max(&self.stored.recorded);
+                self.unreadable += rows.refused;
             }
             Err(error) => {
                 self.names.forget();

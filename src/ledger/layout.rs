@@ -15,6 +15,11 @@ use super::row::COLUMNS;
 /// calls of one millisecond.
 pub(super) const KEY_BITS: u32 = 15;
 
+/// How the index by user is parted: by so many bits of a key, some three days of calls. What is recorded
+/// together lies together there, so that a transaction writes few of its pages; without the parts, nearly
+/// every call would have one of its own.
+pub(super) const SPAN_BITS: u32 = KEY_BITS + 28;
+
 /// The latest moment that a key can hold, beyond the year 9999. Earlier than 1970 is as good as 1970.
 pub(super) const LATEST_MS: i64 = (1 << (63 - KEY_BITS)) - 2;
 
@@ -37,10 +42,19 @@ pub(super) fn tables() -> String {
         ) STRICT;
         CREATE INDEX kinds_by_class ON kinds (class_digest);
         {CALLS}
+        {};
         {OTHERS}
         {}",
         facts.join(",\n            "),
+        index_by_user(),
         view()
+    )
+}
+
+/// The index of a user's calls, by kind within a span of time.
+pub(super) fn index_by_user() -> String {
+    format!(
+        "CREATE INDEX calls_by_user ON calls (key >> {SPAN_BITS}, user, kind) WHERE user IS NOT NULL"
     )
 }
 
@@ -82,7 +96,6 @@ const CALLS: &str = "CREATE TABLE calls (
         ) STRICT;
         CREATE UNIQUE INDEX calls_by_id ON calls (id);
         CREATE INDEX calls_by_kind ON calls (kind);
-        CREATE INDEX calls_by_user ON calls (user, kind) WHERE user IS NOT NULL;
         CREATE INDEX calls_by_session ON calls (session) WHERE session IS NOT NULL;
         CREATE INDEX calls_by_charge ON calls (charged_by) WHERE charged_by IS NOT NULL;";
 
@@ -123,16 +136,29 @@ pub(super) const FROM_CALLS: &str = "FROM calls LEFT JOIN kinds ON kinds.id = ca
 /// [`COLUMNS`] in their order, ids as bytes, and JSON texts as two columns each, their shape and their
 /// numbers. To put texts together is a hundred times dearer in SQL.
 pub(super) fn columns() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| columns_with(expression));
+    &SQL
+}
+
+/// The same for rows that have no facts of their own, as nearly all: to ask each row for each of its facts
+/// is most of what reading it costs.
+pub(super) fn columns_without_own() -> &'static str {
     static SQL: LazyLock<String> = LazyLock::new(|| {
-        let stored = |column: &str| match column {
-            "id" | "charged_by" => format!("calls.{column}"),
-            "usage_json" => format!("{}, calls.usage", shape("usage")),
-            "estimate" => format!("{}, calls.estimate", shape("estimate")),
-            other => expression(other),
-        };
-        COLUMNS.map(stored).join(", ")
+        columns_with(|column| {
+            if FACTS.contains(&column) { format!("kinds.{column}") } else { expression(column) }
+        })
     });
     &SQL
+}
+
+fn columns_with(expression: impl Fn(&str) -> String) -> String {
+    let stored = |column: &str| match column {
+        "id" | "charged_by" => format!("calls.{column}"),
+        "usage_json" => format!("{}, calls.usage", shape("usage")),
+        "estimate" => format!("{}, calls.estimate", shape("estimate")),
+        other => expression(other),
+    };
+    COLUMNS.map(stored).join(", ")
 }
 
 fn view() -> String {

@@ -101,7 +101,7 @@ impl Loader {
         let added = store::apply(&transaction, names, &self.batch, &HashSet::new());
         let added = added.and_then(|added| transaction.commit().map(|()| added));
         let added = added.inspect_err(|_| names.forget())?;
-        let Applied { written, too_old } = added;
+        let Applied { written, too_old, .. } = added;
         self.loaded.added += written;
         self.loaded.too_old += too_old;
         self.loaded.present += self.batch.len() as u64 - written - too_old;

@@ -13,6 +13,7 @@
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
 //! | `load` | records in bulk, without a journal |
+//! | `made_up` | which ledgers are of calls that nobody made |
 //! | `import` | what rows and journal lines from elsewhere mean, and their way into a ledger |
 //! | `backup` | a copy of one moment, while others write |
 //! | `doctor` | whether rows, sums and journal agree, and making them agree again |
@@ -47,6 +48,7 @@ mod keeper;
 mod kind;
 mod layout;
 mod load;
+mod made_up;
 mod names;
 mod packed;
 mod query;
@@ -86,12 +88,14 @@ pub use health::{Health, Problem, Word};
 pub use import::{Import, ImportError, Imported};
 pub use keeper::Kept;
 pub use load::{Loaded, Loader};
+pub use made_up::{is_made_up, mark_made_up};
 pub use query::{
     AttemptTotals, Breakdowns, Page, QueryError, Reader, SessionReport, Stats, StatsQuery,
     UserReport,
 };
 pub use recover::{Recovered, Saved, Way, recover};
 pub use reprice::{RepriceError, Repricer, Undone};
+pub use rollup::Recorded;
 pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
@@ -316,6 +320,7 @@ impl Ledger {
             unreadable_lines: report.unreadable,
             rows: report.stored.rows,
             commits: report.stored.commits,
+            recorded: report.stored.counted,
             syncs: trouble.syncs,
             disk_free_bytes: report.disk_free,
         }

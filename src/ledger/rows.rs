@@ -12,7 +12,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
 use super::names::Names;
 use super::retention;
-use super::rollup::Deltas;
+use super::rollup::{Deltas, Recorded};
 use super::row::{self, Texts};
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -109,10 +109,11 @@ impl<'t> Rows<'t> {
         Ok(self.since.is_some_and(|since| began < since) && !self.has(id)?)
     }
 
-    /// Brings the sums up to what was done. Answers how many rows were too old to be added.
-    pub(super) fn finish(self) -> rusqlite::Result<u64> {
+    /// Brings the sums up to what was done. Answers how many rows were too old to be added, and what the
+    /// others added.
+    pub(super) fn finish(self) -> rusqlite::Result<(u64, Recorded)> {
         self.deltas.flush(self.transaction)?;
-        Ok(self.too_old)
+        Ok((self.too_old, self.deltas.recorded()))
     }
 
     fn present(&self, id: &CallId) -> rusqlite::Result<Option<Present>> {

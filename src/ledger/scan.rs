@@ -1,12 +1,14 @@
 //! The rows that pass a filter, by the cheapest way to them. Owns the SQL for that and the choice of an
 //! index; knows nothing of what is done with the rows.
 //!
-//! Every index is in the order of time within a kind, so that calls which many filters name together
-//! are found by asking each kind that passes, without reading those that do not.
+//! The index of kinds is in the order of time within each, so that calls which many filters name together
+//! are found by asking each kind that passes, without reading those that do not. That of users is parted
+//! by time ([`SPAN_BITS`]) and then goes by user and kind: it is asked part by part, and in each only for the
+//! kinds that the user has there.
 //!
 //! Invariant: each row that passes is shown once.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
@@ -15,7 +17,7 @@ use serde_json::{Map, Value};
 use super::filter::{Match, Selection};
 use super::group::Place;
 use super::kind::Kinds;
-use super::layout::{FROM_CALLS, KEY_BITS, columns};
+use super::layout::{FROM_CALLS, KEY_BITS, SPAN_BITS, columns, columns_without_own};
 use super::query::QueryError;
 use super::row;
 use super::totals::{FIGURES, Figures};
@@ -98,9 +100,20 @@ impl Scan<'_> {
 
     /// One call by its key.
     pub(super) fn record(&self, key: i64) -> rusqlite::Result<Record> {
-        static SQL: LazyLock<String> =
+        static PLAIN: LazyLock<String> = LazyLock::new(|| {
+            let columns = columns_without_own();
+            format!("SELECT {columns} {FROM_CALLS} WHERE calls.key = ? AND calls.own IS NULL")
+        });
+        static WITH_OWN: LazyLock<String> =
             LazyLock::new(|| format!("SELECT {} {FROM_CALLS} WHERE calls.key = ?", columns()));
-        self.connection.prepare_cached(&SQL)?.query_row([key], row::read)
+        let read = |sql: &str| {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_row([key], row::read).optional()
+        };
+        if let Some(record) = read(&PLAIN)? {
+            return Ok(record);
+        }
+        read(&WITH_OWN)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
     }
 
     /// Shows every call of the window that passes, oldest first.
@@ -164,11 +177,14 @@ impl Scan<'_> {
                     WHERE session = ?1 AND key >= ?2 AND key < ?3 AND (?4 IS NULL OR user = ?4)";
                 ask(condition, &[&session, &start, &end, &user], see)
             }
-            (None, Some(user), _) => self.kinds_of(user)?.into_iter().try_for_each(|kind| {
-                let condition = "INDEXED BY calls_by_user
-                    WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4";
-                ask(condition, &[&user, &kind, &start, &end], see)
-            }),
+            (None, Some(user), _) => {
+                let condition = format!("INDEXED BY calls_by_user WHERE {}", *OF_USER);
+                self.spans(keys)?.try_for_each(|span| {
+                    self.kinds_of(user, span)?.into_iter().try_for_each(|kind| {
+                        ask(&condition, &[&span, &user, &kind, &start, &end], see)
+                    })
+                })
+            }
             (None, None, Way::Kinds) => selection.kinds().try_for_each(|kind| {
                 let condition =
                     "INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3";
@@ -226,50 +242,55 @@ impl Scan<'_> {
         Ok(if seen < PROBE { keys.start } else { below })
     }
 
-    /// Asks the kinds for their newest, and keeps the newest of all. Kinds are asked in the order of their
-    /// newest call, until no kind that is left can have one that counts.
+    /// Finds the newest by kinds, of a user from the latest part of the index on.
     fn by_kind(
         &self,
         keys: Range<i64>,
         wanted: usize,
         found: &mut Vec<i64>,
     ) -> Result<(), QueryError> {
-        let user = self.selection.user;
-        let kinds = match user {
-            Some(user) => self.kinds_of(user)?,
-            None => self.selection.kinds().collect(),
+        let Some(user) = self.selection.user else {
+            let kinds = self.selection.kinds().collect();
+            found.extend(self.newest_of(kinds, &OfKind { keys: &keys }, wanted)?);
+            return Ok(());
         };
-        let (newest, all) = match user {
-            Some(_) => (
-                "SELECT max(key) FROM calls INDEXED BY calls_by_user
-                 WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4",
-                "SELECT key FROM calls INDEXED BY calls_by_user
-                 WHERE user = ?1 AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC",
-            ),
-            None => (
-                "SELECT max(key) FROM calls INDEXED BY calls_by_kind
-                 WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4",
-                "SELECT key FROM calls INDEXED BY calls_by_kind
-                 WHERE ?1 IS NULL AND kind = ?2 AND key >= ?3 AND key < ?4 ORDER BY key DESC",
-            ),
-        };
-        let mut newest = self.connection.prepare_cached(newest)?;
+        let enough = found.len() + wanted;
+        for span in self.spans(&keys)?.rev() {
+            let kinds = self.kinds_of(user, span)?;
+            let place = OfUser { user, span, keys: &keys };
+            found.extend(self.newest_of(kinds, &place, enough - found.len())?);
+            if found.len() >= enough {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks kinds for their newest, and keeps the newest of all. Kinds are asked in the order of their
+    /// newest call, until no kind that is left can have one that counts.
+    fn newest_of(
+        &self,
+        kinds: Vec<u32>,
+        place: &dyn KindPlace,
+        wanted: usize,
+    ) -> Result<Vec<i64>, QueryError> {
+        let newest = format!("SELECT max(key) {}", place.condition());
+        let mut newest = self.connection.prepare_cached(&newest)?;
         let mut heads = Vec::new();
         for kind in kinds {
-            let values = params![user, kind, keys.start, keys.end];
-            let head: Option<i64> = newest.query_row(values, |row| row.get(0))?;
+            let head: Option<i64> = newest.query_row(&*place.values(&kind), |row| row.get(0))?;
             heads.extend(head.map(|head| (head, kind)));
         }
         heads.sort_unstable_by(|one, other| other.cmp(one));
-        let mut rows = self.connection.prepare_cached(all)?;
+        let all = format!("SELECT key {} ORDER BY key DESC", place.condition());
+        let mut rows = self.connection.prepare_cached(&all)?;
         let mut best: Vec<i64> = Vec::new();
         for (head, kind) in heads {
             let last = best.get(wanted.saturating_sub(1)).copied();
             if last.is_some_and(|last| last > head) {
                 break;
             }
-            let values = params![user, kind, keys.start, keys.end];
-            let mut keys = rows.query(values)?;
+            let mut keys = rows.query(&*place.values(&kind))?;
             let mut taken = 0;
             while taken < wanted
                 && let Some(row) = keys.next()?
@@ -286,8 +307,7 @@ impl Scan<'_> {
             best.sort_unstable_by(|one, other| other.cmp(one));
             best.truncate(wanted);
         }
-        found.extend(best);
-        Ok(())
+        Ok(best)
     }
 
     /// Whether a row passes, of a kind that does not tell.
@@ -297,13 +317,34 @@ impl Scan<'_> {
         find.query_row([key], |row| Ok(self.passes(row.get(0)?, own(row, 1)?.as_ref())))
     }
 
-    /// The kinds of a user's calls that pass, or may: most users have few.
-    fn kinds_of(&self, user: u32) -> rusqlite::Result<Vec<u32>> {
-        let sql = "SELECT kind FROM calls INDEXED BY calls_by_user
-            WHERE user = ?1 AND kind > ?2 ORDER BY kind LIMIT 1";
-        let mut next = self.connection.prepare_cached(sql)?;
+    /// The parts of the index by user that keys are in, as far as there are calls.
+    fn spans(&self, keys: &Range<i64>) -> rusqlite::Result<RangeInclusive<i64>> {
+        let end = |order: &str| -> rusqlite::Result<Option<i64>> {
+            let sql = format!(
+                "SELECT key FROM calls WHERE key >= ?1 AND key < ?2 ORDER BY key {order} LIMIT 1"
+            );
+            let mut ask = self.connection.prepare_cached(&sql)?;
+            ask.query_row([keys.start, keys.end], |row| row.get(0)).optional()
+        };
+        Ok(match (end("ASC")?, end("DESC")?) {
+            (Some(first), Some(last)) => first >> SPAN_BITS..=last >> SPAN_BITS,
+            _ => RangeInclusive::new(1, 0),
+        })
+    }
+
+    /// The kinds of a user's calls in a part of the index that pass, or may: most users have few.
+    fn kinds_of(&self, user: u32, span: i64) -> rusqlite::Result<Vec<u32>> {
+        static SQL: LazyLock<String> = LazyLock::new(|| {
+            format!(
+                "SELECT kind FROM calls INDEXED BY calls_by_user
+                 WHERE key >> {SPAN_BITS} = ?1 AND user = ?2 AND kind > ?3 ORDER BY kind LIMIT 1"
+            )
+        });
+        let mut next = self.connection.prepare_cached(&SQL)?;
         let (mut kinds, mut last) = (Vec::new(), -1_i64);
-        while let Some(kind) = next.query_row([user.into(), last], |row| row.get(0)).optional()? {
+        while let Some(kind) =
+            next.query_row(params![span, user, last], |row| row.get(0)).optional()?
+        {
             kinds.extend(Some(kind).filter(|kind| self.selection.of(*kind) != Match::No));
             last = kind.into();
         }
@@ -320,6 +361,51 @@ impl Scan<'_> {
         }
     }
 }
+
+/// Where the calls of one kind stand in the order of time.
+trait KindPlace {
+    /// SQL behind the columns that are wanted.
+    fn condition(&self) -> &'static str;
+
+    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql>;
+}
+
+struct OfKind<'a> {
+    keys: &'a Range<i64>,
+}
+
+impl KindPlace for OfKind<'_> {
+    fn condition(&self) -> &'static str {
+        "FROM calls INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3"
+    }
+
+    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql> {
+        vec![kind, &self.keys.start, &self.keys.end]
+    }
+}
+
+struct OfUser<'a> {
+    user: u32,
+    span: i64,
+    keys: &'a Range<i64>,
+}
+
+impl KindPlace for OfUser<'_> {
+    fn condition(&self) -> &'static str {
+        static SQL: LazyLock<String> =
+            LazyLock::new(|| format!("FROM calls INDEXED BY calls_by_user WHERE {}", *OF_USER));
+        &SQL
+    }
+
+    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql> {
+        vec![&self.span, &self.user, kind, &self.keys.start, &self.keys.end]
+    }
+}
+
+/// Calls of a part of the index by user, of one user and kind, within a range of keys.
+static OF_USER: LazyLock<String> = LazyLock::new(|| {
+    format!("key >> {SPAN_BITS} = ?1 AND user = ?2 AND kind = ?3 AND key >= ?4 AND key < ?5")
+});
 
 /// The facts that a row has itself.
 fn own(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Map<String, Value>>> {

@@ -27,8 +27,8 @@ const READER_BUSY: Duration = Duration::from_secs(2);
 const STATEMENTS: usize = 64;
 
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
-/// `upgrade` reads them.
-pub(super) const VERSION: i32 = 3;
+/// 3 had today's tables and another index by user. `upgrade` reads them.
+pub(super) const VERSION: i32 = 4;
 
 /// Opens the one connection that writes, creating and migrating the file as needed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
@@ -137,7 +137,7 @@ pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
     }
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL;
-         PRAGMA wal_autocheckpoint = 16000;
+         PRAGMA wal_autocheckpoint = 32000;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -65536;
          PRAGMA foreign_keys = OFF;

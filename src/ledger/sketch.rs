@@ -17,6 +17,9 @@ const FEW: usize = 128;
 /// An array grows by this many buckets: those of a power of two.
 const PAGE: usize = 1 << SUB_BUCKETS_LOG2;
 
+/// Counts that are added up at a time.
+const BLOCK: usize = 64;
+
 /// The bucket of a value: values below 256 have one each, above there are 128 to a power of two.
 pub(super) fn bucket(value: u64) -> usize {
     let shift = value.checked_ilog2().unwrap_or_default().saturating_sub(SUB_BUCKETS_LOG2);
@@ -52,9 +55,12 @@ impl Sketch {
     }
 
     /// Counts `count` more values in a bucket, which must be below [`BUCKETS`].
+    #[inline]
     pub(super) fn add(&mut self, bucket: usize, count: i64) {
         debug_assert!(bucket < BUCKETS, "bucket {bucket}");
-        if self.many.is_empty() && !self.wide {
+        if let Some(sum) = self.many.get_mut(bucket.wrapping_sub(self.base)) {
+            *sum = sum.wrapping_add(count);
+        } else if self.many.is_empty() && !self.wide {
             self.add_to_few(bucket, count);
         } else {
             self.add_to_many(bucket, count);
@@ -67,17 +73,43 @@ impl Sketch {
         self.few.iter().copied().chain(many.filter(|(_, count)| *count != 0))
     }
 
+    /// Counts all that another one has.
+    pub(super) fn merge(&mut self, other: &Sketch) {
+        other.few.iter().for_each(|(bucket, count)| self.add(*bucket, *count));
+        if other.many.is_empty() {
+            return;
+        }
+        for (bucket, count) in std::mem::take(&mut self.few) {
+            self.add_to_many(bucket, count);
+        }
+        self.add_to_many(other.base, 0);
+        self.add_to_many(other.base + other.many.len() - 1, 0);
+        let there = &mut self.many[other.base - self.base..];
+        for (sum, count) in there.iter_mut().zip(&other.many) {
+            *sum = sum.wrapping_add(*count);
+        }
+    }
+
     /// The smallest value that at least `percent` of all do not exceed.
     pub(super) fn percentile(&self, percent: u64) -> Option<u64> {
-        let counts = || self.counts().map(|(at, count)| (at, u128::try_from(count).unwrap_or(0)));
-        let total: u128 = counts().map(|(_, count)| count).sum();
+        let few = self.few.iter().map(|(bucket, count)| (*bucket, std::slice::from_ref(count)));
+        let blocks = (self.base..).step_by(BLOCK).zip(self.many.chunks(BLOCK));
+        let blocks = || few.clone().chain(blocks.clone());
+        let total: u128 = blocks().map(|(_, counts)| sum(counts)).sum();
         let rank = (total * u128::from(percent)).div_ceil(100).max(1);
         let mut seen = 0;
-        let reached = counts().find(|(_, count)| {
-            seen += count;
-            seen >= rank
-        });
-        reached.map(|(bucket, _)| middle(bucket))
+        for (first, counts) in blocks() {
+            let after = seen + sum(counts);
+            if after >= rank {
+                let reached = (first..).zip(counts).find(|(_, count)| {
+                    seen += sum(std::slice::from_ref(*count));
+                    seen >= rank
+                });
+                return reached.map(|(bucket, _)| middle(bucket));
+            }
+            seen = after;
+        }
+        None
     }
 
     fn add_to_few(&mut self, bucket: usize, count: i64) {
@@ -102,8 +134,7 @@ impl Sketch {
     }
 
     fn add_to_many(&mut self, bucket: usize, count: i64) {
-        let at = bucket.wrapping_sub(self.base);
-        if let Some(sum) = self.many.get_mut(at) {
+        if let Some(sum) = self.many.get_mut(bucket.wrapping_sub(self.base)) {
             *sum = sum.wrapping_add(count);
             return;
         }
@@ -119,6 +150,15 @@ impl Sketch {
         self.many.resize(end, 0);
         self.many[bucket - self.base] = count;
     }
+}
+
+/// The sum of the counts that are above 0, in two halves: so it is one instruction for several of them.
+fn sum(counts: &[i64]) -> u128 {
+    let (low, high) = counts.iter().fold((0_u64, 0_u64), |(low, high), count| {
+        let count = (*count).max(0).unsigned_abs();
+        (low + (count & u64::from(u32::MAX)), high + (count >> 32))
+    });
+    (u128::from(high) << 32) + u128::from(low)
 }
 
 impl PartialEq for Sketch {
@@ -160,6 +200,41 @@ mod tests {
                 sketch.add(bucket, -count);
             }
             prop_assert_eq!(sketch, Sketch::default());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_merged_is_what_is_added(
+            parts in proptest::collection::vec(
+                (proptest::collection::vec((0..BUCKETS, -3..900_i64), 0..300), any::<bool>()), 2..4,
+            ),
+        ) {
+            let (mut merged, mut added) = (Sketch::default(), Sketch::default());
+            for (steps, wide) in parts {
+                let mut part = Sketch { wide, ..Sketch::default() };
+                for (bucket, count) in steps {
+                    part.add(bucket, count);
+                    added.add(bucket, count);
+                }
+                merged.merge(&part);
+            }
+            prop_assert_eq!(merged.percentile(50), added.percentile(50));
+            prop_assert_eq!(merged, added);
+        }
+
+        #[test]
+        fn percentiles_are_those_of_a_list(values in proptest::collection::vec(0..256_u64, 1..600)) {
+            let mut sketch = Sketch::default();
+            for value in &values {
+                sketch.add(bucket(*value), 1);
+            }
+            let mut values = values;
+            values.sort_unstable();
+            for percent in [1, 50, 95, 100] {
+                let rank = (values.len() * percent).div_ceil(100).max(1);
+                prop_assert_eq!(sketch.percentile(percent as u64), Some(values[rank - 1]));
+            }
         }
     }
 

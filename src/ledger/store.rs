@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 use super::layout::{FROM_CALLS, columns};
 use super::names::Names;
+use super::rollup::Recorded;
 use super::rows::Rows;
 use super::tail::{self, Tail};
 use super::{charged, row};
@@ -44,6 +45,10 @@ pub(super) struct Applied {
     pub(super) written: u64,
     /// Rows older than rows are kept.
     pub(super) too_old: u64,
+    /// Changes that the database refuses, whatever else is in the transaction.
+    pub(super) refused: u64,
+    /// What the ledger has more than before.
+    pub(super) recorded: Recorded,
 }
 
 /// Does what the changes ask for.
@@ -81,11 +86,57 @@ pub(super) fn apply(
             delete.execute([id.to_string()])?;
         }
     }
-    let too_old = rows.finish()?;
+    let (too_old, recorded) = rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(Applied { written, too_old })
+    Ok(Applied { written, too_old, refused: 0, recorded })
+}
+
+/// The same, each change by itself: what the database refuses is left out, and told, so that it does not
+/// keep all others waiting. Much dearer.
+pub(super) fn apply_each(
+    transaction: &Transaction<'_>,
+    names: &mut Names,
+    changes: &[Change],
+    stored_open: &HashSet<CallId>,
+) -> rusqlite::Result<Applied> {
+    let mut all = Applied::default();
+    for change in changes {
+        transaction.execute_batch("SAVEPOINT change")?;
+        match apply(transaction, names, std::slice::from_ref(change), stored_open) {
+            Ok(one) => {
+                all.written += one.written;
+                all.too_old += one.too_old;
+                all.recorded.add(&one.recorded);
+            }
+            Err(error) if is_refusal(&error) => {
+                transaction.execute_batch("ROLLBACK TO change")?;
+                names.forget();
+                all.refused += 1;
+                let call = change.call().map(CallId::to_string).unwrap_or_default();
+                tracing::error!(call, %error, "the database refuses a row; only the journal has it");
+            }
+            Err(error) => return Err(error),
+        }
+        transaction.execute_batch("RELEASE change")?;
+    }
+    Ok(all)
+}
+
+/// Whether an error is about what is written, and not about where.
+pub(super) fn is_refusal(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig
+        ),
+        // A row in the place of which it would stand, or it itself, cannot be read or written.
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::ToSqlConversionFailure(_) => true,
+        _ => false,
+    }
 }
 
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {

@@ -137,6 +137,36 @@ fn a_torn_line_costs_nothing_but_itself() {
 }
 
 #[test]
+fn a_row_that_the_database_refuses_keeps_no_other_waiting() {
+    let home = Home::new();
+    let mut calls: Vec<Record> = (1..40).map(call).collect();
+    calls[7].input_tokens = Some(666);
+    drop(home.open());
+    let database = Connection::open(home.database()).unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.input_tokens = 666
+            BEGIN SELECT RAISE(ABORT, 'refused'); END",
+        )
+        .unwrap();
+    let ledger = home.open();
+    for call in &calls {
+        ledger.closed(call);
+    }
+    assert!(ledger.sync(Duration::from_secs(30)), "{:?}", ledger.health());
+    assert_eq!(records(&ledger).len(), calls.len() - 1);
+    assert_eq!(ledger.health().unreadable_lines, 1);
+    assert!(ledger.health().is_ok());
+    let stats = ledger.reader().stats(&StatsQuery::default()).unwrap();
+    assert_eq!(stats.totals.requests, calls.len() as u64 - 1);
+    // What was read again because the row is missing is refused again, and does no more harm.
+    drop(ledger);
+    let again = home.open();
+    again.closed(&call(99));
+    assert_eq!(records(&again).len(), calls.len());
+}
+
+#[test]
 fn what_a_crash_left_in_the_journal_is_told_while_nobody_moves_it() {
     let home = Home::new();
     let ledger = home.open();

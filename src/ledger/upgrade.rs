@@ -13,7 +13,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::names::Names;
 use super::rows::Rows;
 use super::tail::same_file;
-use super::{Lock, OpenError, rollup, row, schema, with_suffix};
+use super::{Lock, OpenError, layout, rollup, row, schema, with_suffix};
+
+/// The first version with today's tables.
+const NARROW: i32 = 3;
 
 /// Rows in one transaction.
 const BATCH: usize = 10_000;
@@ -35,13 +38,20 @@ pub(super) fn if_old(path: &Path) -> Result<(), OpenError> {
     }
     // What its log holds into the file, which is then all there is.
     old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed)?;
-    let sql = "SELECT count(*) FROM token_usage";
-    let rows: i64 = old.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+    let table = if version < NARROW { "token_usage" } else { "calls" };
+    let sql = format!("SELECT count(*) FROM {table}");
+    let rows: i64 = old.query_row(&sql, [], |row| row.get(0)).map_err(failed)?;
     tracing::warn!(file = %path.display(), schema = version, rows, "bringing the ledger up to date");
     let new = with_suffix(path, ".upgrade");
     clear(&new).and_then(|()| alike(path, &new)).map_err(|error| OpenError::io(&new, error))?;
-    copy(&old, version, &new).map_err(|error| OpenError::database(&new, error))?;
-    drop(old);
+    if version < NARROW {
+        copy(&old, version, &new).map_err(|error| OpenError::database(&new, error))?;
+        drop(old);
+    } else {
+        drop(old);
+        fs::copy(path, &new).map_err(|error| OpenError::io(&new, error))?;
+        alter(&new).map_err(|error| OpenError::database(&new, error))?;
+    }
     let kept = swap(path, &new, version).map_err(|error| OpenError::io(path, error))?;
     tracing::warn!(rows, kept = %kept.display(), "the ledger is up to date; the old file is kept");
     Ok(())
@@ -75,6 +85,23 @@ fn copy(old: &Connection, version: i32, new: &Path) -> rusqlite::Result<()> {
         COMMIT;
         DETACH DATABASE old;",
         if version < 2 { "" } else { later }
+    ))?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+/// Makes of a copy what it is today.
+fn alter(new: &Path) -> rusqlite::Result<()> {
+    let connection = schema::connect(new)?;
+    // Nobody else has the file, and it is made anew after a crash.
+    connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE;
+        DROP INDEX calls_by_user;
+        {};
+        PRAGMA user_version = {};
+        COMMIT;",
+        layout::index_by_user(),
+        schema::VERSION
     ))?;
     connection.close().map_err(|(_, error)| error)
 }
@@ -193,12 +220,13 @@ pub(super) fn clear(new: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::{Filter, Reader};
+    use crate::ledger::{Filter, Reader, StatsQuery};
     use crate::units::Timestamp;
 
-    /// What version 1 wrote, and what version 2 added.
+    /// What version 1 wrote, what version 2 added, and what version 3 wrote.
     const VERSION_1: &str = include_str!("../../tests/ledgers/schema-1.sql");
     const VERSION_2: &str = include_str!("../../tests/ledgers/schema-2.sql");
+    const VERSION_3: &str = include_str!("../../tests/ledgers/schema-3.sql");
 
     fn old(path: &Path, version: i32) -> Connection {
         let old = Connection::open(path).unwrap();
@@ -222,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_schema_that_ever_was_is_brought_up_to_date_and_kept() {
-        for version in 1..schema::VERSION {
+        for version in 1..NARROW {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("old.db");
             drop(old(&path, version));
@@ -241,6 +269,37 @@ mod tests {
             let progress = super::super::store::progress(&new).unwrap();
             assert_eq!(progress["2026-11-21.jsonl"], 77);
         }
+    }
+
+    #[test]
+    fn a_ledger_of_version_3_gets_its_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").unwrap();
+        old.execute_batch(VERSION_3).unwrap();
+        old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 3).unwrap();
+        drop(old);
+        let before = fs::read(&path).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        let user = Some("ada.abbott@northwind.example".to_owned());
+        let theirs = Filter { user, ..Filter::default() };
+        assert_eq!(reader.usage(&Filter::default(), 9, None).unwrap().records.len(), 5);
+        let stats = reader.stats(&StatsQuery { filter: theirs.clone(), ..StatsQuery::default() });
+        let calls = stats.unwrap().totals.requests;
+        assert_eq!(reader.usage(&theirs, 9, None).unwrap().records.len() as u64, calls);
+        assert!((1..5).contains(&calls), "{calls}");
+        assert_eq!(fs::read(with_suffix(&path, ".schema-3")).unwrap(), before);
+        let new = schema::open_writer(&path).unwrap();
+        assert_eq!(super::super::store::progress(&new).unwrap()["2026-11-21.jsonl"], 77);
+        let definition = |connection: &Connection| -> Vec<String> {
+            let sql = "SELECT sql FROM sqlite_schema WHERE name LIKE 'calls%' ORDER BY name";
+            let mut all = connection.prepare(sql).unwrap();
+            all.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+        };
+        let fresh = schema::open_writer(&directory.path().join("new.db")).unwrap();
+        assert_eq!(definition(&new), definition(&fresh));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod corpus;
 mod crash;
 mod dashboard;
 mod demo;
+mod demonstration;
 mod doctor;
 mod endings;
 mod estimates;

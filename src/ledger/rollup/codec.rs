@@ -62,11 +62,17 @@ pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 impl<'a> Cursor<'a> {
     #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, Damaged> {
-        if let [first, rest @ ..] = self.0
-            && *first < 0x80
-        {
-            self.0 = rest;
-            return Ok((*first).into());
+        // Nearly all are one byte or two.
+        match self.0 {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.0 = rest;
+                return Ok((*first).into());
+            }
+            [first, second, rest @ ..] if *second < 0x80 => {
+                self.0 = rest;
+                return Ok(u64::from(first & 0x7f) | u64::from(*second) << 7);
+            }
+            _ => {}
         }
         let (value, length) = u64::decode_var(self.0).ok_or(Damaged)?;
         self.0 = self.0.get(length..).ok_or(Damaged)?;

@@ -40,6 +40,7 @@ pub(super) use deltas::{Deltas, clear};
 pub(super) use rebuild::{Rebuild, mend};
 pub(super) use scan::{Grain, SumsRef, Users, scan};
 pub(super) use seal::{seal, seal_all};
+pub use sums::Recorded;
 pub(super) use sums::{Counted, FIGURES, Sums};
 
 /// The tables. Live rows are clustered in the order in which a seal takes them. A pack's key is made

@@ -39,6 +39,53 @@ pub(in crate::ledger) struct Counted {
     pub(in crate::ledger) sum: i128,
 }
 
+/// What has been recorded: calls, tokens and money.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    pub requests: i128,
+    /// By class, in the order of [`Recorded::CLASSES`].
+    pub tokens: [i128; Recorded::CLASSES.len()],
+    /// Nano-dollars.
+    pub cost_nanos: i128,
+}
+
+impl Recorded {
+    /// The columns of tokens without their endings, in the order in which they are summed.
+    pub const CLASSES: [&str; 10] = [
+        "input",
+        "cache_read",
+        "cache_write",
+        "audio_input",
+        "image_input",
+        "output",
+        "reasoning",
+        "audio_output",
+        "image_output",
+        "total",
+    ];
+
+    /// Adds what came to be in the database, of which something may be taken back.
+    pub(in crate::ledger) fn add(&mut self, other: &Recorded) {
+        self.requests = self.requests.wrapping_add(other.requests);
+        for (sum, tokens) in self.tokens.iter_mut().zip(other.tokens) {
+            *sum = sum.wrapping_add(tokens);
+        }
+        self.cost_nanos = self.cost_nanos.wrapping_add(other.cost_nanos);
+    }
+
+    /// The larger of two, figure by figure: what is counted up must not go down because an estimate was
+    /// replaced by something smaller.
+    pub(in crate::ledger) fn max(&self, other: &Recorded) -> Recorded {
+        let mut larger = *self;
+        larger.requests = larger.requests.max(other.requests);
+        for (figure, other) in larger.tokens.iter_mut().zip(other.tokens) {
+            *figure = (*figure).max(other);
+        }
+        larger.cost_nanos = larger.cost_nanos.max(other.cost_nanos);
+        larger
+    }
+}
+
 impl Sums {
     /// For the sums of very many calls.
     pub(in crate::ledger) fn wide() -> Sums {
@@ -69,7 +116,7 @@ impl Sums {
         for (sum, figure) in self.figures.iter_mut().zip(other.figures) {
             *sum = sum.wrapping_add(figure);
         }
-        other.sketch.counts().for_each(|(bucket, count)| self.sketch.add(bucket, count));
+        self.sketch.merge(&other.sketch);
     }
 
     /// Takes back what was merged.
@@ -92,6 +139,12 @@ impl Sums {
     /// In the order of `totals::FIGURES`.
     pub(in crate::ledger) fn tokens(&self) -> &[i128] {
         &self.figures[TOKENS]
+    }
+
+    pub(super) fn recorded(&self) -> Recorded {
+        let mut tokens = [0; Recorded::CLASSES.len()];
+        tokens.copy_from_slice(self.tokens());
+        Recorded { requests: self.requests(), tokens, cost_nanos: self.nanos() }
     }
 
     /// Nano-dollars.

@@ -175,16 +175,28 @@ fn a_fact_with_very_many_values_stands_in_the_rows() {
 }
 
 #[test]
-fn pages_find_rare_calls_among_many() {
+fn pages_find_rare_calls_among_many_of_one_moment() {
+    pages_find_rare_calls_among_many(|at| at / 3);
+}
+
+#[test]
+fn pages_find_rare_calls_among_many_of_three_weeks() {
+    pages_find_rare_calls_among_many(|at| at * 200_000);
+}
+
+fn pages_find_rare_calls_among_many(millis: fn(i64) -> i64) {
     let home = Home::new();
     let mut load = loader(&home);
-    let (mut rare, mut all) = (Vec::new(), Vec::new());
+    let (mut rare, mut bobs, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for at in 0..9000 {
-        let mut record = call(1_795_000_000_000 + at / 3);
+        let mut record = call(1_795_000_000_000 + millis(at));
         record.operation = Some(if at % 2000 == 7 { "rare" } else { "common" }.to_owned());
         record.user = Some(if at % 5 == 0 { "ann" } else { "bob" }.to_owned());
         if at % 2000 == 7 {
             rare.push(record.id);
+        }
+        if record.user.as_deref() == Some("bob") {
+            bobs.push(record.id);
         }
         all.push(record.id);
         load.add(record).unwrap();
@@ -196,9 +208,12 @@ fn pages_find_rare_calls_among_many() {
     let ids = |page: &Page| page.records.iter().map(|record| record.id).collect::<Vec<_>>();
     assert_eq!(ids(&reader.usage(&filter, 100, None).unwrap()), rare);
     let both = Filter { user: Some("bob".to_owned()), ..filter.clone() };
-    assert_eq!(reader.usage(&both, 100, None).unwrap().records.len(), rare.len());
+    assert_eq!(ids(&reader.usage(&both, 100, None).unwrap()), rare);
+    bobs.reverse();
+    let bob = Filter { user: Some("bob".to_owned()), ..Filter::default() };
+    assert_eq!(ids(&reader.usage(&bob, 10_000, None).unwrap()), bobs);
     // Page by page, all of them once and in order, whatever way they are found.
-    for filter in [Filter::default(), filter, both] {
+    for filter in [Filter::default(), filter, both, bob] {
         let whole = ids(&reader.usage(&filter, 10_000, None).unwrap());
         let (mut pages, mut cursor) = (Vec::new(), None);
         loop {
@@ -218,6 +233,17 @@ fn pages_find_rare_calls_among_many() {
     };
     reader.each(&Filter::default(), &mut see).unwrap();
     assert_eq!(seen, all);
+    // Some hours of one user, from rows.
+    let part = Filter {
+        user: Some("bob".to_owned()),
+        since: Some(Timestamp::from_millis(1_795_000_000_000 + millis(3_001))),
+        until: Some(Timestamp::from_millis(1_795_000_000_000 + millis(3_301))),
+        ..Filter::default()
+    };
+    let stats = reader.stats(&StatsQuery { filter: part, ..StatsQuery::default() }).unwrap();
+    let window = millis(3_001)..millis(3_301);
+    let theirs = (0..9000).filter(|at| window.contains(&millis(*at)) && at % 5 != 0).count();
+    assert_eq!(stats.totals.requests, theirs as u64);
 }
 
 #[test]
