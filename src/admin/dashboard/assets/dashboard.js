@@ -95,7 +95,9 @@
       const dot = document.createElement("span");
       dot.className = "dot";
       dot.style.background = of(index);
-      item.append(dot, series.name);
+      const name = document.createElement("bdi");
+      name.textContent = series.name;
+      item.append(dot, name);
       list.append(item);
     });
     place.after(list);

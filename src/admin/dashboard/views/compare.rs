@@ -80,7 +80,7 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         }
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 /// The models by the number of their calls.
