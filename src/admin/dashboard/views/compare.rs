@@ -201,6 +201,7 @@ fn chart(address: &Address, models: &[Model]) -> Chart {
         x_title: "median duration, seconds".to_owned(),
         y_title: "cost of a call".to_owned(),
         x: Vec::new(),
+        totals: Vec::new(),
         links: Vec::new(),
         series: models.iter().take(MODELS).filter_map(point).collect(),
     }

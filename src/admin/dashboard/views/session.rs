@@ -140,6 +140,7 @@ fn chart(attempts: &[AttemptTotals]) -> Chart {
         x_title: String::new(),
         y_title: "tokens".to_owned(),
         x: attempts.iter().map(name_of).collect(),
+        totals: Vec::new(),
         links: Vec::new(),
         series: vec![
             series("input", |totals| totals.input_tokens),
