@@ -47,7 +47,7 @@ fn row(address: &Address, record: &Record) -> Markup {
             td.n { (tokens(record.input_tokens, input)) }
             td.n { (tokens(record.output_tokens, output)) }
             td.n { (cost(record)) }
-            td { (outcome(record)) }
+            td { (short_outcome(record)) }
             td.n { (show::span(record.duration_ms)) }
             td.n { (show::span(record.time_to_first_token_ms)) }
             @if has_session(address) { td { (tagged(address, record.session.as_deref(), View::Session)) } }
@@ -93,16 +93,29 @@ fn has_failed(record: &Record) -> bool {
     record.outcome == Outcome::Refused || record.status.is_some_and(|status| status >= 400)
 }
 
-/// How a call ended: in words, and in a colour for those who see it.
+/// How a call ended: its status where there is nothing else to say.
+fn short_outcome(record: &Record) -> Markup {
+    match (record.outcome, record.status) {
+        (Outcome::Completed, Some(status)) => ended(record, &status.to_string()),
+        _ => outcome(record),
+    }
+}
+
+/// How a call ended, in words.
 pub(super) fn outcome(record: &Record) -> Markup {
+    let words = record.outcome.as_str().replace('_', " ");
+    match record.status {
+        Some(status) => ended(record, &format!("{status} {words}")),
+        None => ended(record, &words),
+    }
+}
+
+/// In a colour for those who see it.
+fn ended(record: &Record, words: &str) -> Markup {
     let is_well = record.outcome == Outcome::Completed
         && record.error.is_none()
         && record.status.is_none_or(|status| status < 400);
-    let words = record.outcome.as_str().replace('_', " ");
     html! {
-        span.outcome.bad[!is_well] title=[record.error.as_deref().map(show::label)] {
-            @if let Some(status) = record.status { (status) " " }
-            (words)
-        }
+        span.outcome.bad[!is_well] title=[record.error.as_deref().map(show::label)] { (words) }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Chart {
     pub(super) y_title: String,
     /// The places' names.
     pub(super) x: Vec<String>,
+    /// What the series of a place come to, where that is said of it.
+    pub(super) totals: Vec<String>,
     /// Where a click on a place leads.
     pub(super) links: Vec<String>,
     pub(super) series: Vec<Series>,

@@ -33,6 +33,8 @@ pub(super) struct Page {
     pub(super) is_scoped: bool,
     /// Where the same is to be had as CSV.
     pub(super) csv: Option<String>,
+    /// Whether it stands in place of a page.
+    pub(super) is_trouble: bool,
 }
 
 /// The document around a page. `metadata` are the names that calls have.
@@ -58,7 +60,7 @@ pub(super) fn document(page: &Page, address: &Address, metadata: &[String], nonc
                     a.brand href=(Address::home(address.now).keeping(address).href()) { "tokenmeter" }
                     button #theme type="button" hidden="hidden" { "Theme" }
                 }
-                (navigation(address, metadata))
+                (navigation(address, metadata, !page.is_trouble))
                 main #content tabindex="-1" {
                     div.title {
                         h1 { (show::visible(&page.title)) }
@@ -68,10 +70,10 @@ pub(super) fn document(page: &Page, address: &Address, metadata: &[String], nonc
                     }
                     @if page.is_scoped { (scope(address)) }
                     (page.body)
-                    footer.quiet {
-                        "Times in " span #zone { (address.zone_name()) } ". "
+                    @if !page.is_trouble { footer.quiet {
+                        "Times in " (address.zone_name()) ". "
                         "Figures with " (show::about()) " hold estimates."
-                    }
+                    } }
                 }
             }
         }
@@ -88,9 +90,10 @@ fn head(title: &str) -> Markup {
     }
 }
 
-fn navigation(address: &Address, metadata: &[String]) -> Markup {
+/// `is_there`: whether the address is that of the page.
+fn navigation(address: &Address, metadata: &[String], is_there: bool) -> Markup {
     let link = |view: View, text: &str| {
-        let is_here = is_under(&address.view, &view);
+        let is_here = is_there && is_under(&address.view, &view);
         html! {
             li { a href=(address.to(view).href()) aria-current=[is_here.then_some("page")] { (text) } }
         }
@@ -190,7 +193,8 @@ fn when(address: &Address) -> Markup {
             (Some(since), Some(until)) => { (said(since)) " – " (said(until)) }
         }
         ", " (address.zone_name())
-        @if let Some(before) = address.before() {
+        @let is_compared = matches!(address.view, View::Overview | View::User(_));
+        @if let Some(before) = address.before().filter(|_| is_compared) {
             @if let (Some(since), Some(until)) = (before.since, before.until) {
                 "; compared with " (said(since)) " – " (said(until))
             }
@@ -274,11 +278,11 @@ pub(super) fn trouble(status: u16, message: &str) -> Page {
             p { a href="./" { "To the overview" } }
         }
     };
-    Page { title: title.to_owned(), body, is_scoped: false, csv: None }
+    Page { title: title.to_owned(), body, is_scoped: false, csv: None, is_trouble: true }
 }
 
 const LOCKED: &str = ":root{color-scheme:light dark;font:16px/1.6 system-ui,sans-serif}body{margin:0;\
-    min-height:100vh;display:grid;place-items:center}main{max-width:34rem;padding:2rem 1.25rem}\
+    min-height:100vh;display:grid;place-items:center}main{max-width:34rem;margin:1rem;padding:1.5rem 2rem;border:1px solid #8886;border-radius:.75rem}\
     h1{margin:0 0 1rem;font-size:1.6rem}code{overflow-wrap:anywhere;background:#8882;padding:.1em .3em;\
     border-radius:.25em}a:focus-visible{outline:3px solid;outline-offset:2px}";
 

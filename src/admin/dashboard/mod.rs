@@ -131,7 +131,7 @@ impl Scene<'_> {
     fn nothing(&self, title: String) -> Result<Shown, QueryError> {
         let is_new = self.is_new()?;
         let body = frame::nothing(self, is_new);
-        Ok(Shown::Page(Page { title, body, is_scoped: !is_new, csv: None }))
+        Ok(Shown::Page(Page { title, body, is_scoped: !is_new, csv: None, is_trouble: false }))
     }
 }
 

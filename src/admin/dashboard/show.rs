@@ -60,6 +60,9 @@ fn is_unseen(character: char) -> bool {
 
 /// A name as a chart shows it.
 pub(super) fn label(text: &str) -> String {
+    if text.is_empty() {
+        return "(empty)".to_owned();
+    }
     let text = visible(text);
     match text.char_indices().nth(LABEL) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -160,7 +163,7 @@ pub(super) fn short_moment(at: Timestamp, zone: &TimeZone) -> Markup {
 pub(super) fn change(now: Decimal, before: Option<Decimal>) -> Markup {
     let Some(before) = before else { return html! {} };
     match figures::change(now, before) {
-        None if now.is_zero() => html! { span.change { "none before either" } },
+        None if now.is_zero() => html! {},
         None => html! { span.change { "none before" } },
         Some(change) if change.is_zero() => html! { span.change { "as before" } },
         Some(change) => {

@@ -160,7 +160,9 @@ impl Table<'_> {
                     caption.sr { (self.caption) }
                     thead { tr {
                         (self.heading(address, "key", &self.key_title(), "", false))
-                        th scope="col" { span.sr { "Share of the " } (shared.title()) " share" }
+                        th.share scope="col" title=(format!("Share of the {}", shared.title().to_lowercase())) {
+                            "Share" span.sr { " of the " (shared.title().to_lowercase()) }
+                        }
                         @for column in self.columns {
                             (self.heading(address, column.word(), column.title(), column.meaning(), true))
                         }

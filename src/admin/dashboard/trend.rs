@@ -201,6 +201,11 @@ impl Trend {
             }
             all.push((format!("{} others", rest.len()), others));
         }
+        let whole = |at: usize| all.iter().map(|(_, values)| values[at]).sum::<Decimal>();
+        let is_whole = all.len() < 2;
+        let totals =
+            (0..self.pages.len()).filter(|_| !is_whole).map(|at| shown(measure, whole(at)));
+        let totals = totals.collect();
         let series = all.into_iter().map(|(name, values)| Series {
             name,
             shown: values.iter().map(|value| shown(measure, *value)).collect(),
@@ -219,6 +224,7 @@ impl Trend {
             x_title: String::new(),
             y_title: String::new(),
             x: self.pages.iter().map(|page| page.label.clone()).collect(),
+            totals,
             links: self.pages.iter().map(|page| self.into(address, page).href()).collect(),
             series: series.collect(),
         }

@@ -95,7 +95,9 @@
       const dot = document.createElement("span");
       dot.className = "dot";
       dot.style.background = of(index);
-      item.append(dot, series.name);
+      const name = document.createElement("bdi");
+      name.textContent = series.name;
+      item.append(dot, name);
       list.append(item);
     });
     place.after(list);
@@ -111,10 +113,15 @@
       }));
     }
     const places = chart.x.map((_, index) => index);
+    const said = (series, at) => {
+      if (series.shown[at] === "") return "";
+      const whole = chart.totals[at] ? `<br>${plain(`${chart.totals[at]} in all`)}` : "";
+      const name = chart.series.length > 1 ? `${series.name}: ` : "";
+      return `${plain(chart.x[at])}<br><b>${plain(name + series.shown[at])}</b>${whole}`;
+    };
     return chart.series.map((series, index) => ({
       type: "bar", name: plain(series.name), x: places, y: series.values, marker: { color: of(index) },
-      hovertext: series.shown.map((shown, at) =>
-        shown === "" ? "" : plain(chart.series.length > 1 ? `${series.name}: ${shown}` : `${chart.x[at]}: ${shown}`)),
+      hovertext: places.map((at) => said(series, at)),
       // A bar of nothing has nothing to say.
       hoverinfo: series.shown.map((shown) => (shown === "" ? "skip" : "text")),
     }));
@@ -122,7 +129,6 @@
 
   function layout(chart, width) {
     const [text, quiet, line, panel] = ["text", "quiet", "line", "panel"].map(colour);
-    const isTime = chart.shape === "stack";
     const axis = { gridcolor: line, zerolinecolor: line, linecolor: line, fixedrange: true, automargin: true };
     return {
       barmode: chart.shape === "beside" ? "group" : "stack",
@@ -131,7 +137,7 @@
       font: { family: "system-ui, sans-serif", size: 12, color: quiet },
       margin: { l: 48, r: 12, t: 10, b: 32 },
       showlegend: false,
-      hovermode: isTime && chart.series.length > 1 ? "x" : "closest",
+      hovermode: "closest",
       hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: text } },
       xaxis: {
         ...axis, title: { text: chart.x_title },

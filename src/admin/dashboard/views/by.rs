@@ -65,7 +65,7 @@ pub(super) fn show(scene: &Scene<'_>, key: &GroupKey) -> Result<Shown, QueryErro
         }
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 fn to_u64(count: usize) -> u64 {

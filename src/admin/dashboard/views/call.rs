@@ -69,7 +69,7 @@ pub(super) fn show(scene: &Scene<'_>, id: CallId) -> Result<Shown, QueryError> {
     };
     let title = "Call".to_owned();
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: false, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: false, csv, is_trouble: false }))
 }
 
 fn file(record: &Record) -> Vec<u8> {

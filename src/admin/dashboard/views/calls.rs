@@ -47,7 +47,7 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         }
     };
     let csv = Some(address.export_href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 /// All conditions at once, as a form.

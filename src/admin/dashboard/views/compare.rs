@@ -80,7 +80,7 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         }
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 /// The models by the number of their calls.
@@ -201,6 +201,7 @@ fn chart(address: &Address, models: &[Model]) -> Chart {
         x_title: "median duration, seconds".to_owned(),
         y_title: "cost of a call".to_owned(),
         x: Vec::new(),
+        totals: Vec::new(),
         links: Vec::new(),
         series: models.iter().take(MODELS).filter_map(point).collect(),
     }

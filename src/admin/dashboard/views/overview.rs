@@ -68,7 +68,7 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         }
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 /// What the month will come to, from the days before, whatever the window.

@@ -82,7 +82,7 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
             learn how far off estimates of a model are.", &calibrations(&learned), learned.is_empty()))
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title: name, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title: name, body, is_scoped: true, csv, is_trouble: false }))
 }
 
 /// The groups that have most of a figure.

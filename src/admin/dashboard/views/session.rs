@@ -52,7 +52,7 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
     };
     let title = format!("Session {name}");
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: false, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: false, csv, is_trouble: false }))
 }
 
 fn name_of(attempt: &AttemptTotals) -> String {
@@ -140,6 +140,7 @@ fn chart(attempts: &[AttemptTotals]) -> Chart {
         x_title: String::new(),
         y_title: "tokens".to_owned(),
         x: attempts.iter().map(name_of).collect(),
+        totals: Vec::new(),
         links: Vec::new(),
         series: vec![
             series("input", |totals| totals.input_tokens),

@@ -30,7 +30,13 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
     };
     if totals.requests == 0 {
         let body = html! { (last) (frame::nothing(scene, false)) };
-        return Ok(Shown::Page(Page { title, body, is_scoped: true, csv: None }));
+        return Ok(Shown::Page(Page {
+            title,
+            body,
+            is_scoped: true,
+            csv: None,
+            is_trouble: false,
+        }));
     }
     let newest = scene.reader.usage(&filter, TOP, None)?.records;
     let panel = |caption, key: GroupKey, found: &_| {
@@ -66,5 +72,5 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
         }
     };
     let csv = Some(address.as_csv().href());
-    Ok(Shown::Page(Page { title, body, is_scoped: true, csv }))
+    Ok(Shown::Page(Page { title, body, is_scoped: true, csv, is_trouble: false }))
 }
