@@ -3,6 +3,7 @@
 // Every line here belongs to a test, where to unwrap is to assert.
 #![allow(clippy::unwrap_used)]
 
+mod agree;
 mod corpus;
 mod crash;
 mod dashboard;
