@@ -78,6 +78,11 @@ impl Tab {
         self.call("Emulation.setEmulatedMedia", &features);
     }
 
+    /// A script that runs before those of each page to come.
+    pub(crate) fn before_each_page(&mut self, script: &str) {
+        self.call("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
+    }
+
     /// Goes to an address and waits for the page.
     pub(crate) fn go(&mut self, address: &str) {
         let gone = self.call("Page.navigate", &json!({"url": address}));

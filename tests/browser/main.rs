@@ -271,6 +271,47 @@ fn hostile_names_are_only_text() {
     assert_eq!(said, Vec::<String>::new());
 }
 
+/// How long a page takes, from the click until its charts can be pointed at. A measurement, for a release
+/// build: `cargo test --release --test browser -- --ignored --nocapture`; `TOKENMETER_CALLS` sets the calls.
+#[test]
+#[ignore = "a measurement"]
+fn the_first_view_of_a_million_calls() {
+    let calls = std::env::var("TOKENMETER_CALLS").map_or(1_000_000, |text| text.parse().unwrap());
+    let server = Server::with_demo(calls);
+    println!(
+        "{:<40} {:>10} {:>10} {:>10} {:>10}",
+        "ms", "first byte", "content", "charts", "loaded"
+    );
+    let shown = |what: &str, tab: &mut Tab| {
+        let times = tab.eval(
+            "(() => { const one = performance.getEntriesByType('navigation')[0];
+               return [one.responseStart, one.domInteractive, window.drawnAt ?? 0, one.loadEventEnd]
+                 .map(Math.round); })()",
+        );
+        println!("{what:<40} {:>10} {:>10} {:>10} {:>10}", times[0], times[1], times[2], times[3]);
+    };
+    // When the last chart is drawn, told by the page itself.
+    let watch = "new MutationObserver(() => {
+        const all = [...document.querySelectorAll('[data-chart]')];
+        if (all.length && all.every(one => one.dataset.drawn)) window.drawnAt ??= performance.now();
+      }).observe(document, {subtree: true, attributes: true, childList: true});";
+    let mut first = Tab::open();
+    first.before_each_page(watch);
+    first.go(&server.login);
+    shown("overview, 7 days, nothing cached", &mut first);
+    for (what, query) in [
+        ("overview, 7 days", ""),
+        ("overview, 30 days", "?days=30"),
+        ("users", "?view=by&key=user"),
+        ("models compared", "?view=compare"),
+        ("calls", "?view=calls"),
+        ("quality", "?view=quality"),
+    ] {
+        first.go(&format!("{}/admin/{query}", server.base));
+        shown(what, &mut first);
+    }
+}
+
 /// Gives the calls of a ledger hostile names, as a client that sends them would.
 fn rename(directory: &Path) {
     let mut calls: Vec<Value> =
