@@ -22,10 +22,14 @@ pub struct StatsArgs {
     #[command(flatten)]
     pub filters: FilterArgs,
 
-    /// Break down by: user, session, operation, attempt, model, provider, upstream, endpoint,
-    /// finish_reason, usage_source, cost_source, price_id, outcome, status, error, retry, hour, day,
-    /// week, month, metadata.NAME
-    #[arg(long, value_name = "KEYS", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "KEYS",
+        value_delimiter = ',',
+        help = "Break down by: user, session, operation, attempt, model, provider, upstream, endpoint, \
+                finish_reason, usage_source, cost_source, price_id, outcome, status, error, retry, \
+                hour, day, week, month, metadata.NAME"
+    )]
     pub by: Vec<String>,
 
     /// Sort the groups by this column

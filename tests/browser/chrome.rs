@@ -13,6 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
@@ -155,6 +156,12 @@ impl Tab {
         let (x, y) = (place[0].as_f64().unwrap(), place[1].as_f64().unwrap());
         self.call("Input.dispatchMouseEvent", &json!({"type": "mouseMoved", "x": x, "y": y}));
         (x, y)
+    }
+
+    /// What is to be seen, as a PNG file.
+    pub(crate) fn screenshot(&mut self) -> Vec<u8> {
+        let taken = self.call("Page.captureScreenshot", &json!({"format": "png"}));
+        base64::engine::general_purpose::STANDARD.decode(taken["data"].as_str().unwrap()).unwrap()
     }
 
     /// Presses a key that writes nothing, such as `Tab` or `Enter`.

@@ -312,6 +312,46 @@ fn the_first_view_of_a_million_calls() {
     }
 }
 
+/// Pictures of every view, to be looked at: light, dark, as wide as a phone, and of an empty ledger.
+/// `TOKENMETER_SCREENS=DIR cargo test --test browser screens -- --ignored`
+#[test]
+#[ignore = "makes pictures"]
+fn screens_of_every_view() {
+    let place = std::env::var("TOKENMETER_SCREENS").expect("TOKENMETER_SCREENS says where to");
+    let calls = std::env::var("TOKENMETER_CALLS").map_or(20_000, |text| text.parse().unwrap());
+    let (full, empty) = (Server::with_demo(calls), Server::start(|_| {}));
+    for (name, server, width, is_dark) in [
+        ("light", &full, 1400, false),
+        ("dark", &full, 1400, true),
+        ("phone", &full, 390, false),
+        ("empty", &empty, 1400, false),
+    ] {
+        let mut tab = visit(server);
+        tab.dark(is_dark);
+        let mut pages = views(&mut tab);
+        for key in ["user", "session"] {
+            tab.go(&format!("{}/admin/?view=by&key={key}&sort=requests", server.base));
+            let first = "document.querySelector('tbody th a')?.href ?? ''";
+            pages.extend(Some(tab.text(first)).filter(|link| !link.is_empty()));
+        }
+        tab.go(&format!("{}/admin/?view=calls", server.base));
+        let first = "document.querySelector('table[data-live] tbody a')?.href ?? ''";
+        pages.extend(Some(tab.text(first)).filter(|link| !link.is_empty()));
+        for (at, page) in pages.iter().enumerate() {
+            tab.resize(width, 900);
+            tab.go(page);
+            let height = tab.eval("document.documentElement.scrollHeight").as_u64().unwrap();
+            tab.resize(width, u32::try_from(height).unwrap().clamp(900, 4000));
+            tab.settle();
+            let title = tab.text("document.querySelector('h1').innerText").to_lowercase();
+            let title: String =
+                title.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).take(24).collect();
+            let file = format!("{place}/{name}-{at:02}-{title}.png");
+            std::fs::write(file, tab.screenshot()).unwrap();
+        }
+    }
+}
+
 /// Gives the calls of a ledger hostile names, as a client that sends them would.
 fn rename(directory: &Path) {
     let mut calls: Vec<Value> =

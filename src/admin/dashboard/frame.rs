@@ -93,9 +93,9 @@ fn head(title: &str) -> Markup {
 /// `is_there`: whether the address is that of the page.
 fn navigation(address: &Address, metadata: &[String], is_there: bool) -> Markup {
     let link = |view: View, text: &str| {
-        let is_here = is_there && is_under(&address.view, &view);
+        let current = is_there && is_under(&address.view, &view);
         html! {
-            li { a href=(address.to(view).href()) aria-current=[is_here.then_some("page")] { (text) } }
+            li { a href=(address.to(view).href()) aria-current=[current.then_some("page")] { (text) } }
         }
     };
     html! {

@@ -97,6 +97,7 @@ impl Trend {
             (None, Some(since)) => Step::of(length(since)),
             (None, None) => Step::Day,
         };
+        let mut stack = address.stacked_by();
         loop {
             let coarser = STEPS.into_iter().skip_while(|known| *known != step).nth(1);
             let is_long = |since| length(since) / step.least_ms() > BARS;
@@ -104,8 +105,13 @@ impl Trend {
                 step = coarser;
                 continue;
             }
-            let keys: Vec<_> = [step.key()].into_iter().chain(address.stacked_by()).collect();
-            let mut found = scene.reader.breakdowns(filter, std::slice::from_ref(&keys), zone)?;
+            let keys: Vec<_> = [step.key()].into_iter().chain(stack.clone()).collect();
+            let found = scene.reader.breakdowns(filter, std::slice::from_ref(&keys), zone);
+            let mut found = match found {
+                // Better whole bars than none.
+                Err(QueryError::TooManyGroups(_)) if stack.take().is_some() => continue,
+                found => found?,
+            };
             let groups = found.groupings.pop().unwrap_or_default();
             // Where the window has no beginning, the first call is one.
             let since = filter.since.or_else(|| first(step, zone, &groups)).unwrap_or(now);
@@ -141,7 +147,7 @@ impl Trend {
         let link = |link: Address, is_now: bool, text: &str| {
             html! { a href=(link.href()) aria-current=[is_now.then_some("true")] { (text) } }
         };
-        let stack = address.stacked_by();
+        let stack = self.keys.get(1);
         html! {
             div.choices {
                 div.choice role="group" aria-label="Figure" { @for measure in MEASURES {
@@ -155,7 +161,7 @@ impl Trend {
                     @for key in STACKS {
                         (link(
                             address.stacking((key != GroupKey::Model).then(|| Stack::Key(key.clone()))),
-                            stack.as_ref() == Some(&key),
+                            stack == Some(&key),
                             &format!("by {}", key.to_string().replace('_', " ")),
                         ))
                     }

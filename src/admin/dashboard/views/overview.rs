@@ -29,7 +29,11 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
     if totals.requests == 0 {
         return scene.nothing(title);
     }
-    let (_, [users]) = groups(scene, &filter, [GroupKey::User])?;
+    let users = match groups(scene, &filter, [GroupKey::User]) {
+        // More than can be listed are no reason to show nothing else.
+        Err(QueryError::TooManyGroups(_)) => None,
+        found => Some(found?.1),
+    };
     let trend = Trend::read(scene, &filter)?;
     let newest = scene.reader.usage(&filter, TOP, None)?.records;
     let panel = |caption, key: GroupKey, found: &_| {
@@ -57,7 +61,10 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         }
         (trend.markup(address, "Over time"))
         div.panels {
-            (panel("Users", GroupKey::User, &users))
+            @match &users {
+                Some([users]) => (panel("Users", GroupKey::User, users)),
+                None => section.panel { h2 { "Users" } p.quiet { "Too many to list; narrow the window." } },
+            }
             (panel("Models", GroupKey::Model, &models))
             (panel("Operations", GroupKey::Operation, &operations))
             (panel("Providers", GroupKey::Provider, &providers))

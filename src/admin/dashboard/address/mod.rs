@@ -1,5 +1,5 @@
-//! What a page's address asks for, and the addresses of other pages. Owns the words of the query; knows
-//! nothing of what pages show.
+//! What a page's address asks for, and the addresses of other pages (`links`). Owns the words of the query;
+//! knows nothing of what pages show.
 //!
 //! Every page is at the same path with all it depends on in its query, so that a link is `?…` alone:
 //! relative, wherever a proxy in front has put tokenmeter, and complete, so that it can be shared.
@@ -7,23 +7,20 @@
 //! Invariant: an address that was written here reads back as itself. What is wrong in one is an error
 //! that names the parameter, as in the API.
 
-use jiff::tz::TimeZone;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+mod links;
 
-use super::super::params::{BadParameter, METADATA, Pairs, Params, Window};
+use jiff::tz::TimeZone;
+
 use super::calendar::Step;
 use super::trend::Measure;
 use super::window::Span;
+use crate::admin::params::{BadParameter, METADATA, Pairs, Params, Window};
 use crate::ledger::{Cursor, Filter, GroupKey, Order, SortKey};
 use crate::record::CallId;
 use crate::units::Timestamp;
 
-/// What need not be encoded in a query's text.
-const ESCAPED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/').remove(b':');
-
 /// The conditions that a page may be under, besides those on metadata.
-pub(super) const CONDITIONS: [&str; 14] = [
+pub(in crate::admin::dashboard) const CONDITIONS: [&str; 14] = [
     "user",
     "session",
     "operation",
@@ -42,7 +39,7 @@ pub(super) const CONDITIONS: [&str; 14] = [
 
 /// Which page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum View {
+pub(in crate::admin::dashboard) enum View {
     Overview,
     /// Groups by a key, as a table.
     By(GroupKey),
@@ -57,38 +54,38 @@ pub(super) enum View {
 
 /// All that a page depends on.
 #[derive(Clone, Debug)]
-pub(super) struct Address {
-    pub(super) view: View,
-    pub(super) span: Span,
-    pub(super) zone: TimeZone,
+pub(in crate::admin::dashboard) struct Address {
+    pub(in crate::admin::dashboard) view: View,
+    pub(in crate::admin::dashboard) span: Span,
+    pub(in crate::admin::dashboard) zone: TimeZone,
     /// The zone's name where the address itself names it.
     named_zone: Option<String>,
     /// Conditions by name, as they are typed.
     conditions: Vec<(String, String)>,
     /// The same, without the window.
     filter: Filter,
-    pub(super) now: Timestamp,
-    pub(super) sort: Option<SortKey>,
+    pub(in crate::admin::dashboard) now: Timestamp,
+    pub(in crate::admin::dashboard) sort: Option<SortKey>,
     sort_word: Option<String>,
-    pub(super) order: Option<Order>,
-    pub(super) offset: usize,
-    pub(super) cursor: Option<Cursor>,
-    pub(super) step: Option<Step>,
-    pub(super) measure: Measure,
+    pub(in crate::admin::dashboard) order: Option<Order>,
+    pub(in crate::admin::dashboard) offset: usize,
+    pub(in crate::admin::dashboard) cursor: Option<Cursor>,
+    pub(in crate::admin::dashboard) step: Option<Step>,
+    pub(in crate::admin::dashboard) measure: Measure,
     /// What the trend is stacked by: nothing said is by model.
-    pub(super) stack: Option<Stack>,
-    pub(super) is_csv: bool,
+    pub(in crate::admin::dashboard) stack: Option<Stack>,
+    pub(in crate::admin::dashboard) is_csv: bool,
 }
 
 /// What the bars of a trend are made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Stack {
+pub(in crate::admin::dashboard) enum Stack {
     Nothing,
     Key(GroupKey),
 }
 
 /// The keys that bars can be stacked by: those of few values.
-pub(super) const STACKS: [GroupKey; 5] = [
+pub(in crate::admin::dashboard) const STACKS: [GroupKey; 5] = [
     GroupKey::Model,
     GroupKey::Operation,
     GroupKey::Provider,
@@ -98,7 +95,7 @@ pub(super) const STACKS: [GroupKey; 5] = [
 
 impl Address {
     /// Reads a query. `zone` is the viewer's, where the query does not say.
-    pub(super) fn read(
+    pub(in crate::admin::dashboard) fn read(
         pairs: &Pairs,
         zone: Option<&str>,
         now: Timestamp,
@@ -153,7 +150,7 @@ impl Address {
     }
 
     /// The overview of the last week, for pages that are no answer to any question.
-    pub(super) fn home(now: Timestamp) -> Address {
+    pub(in crate::admin::dashboard) fn home(now: Timestamp) -> Address {
         Address {
             view: View::Overview,
             span: Span::default(),
@@ -175,12 +172,12 @@ impl Address {
     }
 
     /// The calls that the page is about: all conditions, and the window.
-    pub(super) fn scope(&self) -> Filter {
+    pub(in crate::admin::dashboard) fn scope(&self) -> Filter {
         self.within(self.window())
     }
 
     /// The same conditions in another window.
-    pub(super) fn within(&self, window: Window) -> Filter {
+    pub(in crate::admin::dashboard) fn within(&self, window: Window) -> Filter {
         let user = match &self.view {
             View::User(name) => Some(name.clone()),
             _ => self.filter.user.clone(),
@@ -189,202 +186,39 @@ impl Address {
     }
 
     /// The calls that the page is about, whatever their operation.
-    pub(super) fn without_operation(&self) -> Filter {
+    pub(in crate::admin::dashboard) fn without_operation(&self) -> Filter {
         Filter { operation: None, ..self.scope() }
     }
 
-    pub(super) fn window(&self) -> Window {
+    pub(in crate::admin::dashboard) fn window(&self) -> Window {
         self.span.window(&self.zone, self.now)
     }
 
     /// The window that the page's is compared with.
-    pub(super) fn before(&self) -> Option<Window> {
+    pub(in crate::admin::dashboard) fn before(&self) -> Option<Window> {
         self.span.before(&self.zone, self.now)
     }
 
-    pub(super) fn zone_name(&self) -> &str {
+    pub(in crate::admin::dashboard) fn zone_name(&self) -> &str {
         self.zone.iana_name().unwrap_or("UTC")
     }
 
-    pub(super) fn conditions(&self) -> &[(String, String)] {
+    pub(in crate::admin::dashboard) fn conditions(&self) -> &[(String, String)] {
         &self.conditions
     }
 
-    pub(super) fn condition(&self, name: &str) -> Option<&str> {
+    pub(in crate::admin::dashboard) fn condition(&self, name: &str) -> Option<&str> {
         self.conditions.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
     }
 
     /// What the trend is stacked by.
-    pub(super) fn stacked_by(&self) -> Option<GroupKey> {
+    pub(in crate::admin::dashboard) fn stacked_by(&self) -> Option<GroupKey> {
         match &self.stack {
             None => Some(GroupKey::Model),
             Some(Stack::Nothing) => None,
             Some(Stack::Key(key)) => Some(key.clone()),
         }
     }
-
-    /// Another page about the same calls.
-    pub(super) fn to(&self, view: View) -> Address {
-        let mut other = self.clone().first_page();
-        match &view {
-            View::Session(_) | View::Call(_) => other.conditions.clear(),
-            View::User(_) => other.conditions.retain(|(name, _)| name != "user"),
-            _ => {}
-        }
-        if view != self.view {
-            (other.sort, other.sort_word, other.order) = (None, None, None);
-            if matches!(view, View::Session(_) | View::Call(_)) {
-                (other.step, other.stack, other.measure) = (None, None, Measure::default());
-            }
-        }
-        other.view = view;
-        other
-    }
-
-    pub(super) fn with(&self, name: &str, text: &str) -> Address {
-        let mut other = self.without(name);
-        other.conditions.push((name.to_owned(), text.to_owned()));
-        other
-    }
-
-    pub(super) fn without(&self, name: &str) -> Address {
-        let mut other = self.clone().first_page();
-        other.conditions.retain(|(known, _)| known != name);
-        other
-    }
-
-    pub(super) fn without_conditions(&self) -> Address {
-        let mut other = self.clone().first_page();
-        other.conditions.clear();
-        other
-    }
-
-    pub(super) fn spanning(&self, span: Span) -> Address {
-        Address { span, ..self.clone().first_page() }
-    }
-
-    pub(super) fn sorted(&self, word: &str, order: Option<Order>) -> Address {
-        let sort_word = Some(word.to_owned());
-        Address { sort: word.parse().ok(), sort_word, order, ..self.clone().first_page() }
-    }
-
-    pub(super) fn from(&self, offset: usize) -> Address {
-        Address { offset, ..self.clone() }
-    }
-
-    pub(super) fn after(&self, cursor: Option<Cursor>) -> Address {
-        Address { cursor, ..self.clone() }
-    }
-
-    pub(super) fn by_step(&self, step: Option<Step>) -> Address {
-        Address { step, ..self.clone() }
-    }
-
-    pub(super) fn measuring(&self, measure: Measure) -> Address {
-        Address { measure, ..self.clone() }
-    }
-
-    pub(super) fn stacking(&self, stack: Option<Stack>) -> Address {
-        Address { stack, ..self.clone() }
-    }
-
-    /// The same page in another's window and zone.
-    pub(super) fn keeping(self, other: &Address) -> Address {
-        let (span, zone) = (other.span.clone(), other.zone.clone());
-        Address { span, zone, named_zone: other.named_zone.clone(), ..self }
-    }
-
-    pub(super) fn as_csv(&self) -> Address {
-        Address { is_csv: true, ..self.clone().first_page() }
-    }
-
-    fn first_page(self) -> Address {
-        Address { offset: 0, cursor: None, is_csv: false, ..self }
-    }
-
-    /// The link to it: relative to the one path that all pages have.
-    pub(super) fn href(&self) -> String {
-        let query = written(&self.pairs());
-        if query.is_empty() { "./".to_owned() } else { format!("?{query}") }
-    }
-
-    /// What all calls of the page's scope are exported by, relative to the pages' path.
-    pub(super) fn export_href(&self) -> String {
-        let scope = self.scope();
-        let mut pairs = self.conditions.clone();
-        if let (View::User(name), None) = (&self.view, self.condition("user")) {
-            pairs.push(("user".to_owned(), name.clone()));
-        }
-        pairs.extend(scope.since.map(|since| ("since".to_owned(), since.to_string())));
-        pairs.extend(scope.until.map(|until| ("until".to_owned(), until.to_string())));
-        pairs.push(("format".to_owned(), "csv".to_owned()));
-        format!("export?{}", written(&pairs))
-    }
-
-    /// The parameters, those that say nothing left out. A form has them as hidden fields.
-    pub(super) fn pairs(&self) -> Vec<(String, String)> {
-        let mut pairs: Vec<(String, String)> = Vec::new();
-        let mut put = |name: &str, text: String| pairs.push((name.to_owned(), text));
-        match &self.view {
-            View::Overview => {}
-            View::By(key) => {
-                put("view", "by".to_owned());
-                put("key", key.to_string());
-            }
-            View::User(name) => {
-                put("view", "user".to_owned());
-                put("name", name.clone());
-            }
-            View::Session(name) => {
-                put("view", "session".to_owned());
-                put("name", name.clone());
-            }
-            View::Call(id) => {
-                put("view", "call".to_owned());
-                put("id", id.to_string());
-            }
-            View::Compare => put("view", "compare".to_owned()),
-            View::Calls => put("view", "calls".to_owned()),
-            View::Quality => put("view", "quality".to_owned()),
-        }
-        self.conditions.iter().for_each(|(name, text)| put(name, text.clone()));
-        self.span.pairs().into_iter().for_each(|(name, text)| put(name, text));
-        self.named_zone.iter().for_each(|zone| put("tz", zone.clone()));
-        self.step.iter().for_each(|step| put("step", step.as_str().to_owned()));
-        if self.measure != Measure::default() {
-            put("measure", self.measure.as_str().to_owned());
-        }
-        match &self.stack {
-            None => {}
-            Some(Stack::Nothing) => put("stack", "none".to_owned()),
-            Some(Stack::Key(key)) => put("stack", key.to_string()),
-        }
-        self.sort_word.iter().for_each(|sort| put("sort", sort.clone()));
-        if let Some(order) = self.order {
-            put("order", order_word(order).to_owned());
-        }
-        if self.offset > 0 {
-            put("offset", self.offset.to_string());
-        }
-        self.cursor.iter().for_each(|cursor| put("cursor", cursor.to_string()));
-        if self.is_csv {
-            put("format", "csv".to_owned());
-        }
-        pairs
-    }
-}
-
-fn order_word(order: Order) -> &'static str {
-    match order {
-        Order::Ascending => "asc",
-        Order::Descending => "desc",
-    }
-}
-
-fn written(pairs: &Pairs) -> String {
-    let encode = |text: &str| utf8_percent_encode(text, ESCAPED).to_string();
-    let pair = |(name, text): &(String, String)| format!("{}={}", encode(name), encode(text));
-    pairs.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
 fn view(params: &mut Params<'_>) -> Result<View, BadParameter> {
@@ -432,8 +266,8 @@ fn stack(params: &mut Params<'_>) -> Result<Option<Stack>, BadParameter> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::params::pairs;
     use super::*;
+    use crate::admin::params::pairs;
 
     const NOW: i64 = 1_795_253_400_000; // 2026-11-21T09:30:00Z
 
