@@ -319,36 +319,41 @@ fn the_first_view_of_a_million_calls() {
 fn screens_of_every_view() {
     let place = std::env::var("TOKENMETER_SCREENS").expect("TOKENMETER_SCREENS says where to");
     let calls = std::env::var("TOKENMETER_CALLS").map_or(20_000, |text| text.parse().unwrap());
-    let (full, empty) = (Server::with_demo(calls), Server::start(|_| {}));
-    for (name, server, width, is_dark) in [
-        ("light", &full, 1400, false),
-        ("dark", &full, 1400, true),
-        ("phone", &full, 390, false),
-        ("empty", &empty, 1400, false),
-    ] {
-        let mut tab = visit(server);
+    let full = Server::with_demo(calls);
+    let mut tab = visit(&full);
+    for (name, width, is_dark) in
+        [("light", 1400, false), ("dark", 1400, true), ("phone", 390, false)]
+    {
         tab.dark(is_dark);
-        let mut pages = views(&mut tab);
-        for key in ["user", "session"] {
-            tab.go(&format!("{}/admin/?view=by&key={key}&sort=requests", server.base));
-            let first = "document.querySelector('tbody th a')?.href ?? ''";
-            pages.extend(Some(tab.text(first)).filter(|link| !link.is_empty()));
-        }
-        tab.go(&format!("{}/admin/?view=calls", server.base));
-        let first = "document.querySelector('table[data-live] tbody a')?.href ?? ''";
+        take(&mut tab, &full, &format!("{place}/{name}"), width);
+    }
+    let empty = Server::start(|_| {});
+    take(&mut visit(&empty), &empty, &format!("{place}/empty"), 1400);
+}
+
+fn take(tab: &mut Tab, server: &Server, place: &str, width: u32) {
+    tab.resize(1400, 900);
+    tab.go(&format!("{}/admin/", server.base));
+    let mut pages = views(tab);
+    for key in ["user", "session"] {
+        tab.go(&format!("{}/admin/?view=by&key={key}&sort=requests", server.base));
+        let first = "document.querySelector('tbody th a')?.href ?? ''";
         pages.extend(Some(tab.text(first)).filter(|link| !link.is_empty()));
-        for (at, page) in pages.iter().enumerate() {
-            tab.resize(width, 900);
-            tab.go(page);
-            let height = tab.eval("document.documentElement.scrollHeight").as_u64().unwrap();
-            tab.resize(width, u32::try_from(height).unwrap().clamp(900, 4000));
-            tab.settle();
-            let title = tab.text("document.querySelector('h1').innerText").to_lowercase();
-            let title: String =
-                title.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).take(24).collect();
-            let file = format!("{place}/{name}-{at:02}-{title}.png");
-            std::fs::write(file, tab.screenshot()).unwrap();
-        }
+    }
+    tab.go(&format!("{}/admin/?view=calls", server.base));
+    let first = "document.querySelector('table[data-live] tbody a')?.href ?? ''";
+    pages.extend(Some(tab.text(first)).filter(|link| !link.is_empty()));
+    for (at, page) in pages.iter().enumerate() {
+        tab.resize(width, 900);
+        tab.go(page);
+        let height = tab.eval("document.documentElement.scrollHeight").as_u64().unwrap();
+        tab.resize(width, u32::try_from(height).unwrap().clamp(900, 4000));
+        tab.settle();
+        let title = tab.text("document.querySelector('h1').innerText").to_lowercase();
+        let title: String =
+            title.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).take(24).collect();
+        let file = format!("{place}-{at:02}-{title}.png");
+        std::fs::write(file, tab.screenshot()).unwrap();
     }
 }
 
