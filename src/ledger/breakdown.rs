@@ -132,8 +132,8 @@ impl Breakdown<'_> {
             (true, false) if is_utc => Grain::Day,
             _ => Grain::Slot,
         };
-        // What a filter names is told by the class.
-        let by_class = keys().all(|key| key.facts() & !CLASS == 0);
+        let by_class =
+            selection.is_told_by_classes() && keys().all(|key| key.facts() & !CLASS == 0);
         let mut turning = BTreeSet::new();
         let (mut calls, mut failure) = (0, None);
         let kinds = |kind| selection.of(kind) == Match::Yes;

@@ -11,8 +11,8 @@ use std::str::FromStr;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::{Map, Value};
 
-use super::group::{GroupKey, KeyValue};
-use super::kind::{Fact, Kind, Kinds, fact};
+use super::group::KeyValue;
+use super::kind::{CLASS, Fact, Kind, Kinds, fact};
 use super::layout::{KEY_BITS, LATEST_MS};
 use crate::pricing::CostSource;
 use crate::record::{CallId, Outcome, Record};
@@ -74,27 +74,24 @@ pub(super) struct Selection<'a> {
 }
 
 impl Filter {
-    fn names_no_fact(&self) -> bool {
-        let Filter { operation, provider, upstream, model, endpoint, .. } = self;
-        let names = [operation, provider, upstream, model, endpoint];
-        names.into_iter().all(Option::is_none)
-            && self.usage_source.is_none()
-            && self.metadata.is_empty()
-            && self.beyond_classes().is_none()
-    }
-
-    /// A fact that the filter names and classes of kinds do not tell, as a key of groups.
-    pub(super) fn beyond_classes(&self) -> Option<GroupKey> {
-        let Filter { cost_source, price_id, outcome, status, finish_reason, error, .. } = self;
+    /// The facts that the filter names, a bit each.
+    fn facts(&self) -> u32 {
         let named = [
-            (GroupKey::CostSource, cost_source.is_some()),
-            (GroupKey::PriceId, price_id.is_some()),
-            (GroupKey::Outcome, outcome.is_some()),
-            (GroupKey::Status, status.is_some()),
-            (GroupKey::FinishReason, finish_reason.is_some()),
-            (GroupKey::Error, error.is_some()),
+            (1 << fact::OPERATION, self.operation.is_some()),
+            (1 << fact::PROVIDER, self.provider.is_some()),
+            (1 << fact::UPSTREAM, self.upstream.is_some()),
+            (1 << fact::MODEL | 1 << fact::MODEL_REQUESTED, self.model.is_some()),
+            (1 << fact::ENDPOINT, self.endpoint.is_some()),
+            (1 << fact::USAGE_SOURCE, self.usage_source.is_some()),
+            (1 << fact::COST_SOURCE, self.cost_source.is_some()),
+            (1 << fact::PRICE_ID, self.price_id.is_some()),
+            (1 << fact::OUTCOME, self.outcome.is_some()),
+            (1 << fact::STATUS, self.status.is_some()),
+            (1 << fact::FINISH_REASON, self.finish_reason.is_some()),
+            (1 << fact::ERROR, self.error.is_some()),
+            (1 << fact::METADATA, !self.metadata.is_empty()),
         ];
-        named.into_iter().find_map(|(key, is_named)| is_named.then_some(key))
+        named.iter().filter(|(_, is_named)| *is_named).fold(0, |all, (fact, _)| all | fact)
     }
 
     /// Looks up what the filter names; nothing where no call can pass.
@@ -211,7 +208,12 @@ impl Selection<'_> {
 
     /// Whether all kinds pass.
     pub(super) fn has_all_kinds(&self) -> bool {
-        self.filter.names_no_fact()
+        self.filter.facts() == 0
+    }
+
+    /// Whether classes of kinds tell which pass.
+    pub(super) fn is_told_by_classes(&self) -> bool {
+        self.filter.facts() & !CLASS == 0
     }
 
     /// Whether kinds tell all that the filter asks about them.

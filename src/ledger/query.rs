@@ -414,13 +414,9 @@ impl Reader {
         zone: &TimeZone,
     ) -> Result<(Vec<Groups>, Option<Timestamp>), QueryError> {
         let few = self.0.few;
-        // Sums by class do not tell what such a filter names. Grouping by it has them read by kind.
-        let apart = filter.beyond_classes().map(|key| vec![key]);
-        let asked: Vec<_> = groupings.iter().cloned().chain(apart).collect();
-        let mut broken = self.ask(|connection, kinds| {
-            Breakdown { connection, kinds, filter, groupings: &asked, zone, few }.read()
+        let broken = self.ask(|connection, kinds| {
+            Breakdown { connection, kinds, filter, groupings, zone, few }.read()
         })?;
-        broken.groups.truncate(groupings.len());
         Ok((broken.groups, broken.rows_since))
     }
 

@@ -107,7 +107,8 @@
     if (chart.shape === "points") {
       return chart.series.map((series, index) => ({
         type: "scatter", mode: "markers+text", name: plain(series.name), x: series.x, y: series.values,
-        text: [plain(series.name)], textposition: "top center", cliponaxis: false,
+        // Names of more would lie upon each other; pointing at the others tells theirs.
+        text: [index < SERIES.length ? plain(series.name) : ""], textposition: "top center", cliponaxis: false,
         marker: { size: 13, color: of(index) }, hovertext: [plain(`${series.name}: ${series.shown[0]}`)],
         hoverinfo: "text", customdata: series.links,
       }));

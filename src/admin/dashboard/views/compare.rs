@@ -35,9 +35,18 @@ impl Model {
         figure.checked_div(self.group.totals.requests.into())
     }
 
+    /// Whether any call came to something: a model whose calls all failed is not a cheap one.
+    fn is_used(&self) -> bool {
+        let totals = &self.group.totals;
+        totals.total_tokens > 0 || totals.cost_usd != Usd::ZERO
+    }
+
     /// Of calls that have a price: what has none would make a model look cheap.
     fn cost_per_call(&self) -> Option<Usd> {
         let totals = &self.group.totals;
+        if !self.is_used() {
+            return None;
+        }
         let priced = totals.requests.checked_sub(totals.unpriced_requests)?;
         let cost = totals.cost_usd.decimal().checked_div(priced.into())?;
         Some(Usd::new(cost.round_dp(12)))
@@ -156,7 +165,8 @@ fn table(address: &Address, models: &[Model]) -> Markup {
                                 (show::money(cost, totals.estimated_requests > 0))
                                 @if models.len() > 1 && Some(cost) == least { " " span.best { "least" } }
                             }
-                            None => span.none { "unpriced" },
+                            None if totals.unpriced_requests > 0 => span.none { "unpriced" },
+                            None => { (show::unknown()) }
                         }
                     }
                     td.n { (mean(model.per_call(totals.input_tokens.into()))) }
