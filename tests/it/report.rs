@@ -59,12 +59,9 @@ fn exact_figures(page: &str, row: &str) -> Vec<Vec<String>> {
 
 /// The exact figure of a cell: what it shows, unless its title says more.
 fn figure(cell: &str) -> String {
-    let titled = cell.split_once("title=\"").and_then(|(_, rest)| rest.split_once('"'));
-    let shown = cell.rsplit_once("</svg>").map_or(cell, |(_, rest)| rest);
-    let shown = shown.split('>').find(|part| !part.trim().is_empty() && !part.starts_with('<'));
-    titled
-        .map_or_else(|| shown.unwrap_or_default().split('<').next().unwrap_or_default(), |t| t.0)
-        .to_owned()
+    let (attributes, rest) = cell.split_once("<span").unwrap().1.split_once('>').unwrap();
+    let titled = attributes.split_once("title=\"").and_then(|(_, title)| title.split_once('"'));
+    titled.map_or_else(|| rest.split('<').next().unwrap(), |(title, _)| title).to_owned()
 }
 
 fn grouped(number: &str) -> String {
