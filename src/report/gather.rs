@@ -42,6 +42,9 @@ const TRIES: usize = 3;
 /// Names and texts, as the admin API takes them.
 pub type Pairs = Vec<(String, String)>;
 
+/// The figures of each step of a window.
+pub(super) type Trend = Vec<(Bucket, Sums)>;
+
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -67,7 +70,7 @@ pub struct Wish {
 pub struct Found {
     pub whole: Sums,
     pub before: Option<(Before, Sums)>,
-    pub trend: Vec<(Bucket, Sums)>,
+    pub trend: Trend,
     pub forecast: Option<Forecast>,
     pub breakdowns: Vec<Breakdown>,
     /// Answers that would have needed calls that are deleted, and from when on there are some.
@@ -249,7 +252,7 @@ impl<E: fmt::Display, A: FnMut(Asked, &Pairs) -> Result<Value, E>> Asking<'_, A>
         &mut self,
         whole: &Sums,
         rows_since: &mut BTreeMap<String, String>,
-    ) -> Result<(Vec<(Bucket, Sums)>, bool), Broken<E>> {
+    ) -> Result<(Trend, bool), Broken<E>> {
         let window = &self.wish.window;
         let key = window.step().key();
         let answer = self.groups(window, key, "key")?;
@@ -265,7 +268,7 @@ impl<E: fmt::Display, A: FnMut(Asked, &Pairs) -> Result<Value, E>> Asking<'_, A>
             let sums = known.remove(&bucket.key).unwrap_or_default();
             (bucket, sums)
         });
-        let mut trend: Vec<(Bucket, Sums)> = trend.collect();
+        let mut trend: Trend = trend.collect();
         // Calls of a clock that was ahead: none may be missing.
         let mut late: Vec<(String, Sums)> = known.into_iter().collect();
         late.sort_by(|one, other| one.0.cmp(&other.0));

@@ -1,5 +1,5 @@
-//! A report to send on: the totals, trends and tables of a window, as a page ([`html()`]) or as a PDF
-//! ([`pdf()`]). Owns what a report says and how it looks; knows neither where answers come from nor where
+//! A report to send on: the totals, trends and tables of a window, as a page (`html`) or as a PDF
+//! (`pdf`). Owns what a report says and how it looks; knows neither where answers come from nor where
 //! the report goes.
 //!
 //! Invariant: both forms are made of the same [`Report`], every table adds up to its last row, and the same

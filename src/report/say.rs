@@ -211,7 +211,10 @@ fn cards(sums: &Sums, before: Option<&(Before, Sums)>, days: Decimal) -> Vec<Car
             figure: table::count(sums.errors),
             about: failed
                 .map_or_else(String::new, |share| format!("{} of calls", figures::percent(share))),
-            change: by_points(failed, before.map(|before| before.share_of_requests(before.errors))),
+            change: by_points(
+                failed,
+                before.and_then(|before| before.share_of_requests(before.errors)),
+            ),
         },
         Card {
             name: "Median duration",
@@ -233,7 +236,7 @@ fn cards(sums: &Sums, before: Option<&(Before, Sums)>, days: Decimal) -> Vec<Car
             name: "Cache hit rate",
             figure: rate(sums.cache_hit_rate()),
             about: "of the input came from caches".to_owned(),
-            change: by_points(sums.cache_hit_rate(), before.map(Sums::cache_hit_rate)),
+            change: by_points(sums.cache_hit_rate(), before.and_then(Sums::cache_hit_rate)),
         },
     ]
 }
@@ -255,9 +258,9 @@ fn by_share(now: Decimal, before: Option<(Decimal, Figure)>) -> Option<Change> {
 }
 
 /// How many percentage points more or less: a share of a share misleads.
-fn by_points(now: Option<Decimal>, before: Option<Option<Decimal>>) -> Option<Change> {
-    let (now, before) = (now?, before??);
-    let change = (now - before) * Decimal::ONE_HUNDRED;
+fn by_points(now: Option<Decimal>, before: Option<Decimal>) -> Option<Change> {
+    let (now, before) = (now?, before?);
+    let change = ((now - before) * Decimal::ONE_HUNDRED).round_dp(1);
     let shown = format!("{} points", figures::mean(change.abs()));
     Some(Change { shown: signed(change, &shown), was: figures::percent(before) })
 }
@@ -285,7 +288,7 @@ mod tests {
         assert_eq!(change(50, 100).as_deref(), Some("\u{2212}50 %"));
         assert_eq!(change(100, 100).as_deref(), Some("unchanged"));
         assert_eq!(change(100, 0), None);
-        let points = by_points(Some(Decimal::new(25, 3)), Some(Some(Decimal::new(4, 2)))).unwrap();
+        let points = by_points(Some(Decimal::new(25, 3)), Some(Decimal::new(4, 2))).unwrap();
         assert_eq!((points.shown.as_str(), points.was.as_str()), ("\u{2212}1.5 points", "4 %"));
     }
 

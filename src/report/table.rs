@@ -48,7 +48,7 @@ impl ShareOf {
 /// The table of a breakdown.
 pub(super) fn of_breakdown(breakdown: &Breakdown) -> Table {
     let Breakdown { key, whole, groups, others, is_whole: _, failed } = breakdown;
-    let about = failed.as_ref().map(|why| format!("There are no figures here: {why}."));
+    let about = failed.as_ref().map(|why| format!("Not shown: {why}."));
     let share_of = ShareOf::of(whole);
     let mut rows: Vec<Row> = groups
         .iter()
@@ -58,16 +58,16 @@ pub(super) fn of_breakdown(breakdown: &Breakdown) -> Table {
                 Some(name) if name.is_empty() => (RowKind::Absent, "(empty)"),
                 Some(name) => (RowKind::Group, name.as_str()),
             };
-            row(kind, name.to_owned(), &group.sums, whole, share_of)
+            row(kind, name, &group.sums, whole, share_of)
         })
         .collect();
     if let Some(others) = others {
         let more = if others.and_more { "more than " } else { "" };
         let name = format!("{more}{} others", figures::exact(others.count as u64));
-        rows.push(row(RowKind::Others, name, &others.sums, whole, share_of));
+        rows.push(row(RowKind::Others, &name, &others.sums, whole, share_of));
     }
     if !rows.is_empty() {
-        rows.push(row(RowKind::Total, "Total".to_owned(), whole, whole, share_of));
+        rows.push(row(RowKind::Total, "Total", whole, whole, share_of));
     }
     let (caption, of) = titles(key);
     Table { caption, of, share_of: share_of.name(), rows, about }
@@ -83,9 +83,9 @@ pub(super) fn of_trend(
     let share_of = ShareOf::of(whole);
     let passed = trend.iter().filter(|(bucket, sums)| bucket.since <= made || sums.requests > 0);
     let mut rows: Vec<Row> = passed
-        .map(|(bucket, sums)| row(RowKind::Group, bucket.name.clone(), sums, whole, share_of))
+        .map(|(bucket, sums)| row(RowKind::Group, &bucket.name, sums, whole, share_of))
         .collect();
-    rows.push(row(RowKind::Total, "Total".to_owned(), whole, whole, share_of));
+    rows.push(row(RowKind::Total, "Total", whole, whole, share_of));
     let (caption, of) = titles(key);
     Table { caption, of, share_of: share_of.name(), rows, about: None }
 }
@@ -103,7 +103,7 @@ fn titles(key: &str) -> (String, String) {
     (caption, of)
 }
 
-fn row(kind: RowKind, name: String, sums: &Sums, whole: &Sums, share_of: ShareOf) -> Row {
+fn row(kind: RowKind, name: &str, sums: &Sums, whole: &Sums, share_of: ShareOf) -> Row {
     let share = share_of.share(sums, whole);
     let thousandths = (share * Decimal::ONE_THOUSAND).round().to_u32();
     Row {
@@ -126,22 +126,15 @@ pub(super) fn cost(sums: &Sums) -> Figure {
     let known = sums.cost_usd;
     let unpriced = figures::exact(sums.unpriced_requests);
     let exact = figures::dollars(known);
-    match (known.decimal().is_zero(), sums.unpriced_requests) {
-        (_, 0) => {
-            let shown =
-                format!("{}{}", about(!known.decimal().is_zero(), sums), figures::cents(known));
-            Figure { shown, exact, note: None }
-        }
-        (true, _) => Figure {
+    let shown = format!("{}{}", about(!known.decimal().is_zero(), sums), figures::cents(known));
+    match sums.unpriced_requests {
+        0 => Figure { shown, exact, note: None },
+        all if all == sums.requests && known.decimal().is_zero() => Figure {
             shown: "not known".to_owned(),
             exact: UNKNOWN.to_owned(),
             note: Some(format!("{unpriced} unpriced")),
         },
-        (false, _) => Figure {
-            shown: format!("{}{}", about(true, sums), figures::cents(known)),
-            exact,
-            note: Some(format!("+ {unpriced} unpriced")),
-        },
+        _ => Figure { shown, exact, note: Some(format!("+ {unpriced} unpriced")) },
     }
 }
 
@@ -202,6 +195,7 @@ mod tests {
         let is = |shown: &str, note: &str| (shown.to_owned(), note.to_owned());
         assert_eq!(shown("0", 0, 3), is("$0.00", ""));
         assert_eq!(shown("0", 1000, 0), is("not known", "1,000 unpriced"));
+        assert_eq!(shown("0", 999, 0), is("$0.00", "+ 999 unpriced"));
         assert_eq!(shown("12.345", 0, 0), is("$12.35", ""));
         assert_eq!(shown("12.345", 7, 1), is("~$12.35", "+ 7 unpriced"));
     }

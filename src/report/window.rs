@@ -138,9 +138,9 @@ impl Window {
     pub fn step(&self) -> Step {
         let days = (self.until.millis() - self.since.millis() + DAY_MS / 2) / DAY_MS;
         match days {
-            ..=HOURLY_DAYS => Step::Hour,
-            ..=DAILY_DAYS => Step::Day,
-            ..=WEEKLY_DAYS => Step::Week,
+            days if days <= HOURLY_DAYS => Step::Hour,
+            days if days <= DAILY_DAYS => Step::Day,
+            days if days <= WEEKLY_DAYS => Step::Week,
             _ => Step::Month,
         }
     }
