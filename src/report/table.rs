@@ -127,9 +127,11 @@ pub(super) fn cost(sums: &Sums) -> Figure {
     let unpriced = figures::exact(sums.unpriced_requests);
     let exact = figures::dollars(known);
     let shown = format!("{}{}", about(!known.decimal().is_zero(), sums), figures::cents(known));
+    // Calls that failed are free as a rule: beside them alone, nothing is known.
+    let others = sums.requests.saturating_sub(sums.errors);
     match sums.unpriced_requests {
         0 => Figure { shown, exact, note: None },
-        all if all == sums.requests && known.decimal().is_zero() => Figure {
+        all if all >= others && known.decimal().is_zero() => Figure {
             shown: "not known".to_owned(),
             exact: UNKNOWN.to_owned(),
             note: Some(format!("{unpriced} unpriced")),
