@@ -14,6 +14,7 @@
 //! | [`record`] | tags, outcome, and the row that a call becomes |
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
 //! | [`archive`] | records as files and back: CSV and JSON lines |
+//! | [`report`] | a report to send on: what it says, as a page and as a PDF |
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
@@ -39,6 +40,7 @@ pub mod pricing;
 pub mod provider;
 pub mod proxy;
 pub mod record;
+pub mod report;
 pub mod respond;
 pub mod secret;
 pub mod units;

@@ -175,7 +175,7 @@ fn count(reader: &Reader, filter: &Filter) -> Option<u64> {
 }
 
 /// A slip of the hand must not cost the ledger, whichever one it is.
-fn refuse_ledger(path: &Path, source: &SourceArgs) -> Result<(), Failure> {
+pub(super) fn refuse_ledger(path: &Path, source: &SourceArgs) -> Result<(), Failure> {
     let ours = config::database(&source.flags());
     let is_ours = ours.is_ok_and(|database| ledger::owns(&database, path));
     if is_ours || is_database(path) {

@@ -3,6 +3,7 @@
 //! Results go to stdout and everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage,
 //! which is clap's own.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ pub mod import;
 mod progress;
 pub mod recent;
 mod remote;
+pub mod report;
 pub mod reprice;
 pub mod serve;
 pub mod sheet;
@@ -43,6 +45,7 @@ pub enum Command {
     Serve(serve::RunArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
+    Report(report::ReportArgs),
     Reprice(reprice::RepriceArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
@@ -107,10 +110,10 @@ pub enum Failure {
     Found(String),
 }
 
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Failure::Failed(text) | Failure::Usage(text) | Failure::Found(text)) = self;
-        f.write_str(text)
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Failure::Failed(message) | Failure::Usage(message) | Failure::Found(message)) = self;
+        f.write_str(message)
     }
 }
 
@@ -125,6 +128,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         },
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
+        Command::Report(args) => report::run(args),
         Command::Reprice(args) => reprice::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),
@@ -252,6 +256,8 @@ mod tests {
             "tokenmeter stats --format xml",
             "tokenmeter recent --metadata subject",
             "tokenmeter recent --limit 0",
+            "tokenmeter report --month 2026-10 --days 7",
+            "tokenmeter report --by colour",
             "tokenmeter demo",
             "tokenmeter demo --database d --calls 0",
             "tokenmeter serve --demo-calls 5",

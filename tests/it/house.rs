@@ -14,7 +14,7 @@ const ORDER: [&[&str]; 17] = [
     &["pricing"],
     &["record"],
     &["ledger"],
-    &["archive"],
+    &["archive", "report"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],

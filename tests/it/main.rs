@@ -24,6 +24,7 @@ mod readings;
 mod recovery;
 mod refusing;
 mod replay;
+mod report;
 mod reprice;
 mod rig;
 mod sessions;
