@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use super::Failure;
 use crate::admin::params::moment;
 use crate::demo::{Demo, Settings};
-use crate::ledger::{self, Filter, Loaded, Loader, Reader};
+use crate::ledger::{self, Loaded, Loader, Reader, StatsQuery};
 use crate::pricing::PriceBook;
 use crate::record::Record;
 use crate::units::Timestamp;
@@ -134,9 +134,10 @@ pub(super) fn has_calls(database: &Path) -> Result<bool, Failure> {
         return Ok(false);
     }
     let reader = Reader::open(database).map_err(|error| Failure::Failed(error.to_string()))?;
-    let page = reader.usage(&Filter::default(), 1, None);
-    let page = page.map_err(|error| Failure::Failed(error.to_string()))?;
-    Ok(!page.records.is_empty() || ledger::left_behind(database) > 0)
+    // Of calls that were deleted for their age, sums are left.
+    let stats = reader.stats(&StatsQuery::default());
+    let stats = stats.map_err(|error| Failure::Failed(error.to_string()))?;
+    Ok(stats.totals.requests > 0 || ledger::left_behind(database) > 0)
 }
 
 /// A seed that no other call has.

@@ -90,7 +90,15 @@ pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let demo = demo.transpose()?;
     let app = App::build(&config)?;
     let banner = match &demo {
-        None => banner(&app, &config)?,
+        None => {
+            if ledger::is_made_up(&config.database)? {
+                tracing::warn!(
+                    "{} has a demo's calls; what is recorded now gets among them for good",
+                    config.database.display()
+                );
+            }
+            banner(&app, &config)?
+        }
         Some(demo) => {
             demo.fill(&config.database)?;
             demo.banner(&app, &config)?

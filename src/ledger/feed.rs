@@ -4,7 +4,7 @@
 //! Invariant: what the database says has been read is in it, in the same transaction. So reading may
 //! stop anywhere, start over anywhere, and still give every call one row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,6 +73,10 @@ pub(super) struct Feed {
     sealed: Instant,
     unreadable: u64,
     stored: Stored,
+    /// The files of the journal that have what the database refused: they are kept.
+    refused: BTreeSet<String>,
+    /// As far as each file had been read into the database that was here before.
+    again: HashMap<PathBuf, u64>,
 }
 
 /// What has gone into the database since the start.
@@ -99,8 +103,12 @@ pub(super) struct Keep {
 #[derive(Debug, Default)]
 struct Batch {
     changes: Vec<Change>,
-    /// How long it is in the journal.
+    /// The journal's file that it is from.
+    file: Option<String>,
+    /// How long it is there.
     bytes: u64,
+    /// Read a second time, into a database that took the place of the one that had it.
+    is_again: bool,
 }
 
 /// A way to do what changes ask for.
@@ -145,7 +153,10 @@ impl Feed {
             sealed: Instant::now(),
             unreadable: 0,
             stored: Stored::default(),
+            refused: BTreeSet::new(),
+            again: HashMap::new(),
         };
+        feed.refused = store::refused_files(&feed.connection)?;
         let progress = store::progress(&feed.connection)?;
         feed.find_files(&progress)?;
         feed.miss_files(&progress);
@@ -175,7 +186,7 @@ impl Feed {
         self.read_all()?;
         let overdue: Vec<_> = self.held.overdue().map(Change::Insert).collect();
         if !overdue.is_empty() || self.has_aged() {
-            self.pending = Some(Batch { changes: overdue, bytes: 0 });
+            self.pending = Some(Batch { changes: overdue, ..Batch::default() });
             self.commit_pending()?;
         }
         self.seal()?;
@@ -224,7 +235,7 @@ impl Feed {
         for id in changes.iter().filter_map(Change::call) {
             self.open.remove(id);
         }
-        self.pending = Some(Batch { changes, bytes: 0 });
+        self.pending = Some(Batch { changes, ..Batch::default() });
         self.commit_pending()?;
         self.journal.forget_waiting();
         Ok(())
@@ -259,6 +270,11 @@ impl Feed {
     /// What has gone into the database, since the start.
     pub(super) fn stored(&self) -> Stored {
         self.stored
+    }
+
+    /// The files of the journal that have what the database refused.
+    pub(super) fn refused(&self) -> &BTreeSet<String> {
+        &self.refused
     }
 
     /// Everything into the database file itself. For the end.
@@ -298,7 +314,10 @@ impl Feed {
         let changes: Vec<Change> = entries.filter_map(|one| self.change(at, one, now)).collect();
         // Openings alone need no transaction: the journal keeps them as well as the database would.
         if !changes.is_empty() {
-            self.pending = Some(Batch { changes, bytes: stretch.bytes });
+            let tail = &self.tails[at];
+            let file = Some(tail.name());
+            let is_again = self.again.get(&tail.path).is_some_and(|end| tail.read <= *end);
+            self.pending = Some(Batch { changes, file, bytes: stretch.bytes, is_again });
         }
     }
 
@@ -343,10 +362,15 @@ impl Feed {
     fn commit_by(&mut self, apply: Apply) -> Result<(), FeedError> {
         let Some(batch) = &self.pending else { return Ok(()) };
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
+        let mut refused = self.refused.clone();
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
             let names = &mut self.names;
             let rows = apply(&transaction, names, &batch.changes, &self.stored_open)?;
+            if rows.refused > 0 {
+                refused.extend(batch.file.clone());
+                store::note_refused(&transaction, &refused)?;
+            }
             store::insert_opens(&transaction, &aged)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
@@ -357,9 +381,12 @@ impl Feed {
             Ok(rows) => {
                 self.stored.rows += rows.written;
                 self.stored.commits += 1;
-                self.stored.recorded.add(&rows.recorded);
-                self.stored.counted = self.stored.counted.max(&self.stored.recorded);
+                if !batch.is_again {
+                    self.stored.recorded.add(&rows.recorded);
+                    self.stored.counted = self.stored.counted.max(&self.stored.recorded);
+                }
                 self.unreadable += rows.refused;
+                self.refused = refused;
             }
             Err(error) => {
                 self.names.forget();
@@ -456,7 +483,7 @@ impl Feed {
         // What such a file says of a call is kept nowhere else, so no row waits for its amendment.
         let held: Vec<_> = self.held.release().map(Change::Insert).collect();
         if !held.is_empty() {
-            self.pending = Some(Batch { changes: held, bytes: 0 });
+            self.pending = Some(Batch { changes: held, ..Batch::default() });
             self.commit_pending()?;
         }
         for removed in self.tails.iter().filter(|tail| !tail.is_current()) {
@@ -512,7 +539,9 @@ impl Feed {
         let keep = Span::new().try_days(i64::from(self.keep.journal_days)).unwrap_or_default();
         let Ok(oldest) = today.checked_sub(keep) else { return Ok(()) };
         let is_due = |tail: &Tail| {
-            tail.day < oldest && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
+            tail.day < oldest
+                && !self.refused.contains(&tail.name())
+                && tail.len().is_ok_and(|len| len == tail.read && len == tail.stored)
         };
         if !self.tails.iter().any(is_due) || !store::checkpoint(&self.connection)? {
             return Ok(());
@@ -559,7 +588,8 @@ pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let connection = opened.map_err(FeedError::NotReopened)?;
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
     let feed = Feed::new(connection, database, journal, from.keep, false)?;
-    Ok(Feed { stored: from.stored, unreadable: from.unreadable, ..feed })
+    let again = from.tails.iter().map(|tail| (tail.path.clone(), tail.read)).collect();
+    Ok(Feed { stored: from.stored, unreadable: from.unreadable, again, ..feed })
 }
 
 #[cfg(test)]

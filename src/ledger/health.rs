@@ -1,5 +1,6 @@
 //! How the ledger is doing. Owns the words for machines and the sentences for people; decides nothing.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub enum Word {
     LedgerStopped,
     /// A warning: lines have been dropped.
     LinesLost,
+    /// A warning: rows that the database refused are in the journal only.
+    RowsRefused,
     /// A warning: little room is left.
     DiskLow,
 }
@@ -105,7 +108,7 @@ impl Word {
     ];
 
     /// What is worth a warning.
-    pub const WARNINGS: [Word; 2] = [Word::LinesLost, Word::DiskLow];
+    pub const WARNINGS: [Word; 3] = [Word::LinesLost, Word::RowsRefused, Word::DiskLow];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -121,6 +124,7 @@ impl Word {
             Word::LedgerFailed => "ledger_failed",
             Word::LedgerStopped => "ledger_stopped",
             Word::LinesLost => "lines_lost",
+            Word::RowsRefused => "rows_refused",
             Word::DiskLow => "disk_low",
         }
     }
@@ -139,8 +143,21 @@ impl Problem {
 }
 
 /// What should be known although records arrive.
-pub(super) fn warnings(dropped_lines: u64, disk_free_bytes: Option<u64>) -> Vec<Problem> {
+pub(super) fn warnings(
+    dropped_lines: u64,
+    refused: &BTreeSet<String>,
+    disk_free_bytes: Option<u64>,
+) -> Vec<Problem> {
     let mut warnings = Vec::new();
+    if !refused.is_empty() {
+        let files: Vec<&str> = refused.iter().map(String::as_str).collect();
+        let message = format!(
+            "the database has refused rows that only the journal has ({}); see the log, and `tokenmeter \
+             doctor --repair` once the cause is gone",
+            files.join(", ")
+        );
+        warnings.push(Problem::new(Word::RowsRefused, message));
+    }
     if dropped_lines > 0 {
         let message = format!("{dropped_lines} lines have been lost since the start; see the log");
         warnings.push(Problem::new(Word::LinesLost, message));

@@ -309,7 +309,7 @@ impl Ledger {
         }
         Health {
             problems,
-            warnings: health::warnings(trouble.dropped, report.disk_free),
+            warnings: health::warnings(trouble.dropped, &report.refused, report.disk_free),
             is_refusing,
             refused_calls: trouble.refused,
             journal_lag_bytes: report.lag,

@@ -8,7 +8,7 @@
 //!
 //! Invariant: each row that passes is shown once.
 
-use std::ops::{ControlFlow, Range, RangeInclusive};
+use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
@@ -179,7 +179,7 @@ impl Scan<'_> {
             }
             (None, Some(user), _) => {
                 let condition = format!("INDEXED BY calls_by_user WHERE {}", *OF_USER);
-                self.spans(keys)?.try_for_each(|span| {
+                self.spans(keys)?.into_iter().try_for_each(|span| {
                     self.kinds_of(user, span)?.into_iter().try_for_each(|kind| {
                         ask(&condition, &[&span, &user, &kind, &start, &end], see)
                     })
@@ -255,7 +255,7 @@ impl Scan<'_> {
             return Ok(());
         };
         let enough = found.len() + wanted;
-        for span in self.spans(&keys)?.rev() {
+        for span in self.spans(&keys)?.into_iter().rev() {
             let kinds = self.kinds_of(user, span)?;
             let place = OfUser { user, span, keys: &keys };
             found.extend(self.newest_of(kinds, &place, enough - found.len())?);
@@ -317,19 +317,20 @@ impl Scan<'_> {
         find.query_row([key], |row| Ok(self.passes(row.get(0)?, own(row, 1)?.as_ref())))
     }
 
-    /// The parts of the index by user that keys are in, as far as there are calls.
-    fn spans(&self, keys: &Range<i64>) -> rusqlite::Result<RangeInclusive<i64>> {
-        let end = |order: &str| -> rusqlite::Result<Option<i64>> {
-            let sql = format!(
-                "SELECT key FROM calls WHERE key >= ?1 AND key < ?2 ORDER BY key {order} LIMIT 1"
-            );
-            let mut ask = self.connection.prepare_cached(&sql)?;
-            ask.query_row([keys.start, keys.end], |row| row.get(0)).optional()
-        };
-        Ok(match (end("ASC")?, end("DESC")?) {
-            (Some(first), Some(last)) => first >> SPAN_BITS..=last >> SPAN_BITS,
-            _ => RangeInclusive::new(1, 0),
-        })
+    /// The parts of the index by user that calls of these keys are in. Others are not even looked at: one
+    /// call of a clock that was wrong by decades has thousands between itself and the next.
+    fn spans(&self, keys: &Range<i64>) -> rusqlite::Result<Vec<i64>> {
+        let sql = "SELECT key FROM calls WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1";
+        let mut next = self.connection.prepare_cached(sql)?;
+        let (mut spans, mut from) = (Vec::new(), keys.start);
+        while let Some(key) =
+            next.query_row([from, keys.end], |row| row.get::<_, i64>(0)).optional()?
+        {
+            let span = key >> SPAN_BITS;
+            spans.push(span);
+            from = (span + 1) << SPAN_BITS;
+        }
+        Ok(spans)
     }
 
     /// The kinds of a user's calls in a part of the index that pass, or may: most users have few.

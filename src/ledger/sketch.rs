@@ -17,6 +17,11 @@ const FEW: usize = 128;
 /// An array grows by this many buckets: those of a power of two.
 const PAGE: usize = 1 << SUB_BUCKETS_LOG2;
 
+/// Pages of an array that is to be wide, below the first value and from it on: most durations are within
+/// a few powers of two of each other.
+const BELOW: usize = 3;
+const ABOVE: usize = 7;
+
 /// Counts that are added up at a time.
 const BLOCK: usize = 64;
 
@@ -90,26 +95,16 @@ impl Sketch {
         }
     }
 
-    /// The smallest value that at least `percent` of all do not exceed.
-    pub(super) fn percentile(&self, percent: u64) -> Option<u64> {
+    /// For each of some percentages, the smallest value that at least so many of all do not exceed.
+    pub(super) fn percentiles<const N: usize>(&self, percents: [u64; N]) -> [Option<u64>; N] {
         let few = self.few.iter().map(|(bucket, count)| (*bucket, std::slice::from_ref(count)));
         let blocks = (self.base..).step_by(BLOCK).zip(self.many.chunks(BLOCK));
         let blocks = || few.clone().chain(blocks.clone());
         let total: u128 = blocks().map(|(_, counts)| sum(counts)).sum();
-        let rank = (total * u128::from(percent)).div_ceil(100).max(1);
-        let mut seen = 0;
-        for (first, counts) in blocks() {
-            let after = seen + sum(counts);
-            if after >= rank {
-                let reached = (first..).zip(counts).find(|(_, count)| {
-                    seen += sum(std::slice::from_ref(*count));
-                    seen >= rank
-                });
-                return reached.map(|(bucket, _)| middle(bucket));
-            }
-            seen = after;
-        }
-        None
+        percents.map(|percent| {
+            let rank = (total * u128::from(percent)).div_ceil(100).max(1);
+            reached(rank, blocks())
+        })
     }
 
     fn add_to_few(&mut self, bucket: usize, count: i64) {
@@ -139,7 +134,10 @@ impl Sketch {
             return;
         }
         let page = bucket - bucket % PAGE;
-        if self.many.is_empty() {
+        if self.many.is_empty() && self.wide {
+            self.base = page.saturating_sub(BELOW * PAGE);
+            self.many = vec![0; (BELOW + ABOVE) * PAGE];
+        } else if self.many.is_empty() {
             self.base = page;
         } else if page < self.base {
             let before = self.base - page;
@@ -150,6 +148,23 @@ impl Sketch {
         self.many.resize(end, 0);
         self.many[bucket - self.base] = count;
     }
+}
+
+/// The value that the count of so many is in.
+fn reached<'a>(rank: u128, blocks: impl Iterator<Item = (usize, &'a [i64])>) -> Option<u64> {
+    let mut seen = 0;
+    for (first, counts) in blocks {
+        let after = seen + sum(counts);
+        if after >= rank {
+            let reached = (first..).zip(counts).find(|(_, count)| {
+                seen += sum(std::slice::from_ref(*count));
+                seen >= rank
+            });
+            return reached.map(|(bucket, _)| middle(bucket));
+        }
+        seen = after;
+    }
+    None
 }
 
 /// The sum of the counts that are above 0, in two halves: so it is one instruction for several of them.
@@ -219,7 +234,7 @@ mod tests {
                 }
                 merged.merge(&part);
             }
-            prop_assert_eq!(merged.percentile(50), added.percentile(50));
+            prop_assert_eq!(merged.percentiles([50, 95]), added.percentiles([50, 95]));
             prop_assert_eq!(merged, added);
         }
 
@@ -233,7 +248,7 @@ mod tests {
             values.sort_unstable();
             for percent in [1, 50, 95, 100] {
                 let rank = (values.len() * percent).div_ceil(100).max(1);
-                prop_assert_eq!(sketch.percentile(percent as u64), Some(values[rank - 1]));
+                prop_assert_eq!(sketch.percentiles([percent as u64])[0], Some(values[rank - 1]));
             }
         }
     }
@@ -246,11 +261,11 @@ mod tests {
     #[test]
     fn percentiles_are_those_of_the_values() {
         let mut sketch = Sketch::default();
-        assert_eq!(sketch.percentile(50), None);
+        assert_eq!(sketch.percentiles([50])[0], None);
         (1..=200).for_each(|value| sketch.add(bucket(value), 1));
-        assert_eq!((sketch.percentile(50), sketch.percentile(95)), (Some(100), Some(190)));
+        assert_eq!(sketch.percentiles([50, 95]), [Some(100), Some(190)]);
         sketch.add(5, i64::MAX - 1);
         sketch.add(6, i64::MAX - 1);
-        assert_eq!(sketch.percentile(50), Some(6), "far more than there are calls");
+        assert_eq!(sketch.percentiles([50])[0], Some(6), "far more than there are calls");
     }
 }

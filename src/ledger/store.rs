@@ -1,6 +1,6 @@
 //! The statements that the feed runs in the database. Owns their SQL; decides nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
@@ -116,6 +116,8 @@ pub(super) fn apply_each(
                 all.refused += 1;
                 let call = change.call().map(CallId::to_string).unwrap_or_default();
                 tracing::error!(call, %error, "the database refuses a row; only the journal has it");
+                // It has closed all the same: the next start must not take it for one that was cut off.
+                transaction.execute("DELETE FROM open_calls WHERE id = ?", [call])?;
             }
             Err(error) => return Err(error),
         }
@@ -134,9 +136,36 @@ pub(super) fn is_refusal(error: &rusqlite::Error) -> bool {
         // A row in the place of which it would stand, or it itself, cannot be read or written.
         rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
         | rusqlite::Error::ToSqlConversionFailure(_) => true,
         _ => false,
     }
+}
+
+/// The name under which the journal's files stand that have rows which the database refused.
+const REFUSED: &str = "refused";
+
+/// Remembers which journal file has what the database refused, so that it is not deleted.
+pub(super) fn note_refused(
+    transaction: &Transaction<'_>,
+    files: &BTreeSet<String>,
+) -> rusqlite::Result<()> {
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let sql = "INSERT OR REPLACE INTO ledger_state (name, value) VALUES (?, ?)";
+    transaction.execute(sql, (REFUSED, files.join("\n"))).map(drop)
+}
+
+/// The journal's files that have rows which the database refused.
+pub(super) fn refused_files(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
+    let sql = "SELECT value FROM ledger_state WHERE name = ?";
+    let files: Option<String> =
+        connection.query_row(sql, [REFUSED], |row| row.get(0)).optional()?;
+    Ok(files.iter().flat_map(|files| files.lines()).map(str::to_owned).collect())
+}
+
+/// For when all that was refused has been added after all.
+pub(super) fn forget_refused(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM ledger_state WHERE name = ?", [REFUSED]).map(drop)
 }
 
 fn learn(transaction: &Transaction<'_>, learned: &Calibration) -> rusqlite::Result<()> {

@@ -159,11 +159,25 @@ fn a_row_that_the_database_refuses_keeps_no_other_waiting() {
     assert!(ledger.health().is_ok());
     let stats = ledger.reader().stats(&StatsQuery::default()).unwrap();
     assert_eq!(stats.totals.requests, calls.len() as u64 - 1);
-    // What was read again because the row is missing is refused again, and does no more harm.
     drop(ledger);
+    // The next start still knows.
     let again = home.open();
     again.closed(&call(99));
     assert_eq!(records(&again).len(), calls.len());
+    let is_told = |ledger: &Ledger| {
+        ledger.health().warnings.iter().any(|warning| warning.word == Word::RowsRefused)
+    };
+    assert!(is_told(&again), "{:?}", again.health());
+    drop(again);
+    // The cause is gone.
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    drop(database);
+    let examined =
+        doctor::examine(&home.database(), doctor::Depth::default(), &mut |_, _, _| {}).unwrap();
+    assert_eq!(doctor::repair(&examined, &mut |_, _, _| {}).unwrap().added, 1);
+    let mended = home.open();
+    assert_eq!(records(&mended).len(), calls.len() + 1);
+    assert!(!is_told(&mended), "{:?}", mended.health());
 }
 
 #[test]

@@ -209,9 +209,10 @@ impl Tally {
         let (input, cache_read) = (tokens(0), tokens(1));
         let estimate_error = whole(self.sums.estimate_error_tokens());
         let estimated_tokens = whole(self.estimated_tokens);
-        let percentile = |percent| {
-            let exact = self.exact.percentile(percent);
-            exact.or_else(|| self.sums.duration_percentile(percent))
+        const PERCENTS: [u64; 2] = [50, 95];
+        let [p50_duration_ms, p95_duration_ms] = match &self.exact.0 {
+            Some(_) => PERCENTS.map(|percent| self.exact.percentile(percent)),
+            None => self.sums.duration_percentiles(PERCENTS),
         };
         Totals {
             requests: whole(self.sums.requests()),
@@ -237,8 +238,8 @@ impl Tally {
             default_priced_requests: whole(self.default_priced),
             cache_hit_rate: ratio(cache_read.into(), input, 4),
             avg_duration_ms: mean(self.sums.duration()),
-            p50_duration_ms: percentile(50),
-            p95_duration_ms: percentile(95),
+            p50_duration_ms,
+            p95_duration_ms,
             avg_time_to_first_token_ms: mean(self.sums.first_token()),
         }
     }

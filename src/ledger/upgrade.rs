@@ -49,8 +49,14 @@ pub(super) fn if_old(path: &Path) -> Result<(), OpenError> {
         drop(old);
     } else {
         drop(old);
-        fs::copy(path, &new).map_err(|error| OpenError::io(&new, error))?;
-        alter(&new).map_err(|error| OpenError::database(&new, error))?;
+        let copied = fs::copy(path, &new).map_err(|error| OpenError::io(&new, error));
+        let altered =
+            copied.and_then(|_| alter(&new).map_err(|error| OpenError::database(&new, error)));
+        if let Err(error) = altered {
+            // Half a copy must not keep the disk full for whoever is asked next.
+            let _ = clear(&new);
+            return Err(error);
+        }
     }
     let kept = swap(path, &new, version).map_err(|error| OpenError::io(path, error))?;
     tracing::warn!(rows, kept = %kept.display(), "the ledger is up to date; the old file is kept");

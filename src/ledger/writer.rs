@@ -3,6 +3,7 @@
 //!
 //! Invariant: whoever records a call pays at most one wake-up per batch, and never waits for it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,7 +23,7 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The same when so many lines come that a batch is much work: of a larger one, calls share more of the
 /// pages that are written.
-const LARGE_BATCH_INTERVAL: Duration = Duration::from_millis(300);
+const LARGE_BATCH_INTERVAL: Duration = Duration::from_millis(200);
 const MUCH_WORK: Duration = Duration::from_millis(20);
 
 /// The same while somebody waits for calls whose amendments have not come yet.
@@ -54,6 +55,8 @@ pub(super) struct Report {
     pub(super) behind_since: Option<Instant>,
     pub(super) unreadable: u64,
     pub(super) stored: Stored,
+    /// The files of the journal that have what the database refused.
+    pub(super) refused: BTreeSet<String>,
     pub(super) disk_free: Option<u64>,
     pub(super) finished: bool,
 }
@@ -171,6 +174,9 @@ impl Shared {
         state.report.behind_since = (state.report.lag > 0).then_some(began);
         state.report.unreadable = feed.unreadable();
         state.report.stored = feed.stored();
+        if state.report.refused != *feed.refused() {
+            state.report.refused.clone_from(feed.refused());
+        }
         self.changed.notify_all();
     }
 

@@ -601,6 +601,8 @@ pub(in crate::ledger) fn refill(
         refill.replace(Box::new(record))?;
     }
     refill.flush()?;
+    // Had the database refused any again, this would have failed.
+    store::forget_refused(transaction)?;
     let open: Vec<(CallId, Box<str>)> = refill.open.into_iter().collect();
     store::insert_opens(transaction, &open)?;
     transaction.execute("DELETE FROM journal_progress", [])?;

@@ -183,26 +183,39 @@ pub(super) fn add_to(bytes: &[u8], sums: &mut Sums) -> Result<(), Damaged> {
     if flags & WIDE != 0 {
         return add_wide(from, flags, sums);
     }
-    let mut figures = [0_u64; FIGURES];
+    // Most figures of most entries are not there.
+    let mut add = |figure: usize, value: u64| {
+        sums.figures[figure] = sums.figures[figure].wrapping_add(value.into());
+    };
+    let (mut requests, mut input, mut output, mut duration) = (0, 0, 0, 0);
     let mut written = flags & ANY;
     while written != 0 {
-        figures[written.trailing_zeros() as usize] = from.varint()?;
+        let (figure, value) = (written.trailing_zeros() as usize, from.varint()?);
         written &= written - 1;
-    }
-    let mut follows = |flag: u32, figure: usize, value: fn(&[u64; FIGURES]) -> u64| {
-        if flags & flag != 0 {
-            figures[figure] = value(&figures);
+        match figure {
+            REQUESTS => requests = value,
+            INPUT => input = value,
+            OUTPUT => output = value,
+            DURATION_SUM => duration = value,
+            _ => {}
         }
-    };
-    follows(ONE, REQUESTS, |_| 1);
-    follows(TOTAL_ADDS_UP, TOTAL, |figures| figures[INPUT].wrapping_add(figures[OUTPUT]));
-    follows(ALL_TIMED, DURATIONS, |figures| figures[REQUESTS]);
-    follows(ALL_STARTED, FIRST_TOKENS, |figures| figures[REQUESTS]);
-    for (sum, figure) in sums.figures.iter_mut().zip(figures) {
-        *sum = sum.wrapping_add(figure.into());
+        add(figure, value);
+    }
+    if flags & ONE != 0 {
+        requests = 1;
+        add(REQUESTS, 1);
+    }
+    if flags & TOTAL_ADDS_UP != 0 {
+        add(TOTAL, input.wrapping_add(output));
+    }
+    if flags & ALL_TIMED != 0 {
+        add(DURATIONS, requests);
+    }
+    if flags & ALL_STARTED != 0 {
+        add(FIRST_TOKENS, requests);
     }
     if flags & LONE_DURATION != 0 {
-        sums.sketch.add(sketch::bucket(figures[DURATION_SUM]), 1);
+        sums.sketch.add(sketch::bucket(duration), 1);
     }
     add_buckets(from, &mut sums.sketch, Cursor::narrow)
 }

@@ -167,9 +167,13 @@ impl Sums {
         Counted { count: self.figures[FIRST_TOKENS], sum: self.figures[FIRST_TOKEN_SUM] }
     }
 
-    /// The smallest duration that at least `percent` of all do not exceed, to within half a percent.
-    pub(in crate::ledger) fn duration_percentile(&self, percent: u64) -> Option<u64> {
-        self.sketch.percentile(percent)
+    /// For each of some percentages, the smallest duration that at least so many of all do not exceed, to
+    /// within half a percent.
+    pub(in crate::ledger) fn duration_percentiles<const N: usize>(
+        &self,
+        percents: [u64; N],
+    ) -> [Option<u64>; N] {
+        self.sketch.percentiles(percents)
     }
 
     fn count(&mut self, record: &Record, sign: i64) {

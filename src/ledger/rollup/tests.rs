@@ -515,7 +515,7 @@ fn extreme_times_and_figures_come_back() {
             assert_eq!((sums.tokens()[0], sums.tokens()[9]), (sum, sum));
             assert_eq!(sums.duration(), Counted { count: 3, sum });
             assert_eq!(
-                sums.duration_percentile(50).map(bucket),
+                sums.duration_percentiles([50])[0].map(bucket),
                 Some(bucket(i64::MAX.unsigned_abs()))
             );
         }
