@@ -17,6 +17,8 @@ use crate::units::{Timestamp, Usd};
 /// Durations of a group up to this many are ranked exactly; beyond, to within half a percent.
 const EXACT_DURATIONS: usize = 4096;
 
+const SHOWN_PERCENTILES: [u64; 2] = [50, 95];
+
 /// The figures of a set of calls. Sums count what is known; the counts of calls beside them say
 /// how much that is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -209,10 +211,9 @@ impl Tally {
         let (input, cache_read) = (tokens(0), tokens(1));
         let estimate_error = whole(self.sums.estimate_error_tokens());
         let estimated_tokens = whole(self.estimated_tokens);
-        const PERCENTS: [u64; 2] = [50, 95];
         let [p50_duration_ms, p95_duration_ms] = match &self.exact.0 {
-            Some(_) => PERCENTS.map(|percent| self.exact.percentile(percent)),
-            None => self.sums.duration_percentiles(PERCENTS),
+            Some(_) => SHOWN_PERCENTILES.map(|percent| self.exact.percentile(percent)),
+            None => self.sums.duration_percentiles(SHOWN_PERCENTILES),
         };
         Totals {
             requests: whole(self.sums.requests()),
