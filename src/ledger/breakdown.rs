@@ -8,7 +8,9 @@
 //! Invariant: each call counts once, from one moment of the database.
 
 use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, OptionalExtension};
@@ -19,7 +21,7 @@ use super::kind::{CLASS, Kinds};
 use super::layout::KEY_BITS;
 use super::query::QueryError;
 use super::retention;
-use super::rollup::{self, Grain, SLOT_MS, Users};
+use super::rollup::{self, Grain, SLOT_MS, SumsRef, Users};
 use super::scan::{Scan, Way};
 use crate::units::Timestamp;
 
@@ -49,41 +51,80 @@ struct Slots {
     ends: [Range<i64>; 2],
 }
 
+/// A part of the calls on their way into groups.
+struct Adding<'k> {
+    fold: Fold<'k>,
+    calls: i128,
+}
+
+impl Adding<'_> {
+    /// Calls of one kind that were added up before.
+    fn add(&mut self, at: i64, user: u32, kind: u32, sums: SumsRef<'_>) -> Result<(), QueryError> {
+        let place = Place { at, kind, user, session: 0, own: None };
+        let mut added = Ok(0);
+        self.fold.add(&place, |tally, counts| added = tally.add_sums(sums, counts))?;
+        self.calls += added?;
+        Ok(())
+    }
+}
+
 impl Breakdown<'_> {
     pub(super) fn read(&self) -> Result<Broken, QueryError> {
         let fold = self.fold();
         let Some(selection) = self.filter.select(self.connection, self.kinds)? else {
-            return self.finish(fold, None);
+            return self.finish([fold], None);
         };
         let kept = retention::rows_since(self.connection)?;
         let is_kept = kept.is_none_or(|kept| selection.window.start >= kept.millis());
         let is_told = self.is_told_by_sums(&selection);
         if !is_told && (is_kept || !self.is_filtered_by_sums(&selection)) {
             let fold = self.by_rows(&selection, Way::Time)?;
-            return self.finish(fold, kept.filter(|_| !is_kept));
+            return self.finish([fold], kept.filter(|_| !is_kept));
         }
-        let (fold, calls) = self.by_sums(&selection, kept)?;
+        let (folds, calls) = self.by_sums(&selection, kept)?;
         if !is_told {
             // Better all calls, some of them under no value, than the newest only.
-            return self.finish(fold, kept);
+            return self.finish(folds, kept);
         }
         let is_few = usize::try_from(calls).is_ok_and(|calls| calls <= self.few);
         if is_kept && is_few {
             // Without a filter, all of the window passes.
             let is_all = selection.user.is_none() && selection.has_all_kinds();
             let way = if is_all { Way::Time } else { Way::Kinds };
-            return self.finish(self.by_rows(&selection, way)?, None);
+            return self.finish([self.by_rows(&selection, way)?], None);
         }
         let is_exact = kept.is_none_or(|kept| is_told_to_the_half_hour(&selection, kept));
-        self.finish(fold, kept.filter(|_| !is_exact))
+        self.finish(folds, kept.filter(|_| !is_exact))
     }
 
     fn fold(&self) -> Fold<'_> {
         Fold::new(self.groupings, self.zone.clone(), self.kinds)
     }
 
-    fn finish(&self, fold: Fold<'_>, rows_since: Option<Timestamp>) -> Result<Broken, QueryError> {
-        Ok(Broken { groups: fold.finish(self.connection)?, rows_since })
+    /// The groups of folds that have parts of the calls each.
+    fn finish<'f>(
+        &self,
+        folds: impl IntoIterator<Item = Fold<'f>>,
+        rows_since: Option<Timestamp>,
+    ) -> Result<Broken, QueryError> {
+        let mut groups: Vec<Groups> = self.groupings.iter().map(|_| Groups::default()).collect();
+        for fold in folds {
+            for (all, part) in groups.iter_mut().zip(fold.finish(self.connection)?) {
+                if all.is_empty() {
+                    *all = part;
+                    continue;
+                }
+                for (key, tally) in part {
+                    match all.entry(key) {
+                        Entry::Occupied(mut there) => there.get_mut().merge(&tally),
+                        Entry::Vacant(place) => drop(place.insert(tally)),
+                    }
+                }
+            }
+        }
+        // Sums of calls that were all taken back are left as nothing.
+        groups.iter_mut().for_each(|groups| groups.retain(|_, tally| !tally.is_empty()));
+        Ok(Broken { groups, rows_since })
     }
 
     /// Whether sums tell which calls pass, if not in which groups.
@@ -112,8 +153,7 @@ impl Breakdown<'_> {
         &self,
         selection: &Selection<'_>,
         kept: Option<Timestamp>,
-    ) -> Result<(Fold<'_>, i128), QueryError> {
-        let mut fold = self.fold();
+    ) -> Result<([Fold<'_>; 2], i128), QueryError> {
         // Sums may reach further than the rows that are left.
         let retired = kept.map(|kept| kept.millis() - 1);
         let newest = newest(self.connection)?.max(retired);
@@ -134,48 +174,49 @@ impl Breakdown<'_> {
         };
         let by_class =
             selection.is_told_by_classes() && keys().all(|key| key.facts() & !CLASS == 0);
-        let mut turning = BTreeSet::new();
-        let (mut calls, mut failure) = (0, None);
         let kinds = |kind| selection.of(kind) == Match::Yes;
-        rollup::scan(
-            self.connection,
-            slots.whole,
-            users,
-            grain,
-            by_class,
-            &kinds,
-            &mut |slot, user, kind, sums| {
+        let failure = Mutex::new(None);
+        // Ends the scan; the failure itself is told below.
+        let go_on = |done: Result<(), QueryError>| {
+            done.map_err(|error| {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                rusqlite::Error::QueryReturnedNoRows
+            })
+        };
+        let mut adding = [(); 2].map(|()| Adding { fold: self.fold(), calls: 0 });
+        let mut turning = BTreeSet::new();
+        let scanned = if (users, grain) == (Users::Each, Grain::Any) {
+            let add = |adding: &mut Adding<'_>, user, kind, sums: SumsRef<'_>| {
+                go_on(adding.add(0, user, kind, sums))
+            };
+            rollup::scan_each(self.connection, slots.whole, by_class, &kinds, &mut adding, &add)
+        } else {
+            let [adding, _] = &mut adding;
+            let mut add = |slot: i64, user, kind, sums: SumsRef<'_>| {
                 let at = slot.saturating_mul(SLOT_MS);
                 // Where rows are gone, a half hour counts where it begins.
                 let has_rows = kept.is_none_or(|kept| at >= kept.millis());
                 if grain == Grain::Slot
                     && has_rows
-                    && fold.turns_within(at..at.saturating_add(SLOT_MS))
+                    && adding.fold.turns_within(at..at.saturating_add(SLOT_MS))
                 {
                     turning.insert(slot);
                     return Ok(());
                 }
-                let place = Place { at, kind, user, session: 0, own: None };
-                let mut added = Ok(0);
-                let done = fold.add(&place, |tally, counts| {
-                    added = tally.add_sums(sums, counts);
-                });
-                match done {
-                    Ok(()) => added.map(|requests| calls += requests),
-                    Err(error) => {
-                        failure = Some(error);
-                        // Ends the scan; the failure itself is told below.
-                        Err(rusqlite::Error::QueryReturnedNoRows)
-                    }
-                }
-            },
-        )
-        .map_err(|error| failure.take().unwrap_or_else(|| error.into()))?;
+                go_on(adding.add(at, user, kind, sums))
+            };
+            let slots = slots.whole;
+            rollup::scan(self.connection, slots, users, grain, by_class, &kinds, &mut add)
+        };
+        let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+        scanned.map_err(|error| failure.unwrap_or_else(|| error.into()))?;
+        let mut calls = adding.iter().map(|adding| adding.calls).sum();
+        let mut folds = adding.map(|adding| adding.fold);
         let turning = turning.into_iter().map(|slot| slot * SLOT_MS..(slot + 1) * SLOT_MS);
         for window in slots.ends.into_iter().chain(turning) {
-            calls += self.add_rows(&mut fold, selection, window, Way::Time)?;
+            calls += self.add_rows(&mut folds[0], selection, window, Way::Time)?;
         }
-        Ok((fold, calls))
+        Ok((folds, calls))
     }
 
     fn add_rows(

@@ -300,7 +300,7 @@ impl<'k> Fold<'k> {
     }
 
     /// The groups of each grouping, in the order in which they were asked for, with the names of users
-    /// and sessions.
+    /// and sessions. Some may have no calls any more.
     pub(super) fn finish(mut self, connection: &Connection) -> rusqlite::Result<Vec<Groups>> {
         for key in &mut self.keys {
             match key.by {
@@ -319,9 +319,7 @@ impl<'k> Fold<'k> {
                 };
                 (parts.map(value).collect(), tally)
             };
-            // Sums of calls that were all taken back are left as nothing.
-            let groups = grouping.groups.into_iter().filter(|(_, tally)| !tally.is_empty());
-            groups.map(name).collect()
+            grouping.groups.into_iter().map(name).collect()
         };
         Ok(self.groupings.into_iter().map(named).collect())
     }

@@ -202,7 +202,7 @@ pub(super) struct Kind {
 }
 
 /// What calls of a kind are counted as.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) failed: bool,
     pub(super) estimated: bool,

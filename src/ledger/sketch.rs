@@ -17,11 +17,6 @@ const FEW: usize = 128;
 /// An array grows by this many buckets: those of a power of two.
 const PAGE: usize = 1 << SUB_BUCKETS_LOG2;
 
-/// Pages of an array that is to be wide, below the first value and from it on: most durations are within
-/// a few powers of two of each other.
-const BELOW: usize = 3;
-const ABOVE: usize = 7;
-
 /// Counts that are added up at a time.
 const BLOCK: usize = 64;
 
@@ -134,10 +129,7 @@ impl Sketch {
             return;
         }
         let page = bucket - bucket % PAGE;
-        if self.many.is_empty() && self.wide {
-            self.base = page.saturating_sub(BELOW * PAGE);
-            self.many = vec![0; (BELOW + ABOVE) * PAGE];
-        } else if self.many.is_empty() {
+        if self.many.is_empty() {
             self.base = page;
         } else if page < self.base {
             let before = self.base - page;

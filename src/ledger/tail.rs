@@ -174,7 +174,7 @@ impl Tail {
                 self.read += length;
                 return Ok(Some(Stretch { unreadable: 1, ..Stretch::default() }));
             }
-            want *= 4;
+            want = (want * 4).min(LINE_BYTES);
         }
     }
 

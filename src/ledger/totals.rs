@@ -183,6 +183,9 @@ impl Tally {
     }
 
     fn count(&mut self, requests: i128, total_tokens: i128, counts: Counts) {
+        if counts == Counts::default() {
+            return;
+        }
         let only = |is: bool, figure: i128| if is { figure } else { 0 };
         self.errors += only(counts.failed, requests);
         self.estimated += only(counts.estimated, requests);

@@ -38,7 +38,7 @@ mod tests;
 pub(super) use check::{Disagreement, disagreements, misplaced, truth};
 pub(super) use deltas::{Deltas, clear};
 pub(super) use rebuild::{Rebuild, mend};
-pub(super) use scan::{Grain, SumsRef, Users, scan};
+pub(super) use scan::{Grain, SumsRef, Users, scan, scan_each};
 pub(super) use seal::{seal, seal_all};
 pub use sums::Recorded;
 pub(super) use sums::{Counted, FIGURES, Sums};

@@ -3,6 +3,9 @@
 //! Invariant: every call in the range counts exactly once, whatever is sealed.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::mpsc::{self, TrySendError};
+use std::thread;
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -73,33 +76,12 @@ pub(in crate::ledger) fn scan(
         Users::Each => 1..=super::SHARDS,
         Users::One(user) => shard_of(user)..=shard_of(user),
     };
+    let ladder = ladder(&slots, users, grain, by_class);
     for shard in shards {
-        let mut packs =
-            |level, starts| packs(connection, level, shard, starts, users, kinds, visit);
-        let slot = match users {
-            Users::Together if by_class => Level::ClassSlot,
-            _ => Level::Slot,
-        };
-        if grain == Grain::Slot {
-            packs(slot, slots.clone())?;
-            continue;
-        }
-        let day = if by_class { Level::ClassDay } else { Level::Day };
-        let days = within(&slots, SLOTS_PER_DAY);
-        let Some([before, after]) = around(&slots, &days, SLOTS_PER_DAY) else {
-            packs(slot, slots.clone())?;
-            continue;
-        };
-        packs(slot, before)?;
-        packs(slot, after)?;
-        let spans = within(&days, DAYS_PER_SPAN);
-        match around(&days, &spans, DAYS_PER_SPAN) {
-            Some([before, after]) if by_class && grain == Grain::Any => {
-                packs(day, before)?;
-                packs(Level::ClassSpan, spans)?;
-                packs(day, after)?;
-            }
-            _ => packs(day, days)?,
+        for (level, starts) in &ladder {
+            Key::each(connection, *level, shard, starts.clone(), &mut |key, pack| {
+                entries(key.first_slot(), pack, users, kinds, visit)
+            })?;
         }
     }
     match users {
@@ -107,6 +89,88 @@ pub(in crate::ledger) fn scan(
         Users::Together => live(connection, slots, |_| 0, kinds, visit),
         Users::Each => live(connection, slots, |user| user, kinds, visit),
     }
+}
+
+/// The sums of everybody, each for themselves, whenever their calls were: as [`scan`] with [`Users::Each`]
+/// and [`Grain::Any`], but with two threads, each with a visitor of its own, because there is most to add up.
+/// A visitor gets all of a user's packs; live rows go to the first.
+pub(in crate::ledger) fn scan_each<V: Send>(
+    connection: &Connection,
+    slots: Range<i64>,
+    by_class: bool,
+    kinds: &(dyn Fn(u32) -> bool + Sync),
+    visitors: &mut [V; 2],
+    visit: &(dyn Fn(&mut V, u32, u32, SumsRef<'_>) -> rusqlite::Result<()> + Sync),
+) -> rusqlite::Result<()> {
+    let slots = slots.start.max(FOREVER.start)..slots.end.min(FOREVER.end);
+    if slots.is_empty() {
+        return Ok(());
+    }
+    let [first, second] = visitors;
+    let ladder = ladder(&slots, Users::Each, Grain::Any, by_class);
+    let show = |visitor: &mut V, packs: &[Vec<u8>]| {
+        packs.iter().try_for_each(|pack| {
+            entries(0, pack, Users::Each, kinds, &mut |_, user, kind, sums| {
+                visit(visitor, user, kind, sums)
+            })
+        })
+    };
+    thread::scope(|scope| {
+        // One waits while one is worked on.
+        let (give, take) = mpsc::sync_channel::<Vec<Vec<u8>>>(1);
+        let show = &show;
+        let work = move || take.iter().try_for_each(|packs| show(second, &packs));
+        // Without another thread, this one does it all.
+        let other =
+            thread::Builder::new().name("ledger-sums".into()).spawn_scoped(scope, work).ok();
+        for shard in 1..=super::SHARDS {
+            let mut packs = Vec::new();
+            for (level, starts) in &ladder {
+                Key::each(connection, *level, shard, starts.clone(), &mut |_, pack| {
+                    packs.push(pack.to_vec());
+                    Ok(())
+                })?;
+            }
+            // Whoever is free; what the other one failed at, it tells in the end.
+            if let Err(TrySendError::Full(packs) | TrySendError::Disconnected(packs)) =
+                give.try_send(packs)
+            {
+                show(first, &packs)?;
+            }
+        }
+        drop(give);
+        let done = other.map(thread::ScopedJoinHandle::join);
+        done.map_or(Ok(()), |done| done.unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
+    live(connection, slots, |user| user, kinds, &mut |_, user, kind, sums| {
+        visit(first, user, kind, sums)
+    })
+}
+
+/// The packs of a shard that tell of some slots, the fewest that do: their levels, and which of each.
+fn ladder(
+    slots: &Range<i64>,
+    users: Users,
+    grain: Grain,
+    by_class: bool,
+) -> Vec<(Level, Range<i64>)> {
+    let slot = match users {
+        Users::Together if by_class => Level::ClassSlot,
+        _ => Level::Slot,
+    };
+    let days = within(slots, SLOTS_PER_DAY);
+    let around_days = around(slots, &days, SLOTS_PER_DAY).filter(|_| grain != Grain::Slot);
+    let Some([before, after]) = around_days else { return vec![(slot, slots.clone())] };
+    let mut ladder = vec![(slot, before), (slot, after)];
+    let day = if by_class { Level::ClassDay } else { Level::Day };
+    let spans = within(&days, DAYS_PER_SPAN);
+    match around(&days, &spans, DAYS_PER_SPAN) {
+        Some([before, after]) if by_class && grain == Grain::Any => {
+            ladder.extend([(day, before), (Level::ClassSpan, spans), (day, after)]);
+        }
+        _ => ladder.push((day, days)),
+    }
+    ladder
 }
 
 /// The units of `length` that are wholly in a range.
@@ -121,33 +185,29 @@ fn around(range: &Range<i64>, units: &Range<i64>, length: i64) -> Option<[Range<
     (!units.is_empty()).then_some([range.start..start, end..range.end])
 }
 
-fn packs(
-    connection: &Connection,
-    level: Level,
-    shard: u32,
-    starts: Range<i64>,
+/// Shows the entries of a pack that are asked for.
+fn entries(
+    slot: i64,
+    pack: &[u8],
     users: Users,
     kinds: &dyn Fn(u32) -> bool,
     visit: &mut Visit<'_>,
 ) -> rusqlite::Result<()> {
-    Key::each(connection, level, shard, starts, &mut |key, pack| {
-        let slot = key.first_slot();
-        for entry in Reading::open(pack)? {
-            let entry = entry?;
-            if let Users::One(user) = users
-                && entry.user != user
-            {
-                if entry.user > user {
-                    break;
-                }
-                continue;
+    for entry in Reading::open(pack)? {
+        let entry = entry?;
+        if let Users::One(user) = users
+            && entry.user != user
+        {
+            if entry.user > user {
+                break;
             }
-            if kinds(entry.kind) {
-                visit(slot, entry.user, entry.kind, SumsRef(entry.sums))?;
-            }
+            continue;
         }
-        Ok(())
-    })
+        if kinds(entry.kind) {
+            visit(slot, entry.user, entry.kind, SumsRef(entry.sums))?;
+        }
+    }
+    Ok(())
 }
 
 fn live(
