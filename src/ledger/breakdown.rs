@@ -123,7 +123,9 @@ impl Breakdown<'_> {
             }
         }
         // Sums of calls that were all taken back are left as nothing.
-        groups.iter_mut().for_each(|groups| groups.retain(|_, tally| !tally.is_empty()));
+        for groups in &mut groups {
+            groups.retain(|_, tally| !tally.is_empty());
+        }
         Ok(Broken { groups, rows_since })
     }
 
