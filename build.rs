@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(
             list,
             "Asset {{ stem: \"{name}.{extension}\", name: \"{file}\", \
-             content_type: \"{kind}; charset=utf-8\", gzip: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}.gz\")) }},"
+             content_type: \"{kind}; charset=utf-8\", gzip: include_bytes!(concat!(env!(\"OUT_DIR\"), \"/{file}.gz\")), plain: OnceLock::new() }},"
         )?;
     }
     list.push_str("]\n");

@@ -123,7 +123,7 @@ impl Admin {
         match route {
             Route::ToPage => Ok(whole(reply::redirect("admin/"))),
             Route::Page => self.page(request).await.map(whole),
-            Route::Asset(name) => asset(&name, &request.headers).map(whole),
+            Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
             Route::Metrics => Ok(whole(self.metrics.answer())),
             route => self.ask(route, request).await.map(whole),
@@ -214,10 +214,17 @@ impl Admin {
 }
 
 /// A file that pages need. Its name changes with its content, so browsers may keep it.
-fn asset(name: &str, headers: &HeaderMap) -> Result<Response<Full<Bytes>>, Refusal> {
+async fn asset(name: &str, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
     let asset = dashboard::Asset::find(name).ok_or(Refusal::NoSuchPage)?;
-    let (content, is_packed) = asset.content(headers);
-    Ok(reply::asset(content, asset.content_type, is_packed))
+    if let Some(packed) = asset.packed(&request.headers) {
+        return Ok(reply::asset(packed, asset.content_type, true));
+    }
+    if request.method == Method::HEAD {
+        return Ok(reply::asset_of_length(asset.plain_length(), asset.content_type));
+    }
+    // Unpacking takes longer than a thread that forwards calls may be held.
+    let plain = tokio::task::spawn_blocking(|| asset.plain()).await;
+    Ok(reply::asset(plain.map_err(|_| Refusal::Failed)?, asset.content_type, false))
 }
 
 async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {

@@ -161,6 +161,13 @@ pub(super) fn asset(content: Bytes, content_type: &str, is_packed: bool) -> Resp
     response
 }
 
+/// What is said of such a file, without it.
+pub(super) fn asset_of_length(bytes: u32, content_type: &str) -> Response<Full<Bytes>> {
+    let mut response = asset(Bytes::new(), content_type, false);
+    put(&mut response, CONTENT_LENGTH, &bytes.to_string());
+    response
+}
+
 /// A table as a file.
 pub(super) fn csv(name: &str, bytes: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(bytes)));
@@ -243,7 +250,8 @@ pub(super) fn finish(mut response: Response<AdminBody>, method: &Method) -> Resp
     // A login link must not travel on in a `Referer`.
     put(&mut response, REFERRER_POLICY, "no-referrer");
     if method == Method::HEAD {
-        if let Some(length) = response.body().size_hint().exact() {
+        let is_said = response.headers().contains_key(CONTENT_LENGTH);
+        if let Some(length) = response.body().size_hint().exact().filter(|_| !is_said) {
             put(&mut response, CONTENT_LENGTH, &length.to_string());
         }
         *response.body_mut() = Either::Left(Full::default());

@@ -48,6 +48,19 @@ fn get(proxy: &Proxy, path: &str, headers: &str) -> Reply {
     Reply { status, head, text: String::from_utf8_lossy(&body).into_owned() }
 }
 
+/// What is said of a file without sending it.
+fn head(proxy: &Proxy, path: &str) -> String {
+    let mut client = proxy.connect();
+    let token = proxy.token();
+    client.send(format!(
+        "HEAD {path} HTTP/1.1\r\nHost: c.example:4100\r\nConnection: close\r\n\
+         Authorization: Bearer {token}\r\n\r\n"
+    ));
+    let head = client.head();
+    assert!(client.rest().is_empty());
+    head
+}
+
 /// A page, which must be there.
 fn page(proxy: &Proxy, query: &str) -> Reply {
     let reply = get(proxy, &format!("/admin/{query}"), HTML);
@@ -392,6 +405,86 @@ fn files_have_the_figures_of_the_api() {
     assert_eq!(get(&proxy, &format!("/admin/{elsewhere}"), "").status, 200);
 }
 
+/// The figures of a window, which no chart is wider than: what bars lead to, from the table that says the
+/// same as they do.
+fn bars(page: &str) -> Vec<String> {
+    let table = page.split("The same as a table").nth(1).unwrap();
+    attributes(table.split("</table>").next().unwrap(), "href")
+}
+
+#[test]
+fn windows_of_centuries_show_what_there_is() {
+    let proxy = with_calls([]);
+    for window in ["since=0026-11-01", "until=9999-01-01", "since=0026-11-01&until=9999-01-01"] {
+        let bars = bars(&page(&proxy, &format!("?{window}")).text);
+        assert!((1..=40).contains(&bars.len()), "{window}: {bars:?}");
+    }
+}
+
+#[test]
+fn the_bars_of_a_window_add_up_to_it() {
+    let proxy = with_calls([]);
+    let now = Timestamp::now().millis();
+    let [since, until] =
+        [now - 10 * DAY_MS, now - DAY_MS].map(|at| Timestamp::from_millis(at).to_string());
+    let window = format!("since={since}&until={until}");
+    let bars = bars(&page(&proxy, &format!("?{window}&step=day&tz=Europe/Berlin")).text);
+    assert!(bars.len() >= 8, "{bars:?}");
+    let requests = |query: &str| {
+        let known = ["since", "until", "tz"];
+        let pairs = query.trim_start_matches('?').split('&');
+        let pairs: Vec<_> =
+            pairs.filter(|pair| known.contains(&pair.split('=').next().unwrap())).collect();
+        api(&proxy, &format!("stats?{}", pairs.join("&")))["totals"]["requests"].as_u64().unwrap()
+    };
+    assert_eq!(bars.iter().map(|bar| requests(bar)).sum::<u64>(), requests(&window));
+    assert!(bars.iter().all(|bar| bar.contains("tz=Europe/Berlin")), "{bars:?}");
+}
+
+#[test]
+fn a_model_whose_calls_fail_costs_what_the_others_cost() {
+    let works = json!({"model": "m-half", "cost_usd": 1, "operation": "only-this"});
+    let fails = json!({
+        "model": "m-half", "operation": "only-this", "status": 500, "cost_source": "none",
+        "usage_source": "none", "input_tokens": null, "output_tokens": null, "total_tokens": null,
+    });
+    let proxy = with_calls([call(&works), call(&fails), call(&fails), call(&fails)]);
+    let lines = sheet(&proxy, "?view=compare&operation=only-this&format=csv");
+    let cell = |name: &str| {
+        let cell = lines[0].iter().find(|(known, _)| known == name);
+        cell.map(|(_, cell)| cell.parse::<f64>().unwrap()).unwrap()
+    };
+    assert_eq!((cell("requests"), cell("failure_rate")), (4.0, 0.75));
+    assert!((cell("cost_usd_per_call") - 1.0).abs() < 1e-9, "{lines:?}");
+}
+
+/// Groups that one answer of the ledger has at most, and one more.
+const TOO_MANY: usize = 100_001;
+
+#[test]
+fn more_models_than_can_be_listed_take_no_page_away() {
+    let known = call(&json!({"operation": "rag", "cost_usd": 1}));
+    let proxy = nowhere().start_on(|database| {
+        let mut loader = Loader::open(database).unwrap();
+        for number in 0..TOO_MANY {
+            let (id, model) = (CallId::new(), Some(format!("made-up-{number}")));
+            loader.add(Record { id, model, ..known.clone() }).unwrap();
+        }
+        loader.finish().unwrap();
+    });
+    let cost = format!("value=\"{TOO_MANY}\"");
+    for (query, must) in [
+        ("", "Operations"),
+        ("?view=quality", "Where tokens come from"),
+        ("?view=compare", "For which operation"),
+    ] {
+        let text = page(&proxy, query).text;
+        assert!(text.contains("Too many to list") && text.contains(must), "{query}: {text}");
+        // The whole is known all the same, where it is said.
+        assert!(query.contains("compare") || text.contains(&cost), "{query} does not say {cost}");
+    }
+}
+
 #[test]
 fn a_page_may_load_our_own_files_and_browsers_keep_them() {
     let proxy = with_calls([]);
@@ -413,8 +506,10 @@ fn a_page_may_load_our_own_files_and_browsers_keep_them() {
         assert_eq!(packed.field("content-encoding"), "gzip", "{link}");
         assert!(packed.field("cache-control").contains("immutable"), "{link}");
         let length = |reply: &Reply| reply.field("content-length").parse::<usize>().unwrap();
+        let head = head(&proxy, &path);
         let plain = get(&proxy, &path, "");
         assert_eq!(plain.field("content-encoding"), "");
+        assert_eq!(field(&head, "content-length"), Some(plain.field("content-length")));
         assert!(length(&packed) * 2 < length(&plain), "{link}");
         assert!(get(&proxy, &path.replace("assets/", "assets/x"), "").status == 404);
     }
@@ -430,7 +525,9 @@ fn days_are_the_viewers() {
         let headers = format!("{HTML}Cookie: a=b; tokenmeter_tz={cookie}\r\n");
         let reply = get(&proxy, &format!("/admin/{query}"), &headers);
         assert_eq!(reply.status, 200);
-        attributes(&reply.text, "data-zone").remove(0)
+        let zone = attributes(&reply.text, "data-zone").remove(0);
+        assert!(reply.text.contains(&format!("<span id=\"zone\">{zone}</span>")), "{zone}");
+        zone
     };
     assert_eq!(zone("", "Asia/Tokyo"), "Asia/Tokyo");
     assert_eq!(zone("?tz=Europe/Berlin", "Asia/Tokyo"), "Europe/Berlin");

@@ -2,6 +2,7 @@
 //! change with their content, and the form they are sent in; the build script has packed them.
 
 use std::io::Read as _;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;
@@ -17,6 +18,8 @@ pub(in crate::admin) struct Asset {
     name: &'static str,
     pub(in crate::admin) content_type: &'static str,
     gzip: &'static [u8],
+    /// What it is unpacked: plotly.js takes 5 MB, and longer than a call should wait.
+    plain: OnceLock<Bytes>,
 }
 
 static ASSETS: [Asset; 3] = include!(concat!(env!("OUT_DIR"), "/assets.rs"));
@@ -26,15 +29,25 @@ impl Asset {
         ASSETS.iter().find(|asset| asset.name == name)
     }
 
-    /// Its content, and whether that is packed.
-    pub(in crate::admin) fn content(&self, headers: &HeaderMap) -> (Bytes, bool) {
-        if takes_gzip(headers) {
-            return (Bytes::from_static(self.gzip), true);
-        }
-        let mut plain = Vec::new();
-        // What the build script has packed can be unpacked.
-        let _ = GzDecoder::new(self.gzip).read_to_end(&mut plain);
-        (plain.into(), false)
+    /// Its packed content, for whoever takes that.
+    pub(in crate::admin) fn packed(&self, headers: &HeaderMap) -> Option<Bytes> {
+        takes_gzip(headers).then(|| Bytes::from_static(self.gzip))
+    }
+
+    /// Its content, unpacked once. That blocks.
+    pub(in crate::admin) fn plain(&self) -> Bytes {
+        let unpack = || {
+            let mut plain = Vec::new();
+            // What the build script has packed can be unpacked.
+            let _ = GzDecoder::new(self.gzip).read_to_end(&mut plain);
+            plain.into()
+        };
+        self.plain.get_or_init(unpack).clone()
+    }
+
+    /// The length of its content in bytes, which gzip (RFC 1952, ISIZE) has at its end.
+    pub(in crate::admin) fn plain_length(&self) -> u32 {
+        self.gzip.last_chunk().copied().map_or(0, u32::from_le_bytes)
     }
 }
 
@@ -70,13 +83,17 @@ mod tests {
         ] {
             let href = href(stem);
             let asset = Asset::find(href.strip_prefix("assets/").unwrap()).unwrap();
-            let (plain, is_packed) = asset.content(&HeaderMap::new());
-            assert!(!is_packed && String::from_utf8_lossy(&plain).contains(text), "{stem}");
+            let plain = asset.plain();
+            assert!(String::from_utf8_lossy(&plain).contains(text), "{stem}");
+            assert_eq!(usize::try_from(asset.plain_length()), Ok(plain.len()));
+            // The same bytes, not the same again.
+            assert_eq!(asset.plain().as_ptr(), plain.as_ptr());
+            assert_eq!(asset.packed(&HeaderMap::new()), None);
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT_ENCODING, "br, GZIP;q=0.5".parse().unwrap());
-            assert!(asset.content(&headers).1);
+            assert!(asset.packed(&headers).is_some());
             headers.insert(ACCEPT_ENCODING, "gzip;q=0, identity".parse().unwrap());
-            assert!(!asset.content(&headers).1);
+            assert_eq!(asset.packed(&headers), None);
         }
         assert!(Asset::find("../secret").is_none() && Asset::find("").is_none());
     }

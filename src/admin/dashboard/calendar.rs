@@ -13,8 +13,9 @@ use super::window::{local, of};
 use crate::ledger::{Group, GroupKey};
 use crate::units::Timestamp;
 
-/// Pages of one window at most: whoever asks sees to it that there are fewer.
-const PAGES: usize = 4000;
+/// Pages of one window at most. Whoever asks takes a coarser step for more; only months of more than three
+/// centuries with calls have none, and of those it is the newest.
+const PAGES: u16 = 4000;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -68,7 +69,11 @@ impl Step {
         }
     }
 
-    /// What suits a span: hours up to three days, days up to half a year.
+    pub(super) fn coarser(self) -> Option<Step> {
+        STEPS.into_iter().skip_while(|known| *known != self).nth(1)
+    }
+
+    /// What suits a span: hours for less than four days, days for half a year, weeks for some three years.
     pub(super) fn of(length_ms: i64) -> Step {
         match length_ms / (24 * HOUR_MS) {
             ..4 => Step::Hour,
@@ -101,10 +106,9 @@ impl FromStr for Step {
     }
 }
 
-/// The beginning of the earliest page that has calls.
-pub(super) fn first(step: Step, zone: &TimeZone, groups: &[Group]) -> Option<Timestamp> {
-    let key = step.key();
-    let named = groups.first().and_then(|group| table::value_of(&key, &group.key))?;
+/// The beginning of the page that a group is of.
+pub(super) fn beginning_of(step: Step, zone: &TimeZone, group: &Group) -> Option<Timestamp> {
+    let named = table::value_of(&step.key(), &group.key)?;
     let text = match step {
         Step::Hour => return named.parse().ok(),
         Step::Day => named,
@@ -120,11 +124,13 @@ pub(super) fn first(step: Step, zone: &TimeZone, groups: &[Group]) -> Option<Tim
     date.to_zoned(zone.clone()).ok().map(of)
 }
 
-/// The pages from one moment up to another, in order.
+/// The pages from one moment up to another, in order; of very many the last.
 pub(super) fn pages(step: Step, zone: &TimeZone, since: Timestamp, until: Timestamp) -> Vec<Page> {
     let mut pages = Vec::new();
+    let longest = step.least_ms() * i64::from(PAGES - 1);
+    let since = since.max(Timestamp::from_millis(until.millis().saturating_sub(longest)));
     let Some(mut start) = beginning(step, &local(zone, since)) else { return pages };
-    while of(&start) < until && pages.len() < PAGES {
+    while of(&start) < until {
         let Some(next) = next(step, &start) else { break };
         let format = match step {
             Step::Hour => "%e %b %H:%M",
@@ -212,13 +218,25 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_pages_the_newest_are_there() {
+        let months = keys(Step::Month, "UTC", "0001-01-01T00:00:00Z", "2026-11-21T00:00:00Z");
+        assert!(months.len() > 3000 && months.len() <= 4000, "{}", months.len());
+        assert_eq!(months.last().unwrap(), "2026-11");
+        let hours = keys(Step::Hour, "UTC", "2020-01-01T00:00:00Z", "2026-11-21T00:30:00Z");
+        assert_eq!(
+            (hours.len(), hours.last().unwrap().as_str()),
+            (4000, "2026-11-21T00:00:00+00:00")
+        );
+    }
+
+    #[test]
     fn a_window_without_a_beginning_begins_with_its_first_page() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let begins = |step: Step, named: &str| {
             let key = serde_json::json!({ step.key().to_string(): named });
             let serde_json::Value::Object(key) = key else { panic!() };
             let group = Group { key, totals: Totals::default() };
-            first(step, &zone, &[group]).unwrap().to_string()
+            beginning_of(step, &zone, &group).unwrap().to_string()
         };
         assert_eq!(begins(Step::Day, "2026-11-21"), "2026-11-20T23:00:00.000Z");
         assert_eq!(begins(Step::Week, "2026-W47"), "2026-11-15T23:00:00.000Z");

@@ -7,6 +7,7 @@ use super::address::{Address, View};
 use super::{show, table};
 use crate::figures::{self, Forecast};
 use crate::ledger::{GroupKey, Totals};
+use crate::units::Usd;
 
 /// The classes that input and output are made of, each a part of nothing else in the list.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ struct Class {
 }
 
 fn classes(totals: &Totals) -> [Class; 5] {
-    let cached = totals.cache_read_tokens + totals.cache_write_tokens;
+    let cached = totals.cache_read_tokens.saturating_add(totals.cache_write_tokens);
     let class = |name, tokens| Class { name, tokens };
     [
         class("Fresh input", totals.input_tokens.saturating_sub(cached)),
@@ -106,7 +107,9 @@ pub(super) fn card(title: &str, figure: &Markup, beneath: &Markup) -> Markup {
 pub(super) fn by_class(now: &Totals, before: Option<&Totals>) -> Markup {
     let classes = classes(now);
     let were = before.map(self::classes);
-    let whole: u64 = classes.iter().map(|class| class.tokens).sum();
+    let whole = classes.iter().fold(0_u64, |sum, class| sum.saturating_add(class.tokens));
+    let audio = now.audio_input_tokens.saturating_add(now.audio_output_tokens);
+    let images = now.image_input_tokens.saturating_add(now.image_output_tokens);
     let share = |tokens: u64| figures::share(tokens.into(), whole.into());
     let mut at = Decimal::ZERO;
     let mut parts = Vec::new();
@@ -135,42 +138,121 @@ pub(super) fn by_class(now: &Totals, before: Option<&Totals>) -> Markup {
                         ))
                     }
                 } }
-                @if now.audio_input_tokens + now.audio_output_tokens > 0 { div {
+                @if audio > 0 { div {
                     dt { "of these audio" }
-                    dd { (show::count(now.audio_input_tokens + now.audio_output_tokens)) }
+                    dd { (show::count(audio)) }
                 } }
-                @if now.image_input_tokens + now.image_output_tokens > 0 { div {
+                @if images > 0 { div {
                     dt { "of these images" }
-                    dd { (show::count(now.image_input_tokens + now.image_output_tokens)) }
+                    dd { (show::count(images)) }
                 } }
             }
         }
     }
 }
 
+/// What is known of a month that is not over.
+#[derive(Debug)]
+pub(super) struct Month {
+    pub(super) forecast: Option<Forecast>,
+    /// The calls that the forecast is made from: what of them is unknown or estimated, it does not know better.
+    pub(super) seen: Totals,
+    /// Those of the month itself.
+    pub(super) spent: Totals,
+}
+
 /// What the month will come to.
-pub(super) fn forecast(address: &Address, forecast: Option<&Forecast>) -> Markup {
-    let month = super::window::local(&address.zone, address.now);
-    let title = format!("{}, to its end", month.strftime("%B"));
+pub(super) fn forecast(address: &Address, month: &Month) -> Markup {
+    let now = super::window::local(&address.zone, address.now);
+    let title = format!("{}, to its end", now.strftime("%B"));
     let days = address.to(View::By(GroupKey::Day));
     html! {
         section.panel.forecast {
             (super::frame::heading(&title, &days))
-            @match forecast {
-                None => p.quiet { "A forecast needs three whole days of calls." },
-                Some(found) => {
-                    p.figure { (show::money(found.expected, true)) }
-                    p {
-                        "Four of five times between " strong { (show::money(found.low, false)) }
-                        " and " strong { (show::money(found.high, false)) } "."
-                    }
-                    (show::bar(figures::share(found.spent.decimal(), found.expected.decimal())))
-                    p.quiet {
-                        (show::money(found.spent, false)) " spent so far. From "
-                        (found.days) " whole days: a day to come is expected to cost what its weekday did."
-                    }
-                }
+            @match &month.forecast {
+                None => p.quiet { "A forecast needs three whole days after that of the first call." },
+                Some(found) => (expected(month, found)),
             }
         }
+    }
+}
+
+fn expected(month: &Month, found: &Forecast) -> Markup {
+    let Month { seen, spent, .. } = month;
+    let is_estimated = seen.estimated_requests > 0;
+    let sum = Totals { cost_usd: found.expected, ..seen.clone() };
+    // Of calls none of which has a known cost there is no range either.
+    let is_known = found.expected != Usd::ZERO || !show::is_cost_unknown(&sum);
+    html! {
+        p.figure { (show::cost(&sum)) }
+        @if is_known {
+            p {
+                "Four of five times between " strong { (show::money(found.low, is_estimated)) }
+                " and " strong { (show::money(found.high, is_estimated)) } "."
+            }
+            (show::bar(figures::share(found.spent.decimal(), found.expected.decimal())))
+        }
+        p.quiet {
+            (show::cost(spent)) " spent so far. From " (found.days) " whole days: a day to come is expected to cost \
+            what its weekday did, or the usual day where few of those are known."
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Timestamp;
+
+    fn said(seen: &Totals, spent: &Totals) -> String {
+        let address = Address::home(Timestamp::from_millis(1_795_253_400_000));
+        let [low, high] = [spent.cost_usd, seen.cost_usd];
+        let forecast = Forecast { spent: low, expected: high, low, high, days: 9 };
+        let month = Month { forecast: Some(forecast), seen: seen.clone(), spent: spent.clone() };
+        super::forecast(&address, &month).into_string()
+    }
+
+    fn totals(cost: &str, unpriced: u64, estimated: u64) -> Totals {
+        Totals {
+            requests: 9,
+            total_tokens: 9,
+            cost_usd: cost.parse().unwrap(),
+            unpriced_requests: unpriced,
+            estimated_requests: estimated,
+            ..Totals::default()
+        }
+    }
+
+    #[test]
+    fn a_forecast_of_what_has_no_price_is_not_nothing() {
+        let none = said(&totals("0", 9, 0), &totals("0", 4, 0));
+        assert!(none.matches("unpriced").count() >= 2 && !none.contains('$'), "{none}");
+        let some = said(&totals("5", 2, 0), &totals("3", 1, 0));
+        assert_eq!(some.matches("+?").count(), 2, "{some}");
+        assert!(said(&totals("0", 0, 0), &totals("0", 0, 0)).contains("$0.00"));
+    }
+
+    #[test]
+    fn a_forecast_is_marked_where_it_holds_estimates_and_only_there() {
+        assert!(!said(&totals("5", 0, 0), &totals("3", 0, 0)).contains('~'));
+        assert_eq!(said(&totals("5", 0, 3), &totals("3", 0, 1)).matches('~').count(), 4);
+        assert_eq!(said(&totals("5", 0, 3), &totals("3", 0, 0)).matches('~').count(), 3);
+    }
+
+    #[test]
+    fn tokens_of_a_crafted_ledger_add_up_to_the_largest_number() {
+        let all = Totals {
+            requests: 1,
+            input_tokens: u64::MAX,
+            cache_read_tokens: u64::MAX,
+            cache_write_tokens: u64::MAX,
+            audio_input_tokens: u64::MAX,
+            audio_output_tokens: u64::MAX,
+            image_input_tokens: u64::MAX,
+            image_output_tokens: u64::MAX,
+            output_tokens: u64::MAX,
+            ..Totals::default()
+        };
+        assert!(by_class(&all, Some(&all)).into_string().contains("of these audio"));
     }
 }

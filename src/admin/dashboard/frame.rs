@@ -71,7 +71,7 @@ pub(super) fn document(page: &Page, address: &Address, metadata: &[String], nonc
                     @if page.is_scoped { (scope(address)) }
                     (page.body)
                     @if !page.is_trouble { footer.quiet {
-                        "Times in " (address.zone_name()) ". "
+                        "Times in " span #zone { (address.zone_name()) } ". "
                         "Figures with " (show::about()) " hold estimates."
                     } }
                 }
@@ -169,7 +169,7 @@ fn custom(address: &Address) -> Markup {
             window.until.map(|until| local(&address.zone, until).date().to_string()),
         ),
     };
-    let hidden = address.spanning(Span::default()).pairs();
+    let hidden = address.spanning(Span::default()).in_zone().pairs();
     html! {
         form method="get" {
             @for (name, text) in hidden { input type="hidden" name=(name) value=(text); }
@@ -319,6 +319,14 @@ pub(super) fn heading(title: &str, all: &Address) -> Markup {
         }
     }
 }
+
+/// In place of a table among others that would be too long.
+pub(super) fn too_many(title: &str) -> Markup {
+    html! { section.panel { h2 { (title) } p.quiet { (TOO_MANY) } } }
+}
+
+/// Instead of more rows than the ledger gives in one answer.
+pub(super) const TOO_MANY: &str = "Too many to list. Narrow the window, or add a condition.";
 
 /// A table of few rows among others on a page.
 pub(super) fn panel(address: &Address, table: &table::Table<'_>, all: &Address) -> Markup {

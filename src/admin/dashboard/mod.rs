@@ -10,7 +10,7 @@
 //! | `calendar` | the hours, days, weeks and months of a window |
 //! | `chart` | data for the script that draws |
 //! | `csv` | tables as files |
-//! | `show` | single figures, names and moments |
+//! | `show`, `sums` | single figures, names and moments; totals added up |
 //! | `assets` | style, script, the library that draws |
 //!
 //! Invariant: every link is relative and every text of a client's or a provider's escaped, so that the pages
@@ -25,6 +25,7 @@ mod chart;
 mod csv;
 mod frame;
 mod show;
+mod sums;
 mod table;
 mod trend;
 mod views;

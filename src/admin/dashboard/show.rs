@@ -106,6 +106,11 @@ pub(super) fn sum(totals: &Totals) -> Markup {
     }
 }
 
+/// Whether a sum of nothing says only that nothing is known.
+pub(super) fn is_cost_unknown(totals: &Totals) -> bool {
+    totals.cost_usd == Usd::ZERO && (totals.unpriced_requests > 0 || is_unused(totals))
+}
+
 /// Whether no call is known to have used anything.
 pub(super) fn is_unused(totals: &Totals) -> bool {
     totals.total_tokens == 0 && totals.unreported_requests == totals.requests

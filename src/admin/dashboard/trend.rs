@@ -4,17 +4,19 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use jiff::tz::TimeZone;
 use maud::{Markup, html};
 use rust_decimal::Decimal;
 
 use super::Scene;
 use super::address::{Address, STACKS, Stack, View};
-use super::calendar::{Page, STEPS, Step, Unknown, first, pages};
+use super::calendar::{Page, STEPS, Step, Unknown, beginning_of, pages};
 use super::chart::{Chart, Series, Shape};
 use super::csv::Sheet;
-use super::table;
+use super::table::{self, Column};
 use super::window::{Span, local};
-use super::{show, table::Column};
+use super::{show, sums};
+use crate::admin::params::Window;
 use crate::figures;
 use crate::ledger::{Filter, Group, GroupKey, QueryError, Totals};
 use crate::units::{Timestamp, Usd};
@@ -84,43 +86,49 @@ pub(super) struct Trend {
     keys: Vec<GroupKey>,
     groups: Vec<Group>,
     pages: Vec<Page>,
+    /// What the figures are of. The first and the last page may reach beyond it.
+    window: Window,
 }
 
 impl Trend {
     pub(super) fn read(scene: &Scene<'_>, filter: &Filter) -> Result<Trend, QueryError> {
         let address = scene.address;
         let (now, zone) = (address.now, &address.zone);
-        let length =
-            |since: Timestamp| filter.until.unwrap_or(now).millis().saturating_sub(since.millis());
-        let mut step = match (address.step, filter.since) {
-            (Some(step), _) => step,
-            (None, Some(since)) => Step::of(length(since)),
-            (None, None) => Step::Day,
+        let window = Window { since: filter.since, until: filter.until };
+        let is_long = |step: Step, since: Timestamp, until: Timestamp| {
+            until.millis().saturating_sub(since.millis()) / step.least_ms() > BARS
         };
-        let mut stack = address.stacked_by();
+        let asked = first_step(address.step, window, now);
+        let (mut step, mut stack) = (asked, address.stacked_by());
         loop {
-            let coarser = STEPS.into_iter().skip_while(|known| *known != step).nth(1);
-            let is_long = |since| length(since) / step.least_ms() > BARS;
-            if let (Some(coarser), Some(true)) = (coarser, filter.since.map(is_long)) {
+            // There is nothing of what is to come, however far the window reaches.
+            let is_too_long =
+                window.since.is_some_and(|since| is_long(step, since, end(window, now)));
+            if let (Some(coarser), true) = (step.coarser(), is_too_long) {
                 step = coarser;
                 continue;
             }
             let keys: Vec<_> = [step.key()].into_iter().chain(stack.clone()).collect();
-            let found = scene.reader.breakdowns(filter, std::slice::from_ref(&keys), zone);
-            let mut found = match found {
+            let found = match scene.reader.breakdowns(filter, std::slice::from_ref(&keys), zone) {
+                Err(QueryError::TooManyGroups(_)) if step.coarser().is_some() => {
+                    step = step.coarser().unwrap_or(step);
+                    continue;
+                }
                 // Better whole bars than none.
-                Err(QueryError::TooManyGroups(_)) if stack.take().is_some() => continue,
+                Err(QueryError::TooManyGroups(_)) if stack.take().is_some() => {
+                    step = asked;
+                    continue;
+                }
                 found => found?,
             };
-            let groups = found.groupings.pop().unwrap_or_default();
-            // Where the window has no beginning, the first call is one.
-            let since = filter.since.or_else(|| first(step, zone, &groups)).unwrap_or(now);
-            if let (Some(coarser), true) = (coarser, is_long(since)) {
+            let groups = found.groupings.into_iter().next().unwrap_or_default();
+            let (since, until) = ends(step, zone, window, &groups, now);
+            if let (Some(coarser), true) = (step.coarser(), is_long(step, since, until)) {
                 step = coarser;
                 continue;
             }
-            let pages = pages(step, zone, since, filter.until.unwrap_or(now));
-            return Ok(Trend { step, keys, groups, pages });
+            let pages = pages(step, zone, since, until);
+            return Ok(Trend { step, keys, groups, pages, window });
         }
     }
 
@@ -171,43 +179,10 @@ impl Trend {
     }
 
     fn chart(&self, address: &Address, measure: Measure) -> Chart {
-        let places: HashMap<&str, usize> =
-            self.pages.iter().enumerate().map(|(at, page)| (page.key.as_str(), at)).collect();
-        let mut series: Vec<(Option<String>, Vec<Decimal>, Decimal)> = Vec::new();
-        let mut known: HashMap<Option<String>, usize> = HashMap::new();
-        let time = self.step.key();
-        for group in &self.groups {
-            let page = table::value_of(&time, &group.key).unwrap_or_default();
-            let Some(place) = places.get(page.as_str()) else { continue };
-            let name = self.keys.get(1).and_then(|key| table::value_of(key, &group.key));
-            let at = *known.entry(name.clone()).or_insert_with(|| {
-                series.push((name, vec![Decimal::ZERO; self.pages.len()], Decimal::ZERO));
-                series.len() - 1
-            });
-            let value = measure.of(&group.totals);
-            series[at].1[*place] += value;
-            series[at].2 += value;
-        }
-        series.sort_by(|one, other| other.2.cmp(&one.2).then_with(|| one.0.cmp(&other.0)));
-        let rest = if series.len() > SERIES { series.split_off(SERIES) } else { Vec::new() };
-        let named = |(name, values, _): (Option<String>, Vec<Decimal>, Decimal)| {
-            let key = self.keys.get(1);
-            let name = match (&name, key) {
-                (Some(name), _) => show::label(name),
-                (None, Some(key)) => format!("no {}", key.to_string().replace('_', " ")),
-                (None, None) => measure.as_str().to_owned(),
-            };
-            (name, values)
+        let all = self.series(measure);
+        let whole = |at: usize| {
+            all.iter().map(|(_, values)| values[at]).fold(Decimal::ZERO, Decimal::saturating_add)
         };
-        let mut all: Vec<_> = series.into_iter().map(named).collect();
-        if !rest.is_empty() {
-            let mut others = vec![Decimal::ZERO; self.pages.len()];
-            for (_, values, _) in &rest {
-                others.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-            }
-            all.push((format!("{} others", rest.len()), others));
-        }
-        let whole = |at: usize| all.iter().map(|(_, values)| values[at]).sum::<Decimal>();
         let is_whole = all.len() < 2;
         let totals =
             (0..self.pages.len()).filter(|_| !is_whole).map(|at| shown(measure, whole(at)));
@@ -231,30 +206,83 @@ impl Trend {
             y_title: String::new(),
             x: self.pages.iter().map(|page| page.label.clone()).collect(),
             totals,
-            links: self.pages.iter().map(|page| self.into(address, page).href()).collect(),
+            links: self.pages.iter().map(|page| self.behind(address, page).href()).collect(),
             series: series.collect(),
         }
     }
 
-    /// The page about one bar: the same one for that time, or the calls of an hour.
-    fn into(&self, address: &Address, page: &Page) -> Address {
-        let date = |at: Timestamp| local(&address.zone, at).date().to_string();
-        if self.step == Step::Hour {
-            let [since, until] = [page.start, page.end].map(|time| Some(time.to_string()));
-            let window = super::super::params::Window { since: None, until: None };
-            let user = match &address.view {
-                View::User(name) => Some(name.clone()),
-                _ => None,
-            };
-            let calls = address.to(View::Calls).spanning(Span::Custom { since, until, window });
-            return match user {
-                Some(user) => calls.with("user", &user),
-                None => calls,
-            };
+    /// What bars are made of, the largest part first; what there are no colours for is one part. Names are
+    /// summed before any has values for each page: a ledger may hold very many of both.
+    fn series(&self, measure: Measure) -> Vec<(String, Vec<Decimal>)> {
+        let parts = self.parts(measure);
+        let mut sums: HashMap<Option<&str>, Decimal> = HashMap::new();
+        for (_, name, value) in &parts {
+            let sum = sums.entry(name.as_deref()).or_default();
+            *sum = sum.saturating_add(*value);
         }
-        let [since, until] = [page.start, page.end].map(|time| Some(date(time)));
-        let window = super::super::params::Window { since: None, until: None };
-        address.spanning(Span::Custom { since, until, window }).by_step(None)
+        let mut ranked: Vec<_> = sums.into_iter().collect();
+        ranked.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        let others = ranked.len().saturating_sub(SERIES);
+        ranked.truncate(SERIES);
+        let mut all: Vec<(String, Vec<Decimal>)> = Vec::new();
+        let names = ranked.iter().map(|(name, _)| self.name(*name, measure));
+        for name in names.chain((others > 0).then(|| format!("{others} others"))) {
+            all.push((name, vec![Decimal::ZERO; self.pages.len()]));
+        }
+        let places: HashMap<_, usize> =
+            ranked.iter().enumerate().map(|(at, (name, _))| (*name, at)).collect();
+        for (page, name, value) in &parts {
+            let at = places.get(&name.as_deref()).copied().unwrap_or(SERIES);
+            let sum = &mut all[at].1[*page];
+            *sum = sum.saturating_add(*value);
+        }
+        all
+    }
+
+    /// Of each group the place of its page, what it is a part by, and how high it is.
+    fn parts(&self, measure: Measure) -> Vec<(usize, Option<String>, Decimal)> {
+        let places: HashMap<&str, usize> =
+            self.pages.iter().enumerate().map(|(at, page)| (page.key.as_str(), at)).collect();
+        let time = self.step.key();
+        let part = |group: &Group| {
+            let place = places.get(table::value_of(&time, &group.key)?.as_str())?;
+            let name = self.keys.get(1).and_then(|key| table::value_of(key, &group.key));
+            Some((*place, name, measure.of(&group.totals)))
+        };
+        self.groups.iter().filter_map(part).collect()
+    }
+
+    fn name(&self, name: Option<&str>, measure: Measure) -> String {
+        match (name, self.keys.get(1)) {
+            (Some(name), _) => show::label(name),
+            (None, Some(key)) => format!("no {}", key.to_string().replace('_', " ")),
+            (None, None) => measure.as_str().to_owned(),
+        }
+    }
+
+    /// The page about one bar: the same one for that time, or the calls of an hour. Of a bar that the window
+    /// cuts, it is about what the bar shows.
+    fn behind(&self, address: &Address, page: &Page) -> Address {
+        let is_hour = self.step == Step::Hour;
+        let said = |at: Timestamp, is_cut: bool| {
+            let date = || local(&address.zone, at).date().to_string();
+            Some(if is_cut || is_hour { at.to_string() } else { date() })
+        };
+        let since = self.window.since.filter(|since| *since > page.start);
+        let until = self.window.until.filter(|until| *until < page.end);
+        let span = Span::Custom {
+            since: said(since.unwrap_or(page.start), since.is_some()),
+            until: said(until.unwrap_or(page.end), until.is_some()),
+            window: Window { since: None, until: None },
+        };
+        if !is_hour {
+            return address.spanning(span).by_step(None);
+        }
+        let calls = address.to(View::Calls).spanning(span);
+        match &address.view {
+            View::User(user) => calls.with("user", user),
+            _ => calls,
+        }
     }
 
     fn table(&self, address: &Address) -> Markup {
@@ -262,7 +290,7 @@ impl Trend {
         let mut sums: HashMap<String, Totals> = HashMap::new();
         for group in &self.groups {
             let page = table::value_of(&time, &group.key).unwrap_or_default();
-            add(sums.entry(page).or_default(), &group.totals);
+            sums::add(sums.entry(page).or_default(), &group.totals);
         }
         let with_calls: Vec<_> =
             self.pages.iter().rev().filter_map(|page| Some((page, sums.get(&page.key)?))).collect();
@@ -280,7 +308,7 @@ impl Trend {
                         @for title in ["Cost", "Calls", "Errors", "Tokens"] { th.n scope="col" { (title) } }
                     } }
                     tbody { @for (page, totals) in with_calls.into_iter().take(ROWS) { tr {
-                        th scope="row" { a href=(self.into(address, page).href()) { (page.label) } }
+                        th scope="row" { a href=(self.behind(address, page).href()) { (page.label) } }
                         @for column in columns { td.n { (column.cell(totals)) } }
                     } } }
                 } }
@@ -293,12 +321,131 @@ fn shown(measure: Measure, value: Decimal) -> String {
     if value.is_zero() { String::new() } else { measure.shown(value) }
 }
 
-/// Sums that can be added up; means and percentiles cannot.
-fn add(sum: &mut Totals, other: &Totals) {
-    sum.requests += other.requests;
-    sum.errors += other.errors;
-    sum.total_tokens += other.total_tokens;
-    sum.cost_usd += other.cost_usd;
-    sum.estimated_requests += other.estimated_requests;
-    sum.unpriced_requests += other.unpriced_requests;
+/// The step that is asked for, or else what suits the window.
+fn first_step(asked: Option<Step>, window: Window, now: Timestamp) -> Step {
+    let suits =
+        |since: Timestamp| Step::of(end(window, now).millis().saturating_sub(since.millis()));
+    asked.or_else(|| window.since.map(suits)).unwrap_or(Step::Day)
+}
+
+/// The end of a window as far as anything can have happened.
+fn end(window: Window, now: Timestamp) -> Timestamp {
+    window.until.map_or(now, |until| until.min(now))
+}
+
+/// From where to where there are pages. Where the window has no beginning, the first call is one; the same
+/// goes for months, than which no step is coarser, so that a window of centuries shows those with calls.
+/// The last is that of this moment, or of a call that a clock has put after it.
+fn ends(
+    step: Step,
+    zone: &TimeZone,
+    window: Window,
+    groups: &[Group],
+    now: Timestamp,
+) -> (Timestamp, Timestamp) {
+    let first = groups.first().and_then(|group| beginning_of(step, zone, group));
+    let last = groups.last().and_then(|group| beginning_of(step, zone, group));
+    let since = match (window.since, first) {
+        (Some(since), Some(first)) if step.coarser().is_none() => since.max(first),
+        (since, first) => since.or(first).unwrap_or(now),
+    };
+    // The moment after its beginning is enough for a page to be there.
+    let after = |last: Timestamp| Timestamp::from_millis(last.millis().saturating_add(1));
+    let until = last.map_or(now, |last| after(last).max(now));
+    (since, window.until.map_or(until, |window| window.min(until)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn group(key: serde_json::Value, requests: u64) -> Group {
+        let serde_json::Value::Object(key) = key else { panic!() };
+        Group { key, totals: Totals { requests, ..Totals::default() } }
+    }
+
+    fn read(query: &str) -> Address {
+        let pairs = crate::admin::params::pairs(query).unwrap();
+        Address::read(&pairs, Some("Europe/Berlin"), at("2026-11-21T09:30:00Z")).unwrap()
+    }
+
+    /// The pages of some months' calls, in a window.
+    fn months(since: Option<&str>, until: Option<&str>, named: &[&str]) -> Vec<String> {
+        let groups: Vec<_> = named.iter().map(|month| group(json!({"month": month}), 1)).collect();
+        let window = Window { since: since.map(at), until: until.map(at) };
+        let now = at("2026-11-21T09:30:00Z");
+        let (since, until) = ends(Step::Month, &TimeZone::UTC, window, &groups, now);
+        let pages = pages(Step::Month, &TimeZone::UTC, since, until);
+        pages.into_iter().map(|page| page.key).collect()
+    }
+
+    #[test]
+    fn a_window_of_centuries_shows_the_months_that_have_calls() {
+        let since = Some("0026-11-01T00:00:00Z");
+        assert_eq!(months(since, None, &["2026-10"]), ["2026-10", "2026-11"]);
+        let until = Some("9999-01-01T00:00:00Z");
+        assert_eq!(months(None, until, &["2026-10"]), ["2026-10", "2026-11"]);
+        // A clock was ahead.
+        let ahead = ["2026-11", "2027-01"];
+        assert_eq!(months(since, until, &ahead), ["2026-11", "2026-12", "2027-01"]);
+        let until = Some("2026-10-15T00:00:00Z");
+        assert_eq!(months(since, until, &["2026-10"]), ["2026-10"]);
+        assert!(months(None, None, &[]).len() <= 1);
+        let window = Window { since: since.map(at), until: None };
+        assert_eq!(first_step(None, window, at("2026-11-21T09:30:00Z")), Step::Month);
+        let window = Window {
+            since: Some(at("2026-11-01T00:00:00Z")),
+            until: Some(at("9999-01-01T00:00:00Z")),
+        };
+        assert_eq!(first_step(None, window, at("2026-11-21T09:30:00Z")), Step::Day);
+    }
+
+    #[test]
+    fn very_many_names_are_eight_series_and_one_for_the_others() {
+        let window = Window { since: None, until: None };
+        let zone = &TimeZone::UTC;
+        let pages = pages(Step::Hour, zone, at("2026-10-01T00:00:00Z"), at("2026-11-20T00:00:00Z"));
+        let hour = |name: u64| pages[usize::try_from(name).unwrap() % pages.len()].key.clone();
+        // Without the mend some 400 MB.
+        let groups = (0..20_000_u64).map(|name| {
+            group(json!({"hour": hour(name), "model": format!("m{name:05}")}), name + 1)
+        });
+        let keys = vec![GroupKey::Hour, GroupKey::Model];
+        let groups = groups.collect();
+        let trend = Trend { step: Step::Hour, keys, groups, pages: pages.clone(), window };
+        let series = trend.series(Measure::Calls);
+        let names: Vec<_> = series.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((names[0], names[7], names[8]), ("m19999", "m19992", "19992 others"));
+        assert_eq!(series.len(), 9);
+        let all: Decimal = series.iter().flat_map(|(_, values)| values).sum();
+        assert_eq!(all, Decimal::from(20_000_u64 * 20_001 / 2));
+    }
+
+    #[test]
+    fn bars_that_the_window_cuts_lead_to_what_they_show() {
+        let address = read("since=2026-11-19T12:00:00Z&until=2026-11-21T08:15:00Z");
+        let window = address.window();
+        let pages = pages(Step::Day, &address.zone, window.since.unwrap(), window.until.unwrap());
+        let trend = Trend {
+            step: Step::Day,
+            keys: vec![GroupKey::Day],
+            groups: Vec::new(),
+            pages: pages.clone(),
+            window,
+        };
+        let links: Vec<_> = pages.iter().map(|page| trend.behind(&address, page).href()).collect();
+        assert_eq!(
+            links,
+            [
+                "?since=2026-11-19T12:00:00.000Z&until=2026-11-20&tz=Europe/Berlin",
+                "?since=2026-11-20&until=2026-11-21&tz=Europe/Berlin",
+                "?since=2026-11-21&until=2026-11-21T08:15:00.000Z&tz=Europe/Berlin",
+            ]
+        );
+    }
 }

@@ -103,6 +103,15 @@ impl Span {
         }
     }
 
+    /// Whether it is said by a date, which begins at another moment in each zone.
+    pub(super) fn has_date(&self) -> bool {
+        let is_date = |text: &String| !text.contains(['T', 't', ' ']);
+        match self {
+            Span::Custom { since, until, .. } => [since, until].into_iter().flatten().any(is_date),
+            _ => false,
+        }
+    }
+
     pub(super) fn name(&self) -> String {
         match self {
             Span::Today => "Today".to_owned(),
@@ -152,7 +161,9 @@ impl Span {
             Span::All => None,
             Span::Custom { window: Window { since, until }, .. } => {
                 let since = (*since)?;
-                let length = until.unwrap_or(now).millis().checked_sub(since.millis())?;
+                // What is to come is no part of it yet.
+                let until = until.map_or(now, |until| until.min(now));
+                let length = until.millis().checked_sub(since.millis())?;
                 let start = Timestamp::from_millis(since.millis().checked_sub(length)?);
                 between(Some(start), Some(since))
             }
@@ -240,5 +251,19 @@ mod tests {
         let window = Window { since: since.parse().ok(), until: until.parse().ok() };
         let custom = Span::Custom { since: None, until: None, window };
         assert_eq!(spans(&custom, "UTC", now)[2..], ["2026-02-28T00:00:00.000Z", since]);
+    }
+
+    #[test]
+    fn of_a_window_that_ends_in_the_future_what_is_past_is_compared() {
+        let now = "2026-03-31T12:00:00.000Z";
+        let before = |since: &str, until: &str| {
+            let window = Window { since: since.parse().ok(), until: until.parse().ok() };
+            let custom = Span::Custom { since: None, until: None, window };
+            spans(&custom, "UTC", now)[2..].to_vec()
+        };
+        let [since, until] = ["2026-03-31T00:00:00.000Z", "2026-04-30T00:00:00.000Z"];
+        assert_eq!(before(since, until), ["2026-03-30T12:00:00.000Z", since]);
+        assert_eq!(before(now, until), ["", ""]);
+        assert_eq!(before("2026-04-01T00:00:00.000Z", until), ["", ""]);
     }
 }

@@ -79,6 +79,11 @@ impl Address {
         Address { stack, ..self.clone() }
     }
 
+    /// The same with its zone by name, for a form whose dates are of that zone, whoever opens it.
+    pub(in crate::admin::dashboard) fn in_zone(&self) -> Address {
+        Address { named_zone: Some(self.zone_name().to_owned()), ..self.clone() }
+    }
+
     /// The same page in another's window and zone.
     pub(in crate::admin::dashboard) fn keeping(self, other: &Address) -> Address {
         let (span, zone) = (other.span.clone(), other.zone.clone());
@@ -140,7 +145,9 @@ impl Address {
         }
         self.conditions.iter().for_each(|(name, text)| put(name, text.clone()));
         self.span.pairs().into_iter().for_each(|(name, text)| put(name, text));
-        self.named_zone.iter().for_each(|zone| put("tz", zone.clone()));
+        // A date says nothing without its zone.
+        let dated = self.span.has_date().then(|| self.zone_name().to_owned());
+        self.named_zone.clone().or(dated).into_iter().for_each(|zone| put("tz", zone));
         self.step.iter().for_each(|step| put("step", step.as_str().to_owned()));
         if self.measure != Measure::default() {
             put("measure", self.measure.as_str().to_owned());

@@ -2,7 +2,8 @@
 //! knows nothing of what pages show.
 //!
 //! Every page is at the same path with all it depends on in its query, so that a link is `?…` alone:
-//! relative, wherever a proxy in front has put tokenmeter, and complete, so that it can be shared.
+//! relative, wherever a proxy in front has put tokenmeter, and complete, so that it can be shared. Dates
+//! have their zone beside them; named windows (today, this month) and days are the reader's, unless a zone is named.
 //!
 //! Invariant: an address that was written here reads back as itself. What is wrong in one is an error
 //! that names the parameter, as in the API.
@@ -285,7 +286,8 @@ mod tests {
             "?view=user&name=%E2%80%AEann%22&model=gpt-4o&window=last_month&step=week",
             "?view=session&name=s/1&window=all",
             "?view=call&id=018f0000-0000-7000-8000-000000000000",
-            "?view=calls&status=429&metadata.a.b=%3D1%2B1&since=2026-11-01&until=2026-11-02",
+            "?view=calls&status=429&metadata.a.b=%3D1%2B1&since=2026-11-01&until=2026-11-02&tz=Asia/Tokyo",
+            "?view=calls&since=2026-11-21T09:30:00Z",
             "?view=compare&operation=rag&measure=tokens&stack=none",
             "?view=quality&outcome=client_closed&cost_source=none&format=csv",
         ];
@@ -315,6 +317,22 @@ mod tests {
         for unknown in ["Mars/Base", "", "../../etc/passwd"] {
             assert_eq!(Address::read(&[], Some(unknown), now).unwrap().zone_name(), "UTC");
         }
+    }
+
+    #[test]
+    fn links_that_carry_dates_say_whose_dates_they_are() {
+        let berlin = read("since=2026-11-01&until=2026-11-02").unwrap();
+        assert_eq!(berlin.href(), "?since=2026-11-01&until=2026-11-02&tz=Europe/Berlin");
+        let users = berlin.to(View::By(GroupKey::User)).href();
+        assert_eq!(users, "?view=by&key=user&since=2026-11-01&until=2026-11-02&tz=Europe/Berlin");
+        let query = pairs(berlin.href().trim_start_matches('?')).unwrap();
+        let elsewhere =
+            Address::read(&query, Some("Asia/Tokyo"), Timestamp::from_millis(NOW)).unwrap();
+        assert_eq!(elsewhere.scope().since, berlin.scope().since);
+        assert_eq!(elsewhere.scope().until, berlin.scope().until);
+        assert_eq!(berlin.spanning(Span::Today).href(), "?window=today");
+        let form = berlin.spanning(Span::default()).in_zone().pairs();
+        assert_eq!(form, [("tz".to_owned(), "Europe/Berlin".to_owned())]);
     }
 
     #[test]

@@ -9,8 +9,11 @@ mod quality;
 mod session;
 mod user;
 
+use maud::Markup;
+
 use super::address::{Address, View};
-use super::{Scene, Shown};
+use super::table::{FEW, Table};
+use super::{Scene, Shown, frame};
 use crate::ledger::{Filter, Group, GroupKey, QueryError, Totals};
 
 /// Rows of a table among others.
@@ -50,6 +53,52 @@ fn groups<const N: usize>(
     let found = scene.reader.breakdowns(filter, &groupings, &scene.address.zone)?;
     let mut groups = found.groupings.into_iter();
     Ok((found.totals, std::array::from_fn(|_| groups.next().unwrap_or_default())))
+}
+
+/// Groups, or nothing where there are more than can be listed.
+type List = Option<Vec<Group>>;
+
+/// Several groupings of the same calls, and their totals. One that has too many groups is no reason to show
+/// none of the others.
+fn listed<const N: usize>(
+    scene: &Scene<'_>,
+    filter: &Filter,
+    groupings: [Vec<GroupKey>; N],
+) -> Result<(Totals, [List; N]), QueryError> {
+    let ask = |groupings: &[Vec<GroupKey>]| {
+        scene.reader.breakdowns(filter, groupings, &scene.address.zone)
+    };
+    // All at once is quicker, and nearly always enough.
+    match ask(&groupings) {
+        Err(QueryError::TooManyGroups(_)) => {}
+        found => {
+            let found = found?;
+            let mut groups = found.groupings.into_iter();
+            return Ok((found.totals, std::array::from_fn(|_| groups.next())));
+        }
+    }
+    let mut lists = std::array::from_fn(|_| None);
+    for (list, keys) in lists.iter_mut().zip(groupings) {
+        *list = match ask(&[keys]) {
+            Err(QueryError::TooManyGroups(_)) => None,
+            found => found?.groupings.pop(),
+        };
+    }
+    Ok((ask(&[])?.totals, lists))
+}
+
+/// The largest groups by a key, among others on a page.
+fn panel(
+    address: &Address,
+    caption: &str,
+    key: &GroupKey,
+    found: &List,
+    totals: &Totals,
+) -> Markup {
+    let Some(found) = found else { return frame::too_many(caption) };
+    let groups = &top(found);
+    let table = Table { caption, key, groups, totals, columns: &FEW, is_sorted: false };
+    frame::panel(address, &table, &all_by(address, key.clone()))
 }
 
 /// The totals of the window before, if there is one.

@@ -2,18 +2,20 @@
 //! questions that takes, few as they are.
 
 use jiff::ToSpan;
+use jiff::civil::Date;
 use maud::html;
 
-use super::{TOP, all_by, before, groups, top};
+use super::{TOP, before, groups, listed, panel};
 use crate::admin::dashboard::address::View;
+use crate::admin::dashboard::cards::Month;
 use crate::admin::dashboard::frame::{self, Page};
-use crate::admin::dashboard::table::{FEW, Table, value_of};
+use crate::admin::dashboard::table::value_of;
 use crate::admin::dashboard::trend::Trend;
 use crate::admin::dashboard::window::{local, of};
-use crate::admin::dashboard::{Scene, Shown, calls, cards};
+use crate::admin::dashboard::{Scene, Shown, calls, cards, sums};
 use crate::admin::params::Window;
-use crate::figures::{Forecast, Spent, forecast};
-use crate::ledger::{GroupKey, QueryError};
+use crate::figures::{Spent, forecast};
+use crate::ledger::{Group, GroupKey, QueryError, Totals};
 
 /// Days that a forecast looks back on.
 const DAYS: i64 = 36;
@@ -24,51 +26,30 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         return Ok(Shown::Sheet("overview", Trend::read(scene, &filter)?.sheet()));
     }
     let title = "Overview".to_owned();
-    let (totals, [models, operations, providers]) =
-        groups(scene, &filter, [GroupKey::Model, GroupKey::Operation, GroupKey::Provider])?;
+    let keys = [GroupKey::User, GroupKey::Model, GroupKey::Operation, GroupKey::Provider];
+    let (totals, found) = listed(scene, &filter, keys.clone().map(|key| vec![key]))?;
     if totals.requests == 0 {
         return scene.nothing(title);
     }
-    let users = match groups(scene, &filter, [GroupKey::User]) {
-        // More than can be listed are no reason to show nothing else.
-        Err(QueryError::TooManyGroups(_)) => None,
-        found => Some(found?.1),
-    };
     let trend = Trend::read(scene, &filter)?;
     let newest = scene.reader.usage(&filter, TOP, None)?.records;
-    let panel = |caption, key: GroupKey, found: &_| {
-        let table = Table {
-            caption,
-            key: &key,
-            groups: &top(found),
-            totals: &totals,
-            columns: &FEW,
-            is_sorted: false,
-        };
-        frame::panel(address, &table, &all_by(address, key.clone()))
-    };
+    let captions = ["Users", "Models", "Operations", "Providers"];
     let all_calls = address.to(View::Calls);
     let compare = address.to(View::Compare);
-    let (before, forecast) = (before(scene)?, month(scene)?);
+    let (before, month) = (before(scene)?, month(scene)?);
     let body = html! {
         (cards::all(address, &totals, before.as_ref()))
         div.panels {
             (cards::by_class(&totals, before.as_ref()))
-            (cards::forecast(address, forecast.as_ref()))
+            (cards::forecast(address, &month))
         }
         @if address.condition("operation").is_some() {
             p { a.button href=(compare.href()) { "Compare models for this operation" } }
         }
         (trend.markup(address, "Over time"))
-        div.panels {
-            @match &users {
-                Some([users]) => (panel("Users", GroupKey::User, users)),
-                None => section.panel { h2 { "Users" } p.quiet { "Too many to list; narrow the window." } },
-            }
-            (panel("Models", GroupKey::Model, &models))
-            (panel("Operations", GroupKey::Operation, &operations))
-            (panel("Providers", GroupKey::Provider, &providers))
-        }
+        div.panels { @for ((caption, key), found) in captions.into_iter().zip(&keys).zip(&found) {
+            (panel(address, caption, key, found, &totals))
+        } }
         section.panel {
             (frame::heading("Newest calls", &all_calls))
             (calls::table(address, &newest, Some(&all_calls.href())))
@@ -79,16 +60,25 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
 }
 
 /// What the month will come to, from the days before, whatever the window.
-pub(super) fn month(scene: &Scene<'_>) -> Result<Option<Forecast>, QueryError> {
+pub(super) fn month(scene: &Scene<'_>) -> Result<Month, QueryError> {
     let address = scene.address;
     let now = local(&address.zone, address.now);
-    let start = now.checked_sub(DAYS.days()).and_then(|then| then.start_of_day());
-    let Ok(start) = start else { return Ok(None) };
-    let filter = address.within(Window { since: Some(of(start)), until: None });
+    let start = now.checked_sub(DAYS.days()).and_then(|then| then.start_of_day()).ok();
+    let since = start.map_or(address.now, of);
+    let filter = address.within(Window { since: Some(since), until: None });
     let (_, [days]) = groups(scene, &filter, [GroupKey::Day])?;
-    let spent = days.iter().filter_map(|group| {
-        let day = value_of(&GroupKey::Day, &group.key)?.parse().ok()?;
-        Some(Spent { day, cost: group.totals.cost_usd })
-    });
-    Ok(forecast(&spent.collect::<Vec<_>>(), &now))
+    let (today, first) = (now.date(), now.date().first_of_month());
+    let of_day =
+        |group: &Group| -> Option<Date> { value_of(&GroupKey::Day, &group.key)?.parse().ok() };
+    let days: Vec<_> =
+        days.iter().filter_map(|group| Some((of_day(group)?, &group.totals))).collect();
+    let spent = |(day, totals): &(Date, &Totals)| Spent { day: *day, cost: totals.cost_usd };
+    let spent: Vec<_> = days.iter().map(spent).collect();
+    let is_of_month = |day: Date| day >= first && day <= today;
+    let of_month = days.iter().filter(|(day, _)| is_of_month(*day));
+    Ok(Month {
+        forecast: forecast(&spent, &now),
+        seen: sums::of(days.iter().map(|(_, totals)| *totals)),
+        spent: sums::of(of_month.map(|(_, totals)| *totals)),
+    })
 }

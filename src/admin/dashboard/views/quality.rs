@@ -5,10 +5,11 @@ use maud::{Markup, html};
 use rust_decimal::Decimal;
 
 use super::call::{price_source, token_source};
+use super::{List, listed};
 use crate::admin::dashboard::address::{Address, View};
 use crate::admin::dashboard::cards::card;
 use crate::admin::dashboard::csv::Sheet;
-use crate::admin::dashboard::frame::Page;
+use crate::admin::dashboard::frame::{self, Page};
 use crate::admin::dashboard::table::{linked, title, tokens, value_of};
 use crate::admin::dashboard::{Scene, Shown, show};
 use crate::estimate::Calibration;
@@ -38,48 +39,52 @@ pub(super) fn show(scene: &Scene<'_>) -> Result<Shown, QueryError> {
         vec![Outcome, Status],
         vec![Error],
     ];
-    let found = scene.reader.breakdowns(&filter, &groupings, zone)?;
-    let totals = found.totals;
+    let (totals, [usage, costs, prices, sources, outcomes, errors]) =
+        listed(scene, &filter, groupings)?;
     let name = "Quality of the figures".to_owned();
     if totals.requests == 0 {
         return scene.nothing(name);
     }
-    let mut groups = found.groupings.into_iter();
-    let [usage, costs, prices, sources, outcomes, errors] =
-        std::array::from_fn(|_| groups.next().unwrap_or_default());
     let learned = scene.reader.calibrations()?;
-    let of = |groups: &[Group], figure: fn(&Totals) -> u64| most(groups.to_vec(), figure);
+    let of = |groups: &List, figure: fn(&Totals) -> u64| {
+        groups.clone().map(|groups| most(groups, figure))
+    };
     let unpriced = of(&prices, |totals| totals.unpriced_requests);
     let by_default = of(&prices, |totals| totals.default_priced_requests);
     let estimated = of(&sources, |totals| totals.estimated_requests);
     let unknown = of(&sources, |totals| totals.unreported_requests);
     let failed = of(&outcomes, |totals| totals.errors);
-    let told = errors.into_iter().filter(|group| value_of(&Error, &group.key).is_some());
-    let errors = most(told.collect(), |totals| totals.requests);
+    let is_told = |group: &Group| value_of(&Error, &group.key).is_some();
+    let errors = errors
+        .map(|errors| most(errors.into_iter().filter(is_told).collect(), |totals| totals.requests));
+    let groups_of = |keys: &[GroupKey], found: &List, figure| Listed {
+        table: found.as_deref().map(|groups| groups_of(address, keys, groups, figure)),
+        is_empty: found.as_ref().is_some_and(Vec::is_empty),
+    };
     let body = html! {
         (cards(&totals))
         (others(address))
         div.panels {
-            section.panel { h2 { "Where tokens come from" } (sources_of(address, &UsageSource, &usage, &totals)) }
-            section.panel { h2 { "Where cost comes from" } (sources_of(address, &CostSource, &costs, &totals)) }
+            section.panel { h2 { "Where tokens come from" } (sources_of(address, &UsageSource, &usage.unwrap_or_default(), &totals)) }
+            section.panel { h2 { "Where cost comes from" } (sources_of(address, &CostSource, &costs.unwrap_or_default(), &totals)) }
         }
         (section("Unpriced", "No entry of the price table applies, or nothing is known to price. Their cost is in \
             no total. Add an entry for the model to pricing.toml, then run tokenmeter reprice.",
-            &groups_of(address, &[Provider, Model], &unpriced, |totals| totals.unpriced_requests), unpriced.is_empty()))
+            &groups_of(&[Provider, Model], &unpriced, |totals| totals.unpriced_requests)))
         (section("Priced by default", "The table does not know the model, so the provider's default entry applied. An \
             entry of its own makes the cost right; tokenmeter reprice does it for calls that are past.",
-            &groups_of(address, &[Provider, Model], &by_default, |totals| totals.default_priced_requests), by_default.is_empty()))
+            &groups_of(&[Provider, Model], &by_default, |totals| totals.default_priced_requests)))
         (section("Estimated", "The provider did not report usage: a stream without it, a call that was cut off, a \
             server that never says. With stream_usage = \"inject\" on the upstream, streams of the OpenAI dialect do.",
-            &groups_of(address, &[Upstream, Model], &estimated, |totals| totals.estimated_requests), estimated.is_empty()))
+            &groups_of(&[Upstream, Model], &estimated, |totals| totals.estimated_requests)))
         (section("Without usage", "Calls whose tokens nobody knows, most of them refused or failed before there were any.",
-            &groups_of(address, &[Upstream, Model], &unknown, |totals| totals.unreported_requests), unknown.is_empty()))
+            &groups_of(&[Upstream, Model], &unknown, |totals| totals.unreported_requests)))
         (section("Not ended well", "By outcome and status.",
-            &groups_of(address, &[Outcome, Status], &failed, |totals| totals.errors), failed.is_empty()))
+            &groups_of(&[Outcome, Status], &failed, |totals| totals.errors)))
         (section("Errors", "What was said of calls that failed.",
-            &groups_of(address, &[Error], &errors, |totals| totals.requests), errors.is_empty()))
+            &groups_of(&[Error], &errors, |totals| totals.requests)))
         (section("What reported usage has taught", "A small sample of calls is estimated although usage is reported, to \
-            learn how far off estimates of a model are.", &calibrations(&learned), learned.is_empty()))
+            learn how far off estimates of a model are.", &Listed { table: Some(calibrations(&learned)), is_empty: learned.is_empty() }))
     };
     let csv = Some(address.as_csv().href());
     Ok(Shown::Page(Page { title: name, body, is_scoped: true, csv, is_trouble: false }))
@@ -138,11 +143,23 @@ fn cards(totals: &Totals) -> Markup {
     }
 }
 
-fn section(title: &str, why: &str, table: &Markup, is_empty: bool) -> Markup {
+/// A table, unless it would be too long.
+struct Listed {
+    table: Option<Markup>,
+    is_empty: bool,
+}
+
+fn section(title: &str, why: &str, listed: &Listed) -> Markup {
     html! {
         section.panel {
             h2 { (title) }
-            @if is_empty { p.quiet { "None in this window." } } @else { p.quiet { (why) } (table) }
+            @if listed.is_empty { p.quiet { "None in this window." } } @else {
+                p.quiet { (why) }
+                @match &listed.table {
+                    Some(table) => (table),
+                    None => p.quiet { (frame::TOO_MANY) },
+                }
+            }
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use maud::html;
 
-use super::{TOP, all_by, before, groups, overview, top};
+use super::{TOP, all_by, before, listed, overview, panel};
 use crate::admin::dashboard::address::View;
 use crate::admin::dashboard::frame::{self, Page};
-use crate::admin::dashboard::table::{FEW, Table};
 use crate::admin::dashboard::trend::Trend;
 use crate::admin::dashboard::{Scene, Shown, calls, cards, show};
 use crate::ledger::{Filter, GroupKey, QueryError};
@@ -14,8 +13,8 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
     let (address, filter) = (scene.address, scene.address.scope());
     let all = Filter { user: Some(name.to_owned()), ..Filter::default() };
     let last = scene.reader.usage(&all, 1, None)?.records.pop();
-    let (totals, [models, operations]) =
-        groups(scene, &filter, [GroupKey::Model, GroupKey::Operation])?;
+    let keys = [GroupKey::Model, GroupKey::Operation];
+    let (totals, [models, operations]) = listed(scene, &filter, keys.clone().map(|key| vec![key]))?;
     if last.is_none() && totals.requests == 0 {
         return Ok(Shown::Unknown(format!("no call belongs to the user `{}`", show::label(name))));
     }
@@ -39,31 +38,21 @@ pub(super) fn show(scene: &Scene<'_>, name: &str) -> Result<Shown, QueryError> {
         }));
     }
     let newest = scene.reader.usage(&filter, TOP, None)?.records;
-    let panel = |caption, key: GroupKey, found: &_| {
-        let table = Table {
-            caption,
-            key: &key,
-            groups: &top(found),
-            totals: &totals,
-            columns: &FEW,
-            is_sorted: false,
-        };
-        frame::panel(address, &table, &all_by(address, key.clone()))
-    };
+    let [model, operation] = &keys;
     let all_calls = address.to(View::Calls).with("user", name);
     let sessions = all_by(address, GroupKey::Session);
-    let (before, forecast) = (before(scene)?, overview::month(scene)?);
+    let (before, month) = (before(scene)?, overview::month(scene)?);
     let body = html! {
         (last)
         (cards::all(address, &totals, before.as_ref()))
         div.panels {
             (cards::by_class(&totals, before.as_ref()))
-            (cards::forecast(address, forecast.as_ref()))
+            (cards::forecast(address, &month))
         }
         (Trend::read(scene, &filter)?.markup(address, "Over time"))
         div.panels {
-            (panel("Models", GroupKey::Model, &models))
-            (panel("Operations", GroupKey::Operation, &operations))
+            (panel(address, "Models", model, &models, &totals))
+            (panel(address, "Operations", operation, &operations, &totals))
         }
         p { a.button href=(sessions.href()) { "Sessions of this user" } }
         section.panel {
