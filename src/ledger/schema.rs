@@ -137,7 +137,7 @@ pub(super) fn tune(connection: &Connection) -> rusqlite::Result<()> {
     }
     connection.execute_batch(
         "PRAGMA synchronous = NORMAL;
-         PRAGMA wal_autocheckpoint = 16000;
+         PRAGMA wal_autocheckpoint = 32000;
          PRAGMA journal_size_limit = 67108864;
          PRAGMA cache_size = -65536;
          PRAGMA foreign_keys = OFF;

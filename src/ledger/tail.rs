@@ -19,7 +19,7 @@ use crate::record::{CallId, Record};
 
 /// How much is read at a time, and so what one transaction holds: some thousand calls. The more, the
 /// fewer pages are written for a call.
-const CHUNK_BYTES: u64 = 8 << 20;
+const CHUNK_BYTES: u64 = 16 << 20;
 
 /// What is longer than a line of ours is skipped like any other rubbish.
 const LINE_BYTES: u64 = journal::LINE_BYTES as u64;
