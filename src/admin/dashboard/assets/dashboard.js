@@ -118,7 +118,8 @@
       if (series.shown[at] === "") return "";
       const whole = chart.totals[at] ? `<br>${plain(`${chart.totals[at]} in all`)}` : "";
       const name = chart.series.length > 1 ? `${series.name}: ` : "";
-      return `${plain(chart.x[at])}<br><b>${plain(name + series.shown[at])}</b>${whole}`;
+      // No other marks: for bold letters plotly sets a style attribute, which the page's policy forbids.
+      return `${plain(chart.x[at])}<br>${plain(name + series.shown[at])}${whole}`;
     };
     return chart.series.map((series, index) => ({
       type: "bar", name: plain(series.name), x: places, y: series.values, marker: { color: of(index) },
