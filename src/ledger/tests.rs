@@ -478,6 +478,33 @@ fn old_days_are_deleted_once_they_are_in_the_database() {
 }
 
 #[test]
+fn an_old_day_with_a_row_that_the_database_refused_is_kept_until_that_is_mended() {
+    let home = Home::new();
+    let today = Timestamp::now().calendar().to_zoned(TimeZone::UTC).date();
+    let file = |days: i64| home.journal().join(format!("{}.jsonl", today - days.days()));
+    let refused = Record { input_tokens: Some(666), ..call(2) };
+    home.write_journal(&[Line::Close(&call(1)), Line::Close(&refused)]);
+    fs::rename(file(0), file(30)).unwrap();
+    let database = schema::open_writer(&home.database()).unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON calls WHEN NEW.input_tokens = 666
+        BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    database.execute_batch(refuse).unwrap();
+    for _ in 0..2 {
+        assert_eq!(records(&home.open()).len(), 1);
+    }
+    assert!(file(30).exists());
+    database.execute_batch("DROP TRIGGER refuse").unwrap();
+    drop(database);
+    let examined =
+        doctor::examine(&home.database(), doctor::Depth::default(), &mut |_, _, _| {}).unwrap();
+    doctor::repair(&examined, &mut |_, _, _| {}).unwrap();
+    for _ in 0..2 {
+        assert_eq!(records(&home.open()).len(), 2);
+    }
+    assert!(!file(30).exists());
+}
+
+#[test]
 fn a_report_needs_no_running_process() {
     let home = Home::new();
     assert!(Reader::open(&home.database()).is_err());
