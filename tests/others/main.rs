@@ -1,0 +1,4 @@
+//! tokenmeter as other people's programs see it: a terminal (tmux), Prometheus, a fuzzer of API descriptions.
+//!
+//! `cargo test --test others` needs `tmux`, `promtool`, `prometheus` and, in `SCHEMATHESIS`, the place of
+//! schemathesis; `cargo test` leaves it out, and `.ci/run` installs them.
