@@ -22,6 +22,7 @@ use super::retention::Retention;
 use super::rollup::Recorded;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
+use super::watch::Watchers;
 use super::{rollup, schema};
 use crate::record::{CallId, Outcome, Record};
 use crate::units::Timestamp;
@@ -77,6 +78,7 @@ pub(super) struct Feed {
     refused: BTreeSet<String>,
     /// As far as each file had been read into the database that was here before.
     again: HashMap<PathBuf, u64>,
+    watchers: Watchers,
 }
 
 /// What has gone into the database since the start.
@@ -112,12 +114,12 @@ struct Batch {
 }
 
 /// A way to do what changes ask for.
-type Apply = fn(
+type Apply = for<'c> fn(
     &Transaction<'_>,
     &mut Names,
-    &[Change],
+    &'c [Change],
     &HashSet<CallId>,
-) -> rusqlite::Result<store::Applied>;
+) -> rusqlite::Result<store::Applied<'c>>;
 
 impl Feed {
     /// Takes up reading where the database says it stopped. With `settle`, whatever the journal
@@ -155,6 +157,7 @@ impl Feed {
             stored: Stored::default(),
             refused: BTreeSet::new(),
             again: HashMap::new(),
+            watchers: Watchers::default(),
         };
         feed.refused = store::refused_files(&feed.connection)?;
         let progress = store::progress(&feed.connection)?;
@@ -165,6 +168,12 @@ impl Feed {
             feed.leftovers = Some(ends.collect::<io::Result<_>>()?);
         }
         Ok(feed)
+    }
+
+    /// Tells these of all calls from now on.
+    pub(super) fn watched(mut self, watchers: Watchers) -> Feed {
+        self.watchers = watchers;
+        self
     }
 
     /// The first pass, which has a former process's journal before it and a caller behind it.
@@ -384,6 +393,7 @@ impl Feed {
                 if !batch.is_again {
                     self.stored.recorded.add(&rows.recorded);
                     self.stored.counted = self.stored.counted.max(&self.stored.recorded);
+                    self.watchers.tell(&rows.added, &rows.replaced);
                 }
                 self.unreadable += rows.refused;
                 self.refused = refused;
@@ -589,7 +599,8 @@ pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
     let (database, journal) = (from.database.clone(), Arc::clone(&from.journal));
     let feed = Feed::new(connection, database, journal, from.keep, false)?;
     let again = from.tails.iter().map(|tail| (tail.path.clone(), tail.read)).collect();
-    Ok(Feed { stored: from.stored, unreadable: from.unreadable, again, ..feed })
+    let watchers = from.watchers.clone();
+    Ok(Feed { stored: from.stored, unreadable: from.unreadable, again, watchers, ..feed })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! | `tail` | the reading end |
 //! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
 //! | `fault`, `health`, `disk` | what can keep rows from arriving; how the ledger is doing; room that is left |
+//! | `watch` | who hears of each call once it is there |
 //! | `held` | calls whose figures are about to be amended |
 //! | `charged` | usage that providers hand out again, charged once |
 //! | `writer` | the thread that feeds, its pace, and what it does about faults |
@@ -70,6 +71,7 @@ mod tests;
 mod totals;
 mod unsynced;
 mod upgrade;
+mod watch;
 mod writer;
 
 use std::fmt;
@@ -100,10 +102,12 @@ pub use row::COLUMNS;
 pub use sort::{Order, SortKey, UnknownSort};
 pub use totals::{Group, Totals};
 pub use unsynced::JournalSync;
+pub use watch::Watcher;
 
 use fault::FeedError;
 use feed::{Feed, Keep};
 use journal::{Journal, Line};
+use watch::Watchers;
 use writer::Writer;
 
 use crate::estimate::Calibration;
@@ -183,6 +187,14 @@ impl Ledger {
     /// and closes as `interrupted` the calls that the last stop cut off. If the database is sound
     /// but cannot be written just now, or the journal is long, that goes on in the background.
     pub fn open(settings: &Settings) -> Result<Ledger, OpenError> {
+        Ledger::watched(settings, Vec::new())
+    }
+
+    /// The same; the watchers hear of each call that comes into the ledger from now on.
+    pub fn watched(
+        settings: &Settings,
+        watchers: Vec<Box<dyn Watcher>>,
+    ) -> Result<Ledger, OpenError> {
         let database = resolve(&settings.database)?;
         let directory = database.with_file_name("journal");
         schema::inspect(&database)?;
@@ -199,7 +211,8 @@ impl Ledger {
         let Settings { journal_days, retention_days, .. } = *settings;
         let (path, keep) = (database.clone(), Keep { journal_days, retention_days });
         let feed = Feed::new(connection, path, Arc::clone(&journal), keep, true);
-        let mut feed = feed.map_err(|error| OpenError::feed(&database, error))?;
+        let feed = feed.map_err(|error| OpenError::feed(&database, error))?;
+        let mut feed = feed.watched(Watchers::new(watchers));
         let fault = feed.first_pass(CATCH_UP).err();
         let writer = Writer::start(feed, Arc::clone(&journal), fault.as_ref());
         let writer = writer.map_err(|error| OpenError::io(&database, error))?;

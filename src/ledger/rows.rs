@@ -28,6 +28,26 @@ pub(super) struct Rows<'t> {
     since: Option<Timestamp>,
     /// Rows that were older.
     too_old: u64,
+    /// Rows that took another's place.
+    replaced: Vec<Replaced>,
+}
+
+/// A row as it was and as it is.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    pub(super) before: Record,
+    pub(super) after: Record,
+}
+
+/// What one transaction's rows came to.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// Rows too old to be added.
+    pub(super) too_old: u64,
+    /// What the ledger has more than before.
+    pub(super) recorded: Recorded,
+    /// Rows that took another's place, in that order.
+    pub(super) replaced: Vec<Replaced>,
 }
 
 /// A row that is there.
@@ -46,7 +66,7 @@ impl<'t> Rows<'t> {
         names.refresh(transaction)?;
         let since = retention::rows_since(transaction)?;
         let (deltas, taken) = (Deltas::default(), HashMap::new());
-        Ok(Rows { transaction, names, deltas, taken, since, too_old: 0 })
+        Ok(Rows { transaction, names, deltas, taken, since, too_old: 0, replaced: Vec::new() })
     }
 
     /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
@@ -60,22 +80,17 @@ impl<'t> Rows<'t> {
         self.put(key, record)
     }
 
-    /// Adds a row, or puts it in the place of the one with its id.
-    pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<()> {
-        let Some(present) = self.present(&record.id)? else {
-            if self.is_gone(record) {
-                self.too_old += 1;
-                return Ok(());
-            }
-            let key = self.next_key(record.created_at)?;
-            return self.put(key, record).map(drop);
-        };
+    /// Adds a row, or puts it in the place of the one with its id; whether it was added.
+    pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<bool> {
+        let Some(present) = self.present(&record.id)? else { return self.insert(record) };
         self.deltas.remove(present.user, present.kind, &present.record);
         let mut delete = self.transaction.prepare_cached("DELETE FROM calls WHERE key = ?")?;
         delete.execute([present.key])?;
         let same_time = present.key >> KEY_BITS == record.created_at.millis();
         let key = if same_time { present.key } else { self.next_key(record.created_at)? };
-        self.put(key, record).map(drop)
+        self.put(key, record)?;
+        self.replaced.push(Replaced { before: present.record, after: record.clone() });
+        Ok(false)
     }
 
     /// Changes a row that is there; nothing if it is not.
@@ -109,11 +124,11 @@ impl<'t> Rows<'t> {
         Ok(self.since.is_some_and(|since| began < since) && !self.has(id)?)
     }
 
-    /// Brings the sums up to what was done. Answers how many rows were too old to be added, and what the
-    /// others added.
-    pub(super) fn finish(self) -> rusqlite::Result<(u64, Recorded)> {
+    /// Brings the sums up to what was done. Answers what that came to.
+    pub(super) fn finish(self) -> rusqlite::Result<Finished> {
         self.deltas.flush(self.transaction)?;
-        Ok((self.too_old, self.deltas.recorded()))
+        let Rows { too_old, replaced, .. } = self;
+        Ok(Finished { too_old, recorded: self.deltas.recorded(), replaced })
     }
 
     fn present(&self, id: &CallId) -> rusqlite::Result<Option<Present>> {

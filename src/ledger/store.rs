@@ -1,5 +1,6 @@
 //! The statements that the feed runs in the database. Owns their SQL; decides nothing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -8,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use super::layout::{FROM_CALLS, columns};
 use super::names::Names;
 use super::rollup::Recorded;
-use super::rows::Rows;
+use super::rows::{Finished, Replaced, Rows};
 use super::tail::{self, Tail};
 use super::{charged, row};
 use crate::estimate::Calibration;
@@ -39,8 +40,8 @@ impl Change {
 }
 
 /// What changes came to.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Applied {
+#[derive(Debug, Default)]
+pub(super) struct Applied<'c> {
     /// Rows added or replaced.
     pub(super) written: u64,
     /// Rows older than rows are kept.
@@ -49,58 +50,70 @@ pub(super) struct Applied {
     pub(super) refused: u64,
     /// What the ledger has more than before.
     pub(super) recorded: Recorded,
+    /// The calls that have a row now and had none, as it says them.
+    pub(super) added: Vec<Cow<'c, Record>>,
+    /// The rows that say something else than before.
+    pub(super) replaced: Vec<Replaced>,
 }
 
 /// Does what the changes ask for.
-pub(super) fn apply(
+pub(super) fn apply<'c>(
     transaction: &Transaction<'_>,
     names: &mut Names,
-    changes: &[Change],
+    changes: &'c [Change],
     stored_open: &HashSet<CallId>,
-) -> rusqlite::Result<Applied> {
+) -> rusqlite::Result<Applied<'c>> {
     let mut delete = transaction.prepare_cached("DELETE FROM open_calls WHERE id = ?")?;
     let mut rows = Rows::new(transaction, names)?;
     let (mut learned, mut written) = (false, 0);
+    let mut added = Vec::with_capacity(changes.len());
     for change in changes {
-        let is_written = match change {
-            Change::Insert(record) if record.charges.is_empty() => rows.insert(record)?,
+        match change {
             // A row that is there stays as it is: what is inserted again claims nothing.
-            Change::Insert(record) if rows.has(&record.id)? => false,
+            Change::Insert(record) if !record.charges.is_empty() && rows.has(&record.id)? => {}
             Change::Insert(record) => {
-                let charged = charged::once(&mut rows, record)?;
-                rows.insert(charged.as_ref().unwrap_or(record))?
+                let record = charged_once(&mut rows, record)?;
+                if rows.insert(&record)? {
+                    written += 1;
+                    added.push(record);
+                }
             }
             Change::Replace(record) => {
-                let charged = charged::once(&mut rows, record)?;
-                rows.replace(charged.as_ref().unwrap_or(record))?;
-                true
+                let record = charged_once(&mut rows, record)?;
+                written += 1;
+                if rows.replace(&record)? {
+                    added.push(record);
+                }
             }
             Change::Learn(calibration) => {
                 learn(transaction, calibration)?;
                 learned = true;
-                false
             }
-        };
-        written += u64::from(is_written);
+        }
         if let Some(id) = change.call().filter(|id| stored_open.contains(id)) {
             delete.execute([id.to_string()])?;
         }
     }
-    let (too_old, recorded) = rows.finish()?;
+    let Finished { too_old, recorded, replaced } = rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(Applied { written, too_old, refused: 0, recorded })
+    Ok(Applied { written, too_old, refused: 0, recorded, added, replaced })
+}
+
+/// The record without what another row is charged for.
+fn charged_once<'c>(rows: &mut Rows<'_>, record: &'c Record) -> rusqlite::Result<Cow<'c, Record>> {
+    Ok(charged::once(rows, record)?.map_or(Cow::Borrowed(record), Cow::Owned))
 }
 
 /// The same, each change by itself: what the database refuses is left out, and told, so that it does not
 /// keep all others waiting. Much dearer.
-pub(super) fn apply_each(
+pub(super) fn apply_each<'c>(
     transaction: &Transaction<'_>,
     names: &mut Names,
-    changes: &[Change],
+    changes: &'c [Change],
     stored_open: &HashSet<CallId>,
-) -> rusqlite::Result<Applied> {
+) -> rusqlite::Result<Applied<'c>> {
     let mut all = Applied::default();
     for change in changes {
         transaction.execute_batch("SAVEPOINT change")?;
@@ -109,6 +122,8 @@ pub(super) fn apply_each(
                 all.written += one.written;
                 all.too_old += one.too_old;
                 all.recorded.add(&one.recorded);
+                all.added.extend(one.added);
+                all.replaced.extend(one.replaced);
             }
             Err(error) if is_refusal(&error) => {
                 transaction.execute_batch("ROLLBACK TO change")?;
