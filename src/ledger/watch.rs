@@ -84,7 +84,7 @@ mod tests {
         let watchers: Vec<Box<dyn Watcher>> = vec![Box::new(Diary(diary))];
         let ledger = Ledger::watched(&settings, watchers).unwrap();
         let sync = || assert!(ledger.sync(Duration::from_secs(10)));
-        let mut record = call();
+        let mut record = call(1);
         record.input_tokens = Some(13);
         ledger.closed(&record);
         sync();
