@@ -43,5 +43,6 @@ pub mod record;
 pub mod report;
 pub mod respond;
 pub mod secret;
+pub mod telemetry;
 pub mod units;
 pub mod usage;

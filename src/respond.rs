@@ -63,7 +63,8 @@ impl ErrorCode {
     }
 }
 
-/// The answer that carries an error. `param` names the header or parameter at fault.
+/// The answer that carries an error, and its code as an extension. `param` names the header or parameter at
+/// fault.
 pub fn error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<Full<Bytes>> {
     let body = json!({"error": {
         "message": message,
@@ -73,6 +74,7 @@ pub fn error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<Fu
     }});
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = code.status();
+    response.extensions_mut().insert(code);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_TOKENMETER_ERROR, HeaderValue::from_static(code.as_str()));

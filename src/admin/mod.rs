@@ -41,7 +41,7 @@ pub use access::{Access, TOKEN_FILE};
 use dashboard::Answer;
 pub use download::Download;
 use export::Export;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Sources};
 use params::pairs;
 use question::Question;
 use reply::{Form, Refusal};
@@ -106,7 +106,7 @@ impl Admin {
             "/healthz" => only_read(&request.method).map(|()| reply::alive()),
             "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
             "/metrics" if self.metrics.is_public() => {
-                only_read(&request.method).map(|()| self.metrics.answer())
+                only_read(&request.method).map(|()| self.metrics.answer(&request.headers))
             }
             LOGIN => self.login(request),
             _ => return self.answer_whom_it_knows(request).await,
@@ -125,7 +125,7 @@ impl Admin {
             Route::Page => self.page(request).await.map(whole),
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
-            Route::Metrics => Ok(whole(self.metrics.answer())),
+            Route::Metrics => Ok(whole(self.metrics.answer(&request.headers))),
             route => self.ask(route, request).await.map(whole),
         }
     }

@@ -235,9 +235,10 @@ pub(super) fn ready(health: &Health) -> Response<Full<Bytes>> {
 }
 
 /// What Prometheus reads.
-pub(super) fn metrics(text: String) -> Response<Full<Bytes>> {
+pub(super) fn metrics(text: String, content_type: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
-    put(&mut response, CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    put(&mut response, CONTENT_TYPE, content_type);
+    put(&mut response, VARY, "accept");
     response
 }
 

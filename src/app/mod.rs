@@ -25,12 +25,13 @@ use prices::{read_prices, reload_prices};
 use upstreams::{routes, upstreams};
 use worker::work;
 
-use crate::admin::{Access, Admin, Metrics};
+use crate::admin::{Access, Admin, Metrics, Sources};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
 use crate::pricing::PriceBook;
 use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
+use crate::telemetry::{self, Telemetry};
 
 /// Connections that the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -105,18 +106,24 @@ impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
         let prices = read_prices(config.pricing.as_ref())?;
-        let ledger = Ledger::open(&ledger::Settings {
+        let upstreams = upstreams(config)?;
+        let telemetry = Telemetry::new(telemetry::Settings {
+            labels: config.metrics_labels.clone(),
+            sets: config.metrics_series,
+            upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        });
+        let settings = ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
             retention_days: config.retention_days,
             journal_sync: config.journal_sync,
             on_failure: config.on_ledger_failure,
-        })
-        .map_err(|error| StartError(error.to_string()))?;
+        };
+        let ledger = Ledger::watched(&settings, vec![telemetry.watcher()])
+            .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
-        let upstreams = upstreams(config)?;
         let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
             tags: TagHeaders {
@@ -129,15 +136,24 @@ impl App {
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
+            telemetry: telemetry.clone(),
         });
-        let calls = proxy.calls.clone();
-        let metrics = Metrics::new(ledger.clone(), move || calls.open(), config.metrics_public);
+        let connections = Arc::new(Semaphore::new(config.limits.connections));
+        let (most, permits) = (config.limits.connections, Arc::clone(&connections));
+        let estimating = Arc::clone(&meter);
+        let sources = Sources {
+            ledger: ledger.clone(),
+            telemetry,
+            connections: Box::new(move || (most - permits.available_permits().min(most), most)),
+            estimates: Box::new(move || estimating.estimates()),
+        };
+        let metrics = Metrics::new(sources, config.metrics_public);
         let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
             admin: Admin::new(ledger.clone(), access, metrics),
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            connections,
             max_connections: config.limits.connections,
             patience: Patience {
                 request_head: config.client_timeouts.request_head,

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use super::base_url::BaseUrl;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::secret::Secret;
+use crate::telemetry::Label;
 
 /// Everything that was configured, checked.
 #[derive(Clone, Debug)]
@@ -41,6 +42,10 @@ pub struct Config {
     pub log: String,
     pub admin_token: Option<Secret>,
     pub metrics_public: bool,
+    /// By what calls are told apart there; none stands twice.
+    pub metrics_labels: Vec<Label>,
+    /// Combinations of their values at most.
+    pub metrics_series: usize,
     /// The file that was read, if any.
     pub source: Option<PathBuf>,
     /// Odd but legal things, for the log.

@@ -19,7 +19,6 @@ use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
 use super::retention::Retention;
-use super::rollup::Recorded;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::watch::Watchers;
@@ -86,10 +85,6 @@ pub(super) struct Feed {
 pub(super) struct Stored {
     pub(super) rows: u64,
     pub(super) commits: u64,
-    /// What these rows say, amendments included.
-    recorded: Recorded,
-    /// The most that it has been.
-    pub(super) counted: Recorded,
 }
 
 /// How long things are kept, in days.
@@ -391,8 +386,6 @@ impl Feed {
                 self.stored.rows += rows.written;
                 self.stored.commits += 1;
                 if !batch.is_again {
-                    self.stored.recorded.add(&rows.recorded);
-                    self.stored.counted = self.stored.counted.max(&self.stored.recorded);
                     self.watchers.tell(&rows.added, &rows.replaced);
                 }
                 self.unreadable += rows.refused;

@@ -89,6 +89,7 @@ pub use group::{GroupKey, UnknownKey};
 pub use health::{Health, Problem, Word};
 pub use import::{Import, ImportError, Imported};
 pub use keeper::Kept;
+pub use kind::Counts;
 pub use load::{Loaded, Loader};
 pub use made_up::{is_made_up, mark_made_up};
 pub use query::{
@@ -333,7 +334,6 @@ impl Ledger {
             unreadable_lines: report.unreadable,
             rows: report.stored.rows,
             commits: report.stored.commits,
-            recorded: report.stored.counted,
             syncs: trouble.syncs,
             disk_free_bytes: report.disk_free,
         }

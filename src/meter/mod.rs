@@ -179,6 +179,12 @@ impl Meter {
         });
     }
 
+    /// Estimates that wait or are being made, and those that were left rough since the start because too
+    /// many waited.
+    pub fn estimates(&self) -> (usize, u64) {
+        (self.pool.waiting(), self.pool.left_undone())
+    }
+
     /// Lets estimates that have been begun be finished. No calls may follow.
     pub fn finish(&self) {
         self.pool.finish(FINISH);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 17] = [
+const ORDER: [&[&str]; 18] = [
     &["units", "secret", "nearest"],
     &["usage"],
     &["figures"],
@@ -15,6 +15,7 @@ const ORDER: [&[&str]; 17] = [
     &["record"],
     &["ledger"],
     &["archive", "report"],
+    &["telemetry"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],

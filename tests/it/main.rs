@@ -20,6 +20,7 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod metrics;
 mod readings;
 mod recovery;
 mod refusing;
