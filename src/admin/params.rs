@@ -310,7 +310,7 @@ impl<'a> Params<'a> {
     }
 
     /// A moment, or the midnight that a date begins with.
-    fn time(
+    pub(super) fn time(
         &mut self,
         name: &'static str,
         zone: &TimeZone,

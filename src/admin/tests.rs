@@ -8,12 +8,31 @@ use tempfile::TempDir;
 use super::*;
 use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings, Word};
+use crate::pricing::{PriceTable, TableError};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
 
 const TOKEN: &str = "a-token-for-tests";
 
 const DAY_MS: i64 = 86_400_000;
+
+/// The table that is built in.
+#[derive(Debug)]
+struct BuiltIn;
+
+impl PriceKeeper for BuiltIn {
+    fn table(&self) -> Arc<PriceTable> {
+        Arc::new(PriceTable::builtin())
+    }
+
+    fn reload(&self) -> Result<Reloaded, TableError> {
+        Ok(Reloaded { table: self.table(), difference: None })
+    }
+
+    fn updates(&self) -> Value {
+        Value::Null
+    }
+}
 
 struct Home {
     _directory: TempDir,
@@ -46,7 +65,8 @@ impl Home {
         let ledger = Ledger::open(&Settings::of(database)).unwrap();
         let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
         let metrics = Metrics::new(ledger.clone(), || 3, false);
-        let admin = Admin::new(ledger.clone(), access, metrics);
+        let prices = Arc::new(BuiltIn);
+        let admin = Admin::new(ledger.clone(), access, metrics, prices);
         Home { _directory: directory, ledger, admin }
     }
 

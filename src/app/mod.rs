@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,8 +19,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-pub use prices::{PriceTable, price_table};
-use prices::{read_prices, reload_prices};
+use prices::PriceDesk;
+pub use prices::price_table;
+use prices::reload_prices;
 use upstreams::{routes, upstreams};
 use worker::work;
 
@@ -29,7 +29,7 @@ use crate::admin::{Access, Admin, Metrics};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
-use crate::pricing::PriceBook;
+use crate::pricing::PriceTable;
 use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
 
 /// Connections that the kernel holds for us before they are accepted.
@@ -66,7 +66,7 @@ pub struct App {
     shared: Arc<Shared>,
     ledger: Ledger,
     meter: Arc<Meter>,
-    prices: Option<PathBuf>,
+    prices: Arc<PriceDesk>,
     workers: NonZeroUsize,
     grace: Duration,
 }
@@ -96,15 +96,15 @@ enum Phase {
 
 /// Says what would keep `serve` from starting with a configuration, short of opening anything; the
 /// prices that it would begin with, if nothing does.
-pub fn check(config: &Config) -> Result<PriceBook, StartError> {
+pub fn check(config: &Config) -> Result<PriceTable, StartError> {
     routes(config, upstreams(config)?)?;
-    read_prices(config.pricing.as_ref())
+    price_table(config.pricing.as_ref())
 }
 
 impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
-        let prices = read_prices(config.pricing.as_ref())?;
+        let prices = price_table(config.pricing.as_ref())?;
         let ledger = Ledger::open(&ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
@@ -115,7 +115,8 @@ impl App {
         .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
-        let meter = Arc::new(Meter::new(ledger.clone(), prices));
+        let meter = Arc::new(Meter::new(ledger.clone(), Arc::clone(&prices.book)));
+        let prices = Arc::new(PriceDesk::new(Arc::clone(&meter), prices));
         let upstreams = upstreams(config)?;
         let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
@@ -136,7 +137,7 @@ impl App {
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
-            admin: Admin::new(ledger.clone(), access, metrics),
+            admin: Admin::new(ledger.clone(), access, metrics, Arc::clone(&prices) as _),
             connections: Arc::new(Semaphore::new(config.limits.connections)),
             max_connections: config.limits.connections,
             patience: Patience {
@@ -155,7 +156,7 @@ impl App {
             shared: Arc::new(shared),
             ledger,
             meter,
-            prices: config.pricing.clone(),
+            prices,
             workers: config.workers.unwrap_or(cores),
             grace: config.shutdown_grace,
         })
@@ -181,7 +182,7 @@ impl App {
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
         drop(self.listener);
-        let reloading = reload_prices(self.prices, Arc::clone(&self.meter));
+        let reloading = reload_prices(Arc::clone(&self.prices));
         tokio::select! {
             () = stop() => {}
             () = reloading => {}
