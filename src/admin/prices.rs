@@ -67,6 +67,11 @@ impl PricesQuestion {
         Ok(PricesQuestion { wanted, model, at, limit, offset })
     }
 
+    /// The same without pages, for whoever has the table at hand.
+    pub fn whole(self) -> PricesQuestion {
+        PricesQuestion { limit: usize::MAX, ..self }
+    }
+
     /// The table, and of its entries those that were asked for.
     pub fn answer(&self, table: &PriceTable, updates: Value) -> Value {
         let provider = self.wanted.provider.as_deref();

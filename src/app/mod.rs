@@ -20,8 +20,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
 use prices::PriceDesk;
-pub use prices::price_table;
 use prices::reload_prices;
+pub use prices::{price_table, read_table};
 use upstreams::{routes, upstreams};
 use worker::work;
 

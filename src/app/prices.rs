@@ -19,10 +19,11 @@ const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 /// Reads a price table, or takes the built-in one.
 pub fn price_table(file: Option<&PathBuf>) -> Result<PriceTable, StartError> {
     let Some(file) = file else { return Ok(PriceTable::builtin()) };
-    read(file).map_err(|error| StartError(error.to_string()))
+    read_table(file).map_err(|error| StartError(error.to_string()))
 }
 
-fn read(file: &Path) -> Result<PriceTable, TableError> {
+/// Reads a price table from its file; the error has every complaint.
+pub fn read_table(file: &Path) -> Result<PriceTable, TableError> {
     let text =
         std::fs::read_to_string(file).map_err(|error| TableError::unreadable(file, error))?;
     PriceTable::of_file(file.to_owned(), &text)
@@ -60,7 +61,7 @@ impl PriceKeeper for PriceDesk {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.table();
         let Some(file) = &old.file else { return Ok(Reloaded { table: old, difference: None }) };
-        let table = Arc::new(read(file)?);
+        let table = Arc::new(read_table(file)?);
         let difference = table.book.difference(&old.book, table.loaded_at);
         self.meter.set_prices(Arc::clone(&table.book));
         self.table.store(Arc::clone(&table));

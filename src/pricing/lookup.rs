@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::book::{Found, MAX_NAME_BYTES, PriceBook, Provider, lower};
 use super::listing::{ListedPrice, ListedRates, is_provider, listed, of_rates};
 use super::names::undated;
+use super::rates::{PriceEntry, Rate};
 use super::{Billable, CostSource};
 use crate::nearest::nearest;
 use crate::units::{Timestamp, Usd};
@@ -97,7 +98,14 @@ impl PriceBook {
             side: &[],
             reported: None,
         });
-        let (entry, rates, reason) = match self.find(known, name) {
+        let found = self.find(known, name);
+        let (cost_source, price_id) = match &found {
+            Found::Entry(entry, source) if has_counted_rate(entry, at) => {
+                (*source, cost.price_id.or_else(|| Some(entry.id.clone())))
+            }
+            _ => (cost.source, cost.price_id),
+        };
+        let (entry, rates, reason) = match found {
             Found::Free => (None, ListedRates::new(), free(known, name.unwrap_or_default())),
             Found::Nothing => (None, ListedRates::new(), "no entry has a price for it".to_owned()),
             Found::Entry(entry, source) => {
@@ -120,8 +128,8 @@ impl PriceBook {
             provider: self.own_name(provider),
             model: model.to_owned(),
             at,
-            cost_source: cost.source,
-            price_id: cost.price_id,
+            cost_source,
+            price_id,
             reason,
             multiplier: known.and_then(|provider| provider.multiplier).map(super::listing::number),
             rates,
@@ -239,6 +247,12 @@ fn free(provider: Option<&Provider>, name: &str) -> String {
 impl AppliedPrice {
     /// Whether the table knows the model, and does not guess.
     pub fn is_known(&self) -> bool {
-        matches!(self.cost_source, CostSource::Priced | CostSource::Free)
+        let own = self.entry.is_some() && self.cost_source != CostSource::Default;
+        own || self.cost_source == CostSource::Free
     }
+}
+
+/// Whether an entry has a price by something that calls tell.
+fn has_counted_rate(entry: &PriceEntry, at: Timestamp) -> bool {
+    entry.in_force(at).0.rates.iter().any(|priced| priced.rate != Rate::Uncounted)
 }
