@@ -9,6 +9,7 @@
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
 //! | `prices` | the price table in force, and reading it again |
 //! | `metrics` | what Prometheus is told |
+//! | `openapi` | the description of all this |
 //! | `dashboard` | the pages for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
@@ -20,6 +21,7 @@ mod dashboard;
 mod download;
 pub mod export;
 mod metrics;
+mod openapi;
 pub mod params;
 pub mod prices;
 pub mod question;
@@ -140,6 +142,7 @@ impl Admin {
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
             Route::Metrics => Ok(whole(self.metrics.answer())),
+            Route::OpenApi => self.describe(request).map(whole),
             Route::Prices => self.list_prices(request).await.map(whole),
             Route::ReloadPrices => self.reload_prices(request).await.map(whole),
             route => self.ask(route, request).await.map(whole),
@@ -194,6 +197,12 @@ impl Admin {
         }
     }
 
+    fn describe(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        params::none(&pairs)?;
+        Ok(reply::json(&openapi::document(self.metrics.is_public())))
+    }
+
     async fn list_prices(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
         let question = PricesQuestion::new(&pairs, Timestamp::now())?;
@@ -208,7 +217,7 @@ impl Admin {
 
     async fn reload_prices(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
-        prices::no_parameters(&pairs)?;
+        params::none(&pairs)?;
         let keeper = Arc::clone(&self.prices);
         let reloaded = tokio::task::spawn_blocking(move || prices::reload(&*keeper));
         let answer = reloaded.await.map_err(|_| Refusal::Failed)?.map_err(Refusal::Prices)?;

@@ -127,10 +127,6 @@ pub(super) fn reload(keeper: &dyn PriceKeeper) -> Result<Value, TableError> {
     }))
 }
 
-pub(super) fn no_parameters(pairs: &Pairs) -> Result<(), BadParameter> {
-    Params::new(pairs)?.finish()
-}
-
 fn json_of(value: impl Serialize) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }

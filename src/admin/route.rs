@@ -24,6 +24,8 @@ pub(super) enum Route {
     Export,
     Prices,
     ReloadPrices,
+    /// This API's description.
+    OpenApi,
     Metrics,
 }
 
@@ -49,6 +51,7 @@ impl Route {
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
             "/export" => Route::Export,
+            "/openapi.json" => Route::OpenApi,
             "/prices" => Route::Prices,
             "/prices/reload" => Route::ReloadPrices,
             other => Route::named(other)?,
