@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings, Word};
+use crate::pricing::{PriceTable, TableError};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
 use crate::telemetry::{self, Label, Telemetry};
@@ -15,6 +16,24 @@ use crate::telemetry::{self, Label, Telemetry};
 const TOKEN: &str = "a-token-for-tests";
 
 const DAY_MS: i64 = 86_400_000;
+
+/// The table that is built in.
+#[derive(Debug)]
+struct BuiltIn;
+
+impl PriceKeeper for BuiltIn {
+    fn table(&self) -> Arc<PriceTable> {
+        Arc::new(PriceTable::builtin())
+    }
+
+    fn reload(&self) -> Result<Reloaded, TableError> {
+        Ok(Reloaded { table: self.table(), difference: None })
+    }
+
+    fn updates(&self) -> Value {
+        Value::Null
+    }
+}
 
 struct Home {
     _directory: TempDir,
@@ -64,7 +83,7 @@ impl Home {
         let ledger = Ledger::watched(&Settings::of(database), watchers).unwrap();
         let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
         let metrics = metrics(&ledger, &telemetry, false);
-        let admin = Admin::new(ledger.clone(), access, metrics);
+        let admin = Admin::new(ledger.clone(), access, metrics, Arc::new(BuiltIn));
         Home { _directory: directory, ledger, telemetry, admin }
     }
 

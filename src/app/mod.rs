@@ -12,7 +12,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -20,8 +19,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-pub use prices::{PriceTable, price_table};
-use prices::{read_prices, reload_prices};
+use prices::PriceDesk;
+use prices::reload_prices;
+pub use prices::{price_table, read_table};
 use upstreams::{routes, upstreams};
 use worker::work;
 
@@ -29,7 +29,7 @@ use crate::admin::{Access, Admin, Metrics, Sources};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
-use crate::pricing::PriceBook;
+use crate::pricing::PriceTable;
 use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
 use crate::telemetry::{self, Telemetry};
 
@@ -67,7 +67,7 @@ pub struct App {
     shared: Arc<Shared>,
     ledger: Ledger,
     meter: Arc<Meter>,
-    prices: Option<PathBuf>,
+    prices: Arc<PriceDesk>,
     workers: NonZeroUsize,
     grace: Duration,
 }
@@ -97,15 +97,15 @@ enum Phase {
 
 /// Says what would keep `serve` from starting with a configuration, short of opening anything; the
 /// prices that it would begin with, if nothing does.
-pub fn check(config: &Config) -> Result<PriceBook, StartError> {
+pub fn check(config: &Config) -> Result<PriceTable, StartError> {
     routes(config, upstreams(config)?)?;
-    read_prices(config.pricing.as_ref())
+    price_table(config.pricing.as_ref())
 }
 
 impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
-        let prices = read_prices(config.pricing.as_ref())?;
+        let prices = price_table(config.pricing.as_ref())?;
         let upstreams = upstreams(config)?;
         let telemetry = Telemetry::new(telemetry::Settings {
             labels: config.metrics_labels.clone(),
@@ -123,7 +123,8 @@ impl App {
             .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
-        let meter = Arc::new(Meter::new(ledger.clone(), prices));
+        let meter = Arc::new(Meter::new(ledger.clone(), Arc::clone(&prices.book)));
+        let prices = Arc::new(PriceDesk::new(Arc::clone(&meter), prices));
         let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
             tags: TagHeaders {
@@ -152,7 +153,7 @@ impl App {
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
-            admin: Admin::new(ledger.clone(), access, metrics),
+            admin: Admin::new(ledger.clone(), access, metrics, Arc::clone(&prices) as _),
             connections,
             max_connections: config.limits.connections,
             patience: Patience {
@@ -171,7 +172,7 @@ impl App {
             shared: Arc::new(shared),
             ledger,
             meter,
-            prices: config.pricing.clone(),
+            prices,
             workers: config.workers.unwrap_or(cores),
             grace: config.shutdown_grace,
         })
@@ -197,7 +198,7 @@ impl App {
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
         drop(self.listener);
-        let reloading = reload_prices(self.prices, Arc::clone(&self.meter));
+        let reloading = reload_prices(Arc::clone(&self.prices));
         tokio::select! {
             () = stop() => {}
             () = reloading => {}
