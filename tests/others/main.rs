@@ -2,3 +2,5 @@
 //!
 //! `cargo test --test others` needs `tmux`, `promtool`, `prometheus` and, in `SCHEMATHESIS`, the place of
 //! schemathesis; `cargo test` leaves it out, and `.ci/run` installs them.
+
+mod prometheus;
