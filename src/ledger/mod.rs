@@ -106,6 +106,7 @@ pub use unsynced::JournalSync;
 pub use watch::Watcher;
 
 use fault::FeedError;
+pub use feed::OpenCalls;
 use feed::{Feed, Keep};
 use journal::{Journal, Line};
 use watch::Watchers;
@@ -306,6 +307,11 @@ impl Ledger {
     /// False when that is not so in time.
     pub fn sync(&self, timeout: Duration) -> bool {
         self.0.writer.sync(timeout)
+    }
+
+    /// The calls that are open now; nothing if that cannot be told in time. Blocks: not for runtime threads.
+    pub fn open_calls(&self, timeout: Duration) -> Option<OpenCalls> {
+        self.0.writer.open_calls(timeout)
     }
 
     /// For questions.

@@ -282,6 +282,17 @@ pub(super) fn open_calls(connection: &Connection) -> rusqlite::Result<Vec<(Strin
     rows.collect()
 }
 
+/// The oldest openings stored, as JSON.
+pub(super) fn open_calls_at_most(
+    connection: &Connection,
+    most: usize,
+) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT record FROM open_calls ORDER BY id LIMIT ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get(0))?;
+    rows.collect()
+}
+
 /// One call.
 pub(super) fn record(connection: &Connection, id: &CallId) -> rusqlite::Result<Option<Record>> {
     static SQL: LazyLock<String> =
