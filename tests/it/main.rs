@@ -20,6 +20,8 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod openapi;
+mod prices;
 mod readings;
 mod recovery;
 mod refusing;
