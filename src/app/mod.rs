@@ -4,6 +4,8 @@
 //! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
 //! connection, and so do its upstream connections.
 
+mod price_lists;
+mod price_updates;
 mod prices;
 mod upstreams;
 mod worker;
@@ -19,6 +21,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+pub use price_lists::{PriceFile, fetch_list};
+use price_updates::Updating;
 use prices::PriceDesk;
 use prices::reload_prices;
 pub use prices::{price_table, read_table};
@@ -68,6 +72,7 @@ pub struct App {
     ledger: Ledger,
     meter: Arc<Meter>,
     prices: Arc<PriceDesk>,
+    updating: Option<Updating>,
     workers: NonZeroUsize,
     grace: Duration,
 }
@@ -166,6 +171,8 @@ impl App {
         };
         let listener = bind(config.listen)
             .map_err(|error| StartError::new(format_args!("listen on {}", config.listen), error))?;
+        let updating = price_updates::begin(config, &prices)
+            .map_err(|error| StartError::new("price updates", error))?;
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(App {
             listener,
@@ -173,6 +180,7 @@ impl App {
             ledger,
             meter,
             prices,
+            updating,
             workers: config.workers.unwrap_or(cores),
             grace: config.shutdown_grace,
         })
@@ -203,6 +211,7 @@ impl App {
             () = stop() => {}
             () = reloading => {}
         }
+        drop(self.updating);
         let calls = &self.shared.proxy.calls;
         tracing::info!(calls = calls.open(), "stopping: letting calls in flight finish");
         phase.send_replace(Phase::Draining);

@@ -28,8 +28,8 @@ mod typed;
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, StreamUsage, TagHeaders, Upstream,
-    UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, PriceUpdates, StreamUsage,
+    TagHeaders, Upstream, UpstreamTimeouts,
 };
 
 use keys::ENV_CONFIG;

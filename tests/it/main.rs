@@ -21,6 +21,8 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod metrics;
+mod openapi;
+mod prices;
 mod readings;
 mod recovery;
 mod refusing;

@@ -7,3 +7,4 @@
 #![allow(clippy::unwrap_used)]
 
 mod prometheus;
+mod schemathesis;
