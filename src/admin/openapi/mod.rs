@@ -286,6 +286,7 @@ fn operations(metrics_are_public: bool) -> Vec<Operation> {
                 "Reloaded",
             )
         },
+        read("/admin/live", "live", "The calls that are open now", Vec::new(), "Live"),
         read("/admin/openapi.json", "openapi", "This description", Vec::new(), "Document"),
         Operation {
             answer: Answer::Page,
@@ -298,7 +299,7 @@ fn operations(metrics_are_public: bool) -> Vec<Operation> {
             )
         },
         Operation {
-            answer: Answer::Text(&["application/openmetrics-text"]),
+            answer: Answer::Text(&["text/plain", "application/openmetrics-text"]),
             access: if metrics_are_public { Access::Open } else { Access::Read },
             ..read("/metrics", "metrics", "What Prometheus reads", Vec::new(), "")
         },

@@ -18,6 +18,7 @@ fn place_of(route: &Route) -> Option<&'static str> {
         Route::Users => "/admin/users",
         Route::User(_) => "/admin/users/{user}",
         Route::Estimates => "/admin/estimates",
+        Route::Live => "/admin/live",
         Route::Export => "/admin/export",
         Route::Prices => "/admin/prices",
         Route::ReloadPrices => "/admin/prices/reload",
