@@ -82,12 +82,12 @@ impl Sheet {
 
     /// Cells that tell of something gone wrong.
     pub(super) fn alarm(self, column: &str, is_meant: fn(&Value) -> bool) -> Sheet {
-        self.tint(column, Color::Red, is_meant)
+        self.tint(column, Color::DarkRed, is_meant)
     }
 
     /// Cells that tell of something that is not certain.
     pub(super) fn doubt(self, column: &str, is_meant: fn(&Value) -> bool) -> Sheet {
-        self.tint(column, Color::Yellow, is_meant)
+        self.tint(column, Color::DarkYellow, is_meant)
     }
 
     fn tint(mut self, column: &str, color: Color, is_meant: fn(&Value) -> bool) -> Sheet {
@@ -212,7 +212,7 @@ impl Sheet {
         match (Cell::new(text), tint) {
             (shown, _) if cell.is_null() => shown.add_attribute(Attribute::Dim),
             (shown, Some(tint)) => shown.fg(tint.color),
-            (shown, None) if is_about => shown.fg(Color::Yellow),
+            (shown, None) if is_about => shown.fg(Color::DarkYellow),
             (shown, None) => shown,
         }
     }
