@@ -10,9 +10,10 @@ use ratatui::widgets::{Block, Clear, Paragraph, RenderDirection, Sparkline};
 use rust_decimal::Decimal;
 
 use super::super::visible::{shortened, visible, width};
+use super::curve::STEP_MS;
 use super::figures::{Figures, per_minute};
 use super::keys::HELP;
-use super::state::{STEP_MS, State};
+use super::state::State;
 use super::tables;
 use crate::figures::{cents, percent, share, short, span};
 

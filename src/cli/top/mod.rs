@@ -2,6 +2,7 @@
 //! and pictures; what they mean is [`state`]'s, how it looks [`draw`]'s.
 
 mod ask;
+mod curve;
 mod draw;
 mod figures;
 mod keys;

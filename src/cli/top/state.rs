@@ -4,11 +4,10 @@
 //! Invariant: figures that are shown belong to the filters, the key and the window that are shown; those of
 //! another wish are not.
 
-use std::collections::VecDeque;
-
 use super::super::Query;
-use super::ask::{Answer, MINUTE_MS, Seen, Wish};
-use super::figures::{Call, Group, per_hour};
+use super::ask::{Answer, Seen, Wish};
+use super::curve::Curve;
+use super::figures::{Call, Group};
 use super::keys::{Action, GROUPS, Sort};
 use crate::units::{Timestamp, Usd};
 
@@ -17,12 +16,6 @@ const WINDOWS: [i64; 5] = [300_000, 900_000, 3_600_000, 86_400_000, 604_800_000]
 
 /// Keys that calls are not filtered by.
 const UNPICKED: [&str; 6] = ["attempt", "retry", "hour", "day", "week", "month"];
-
-/// Between two points of the curve.
-pub(super) const STEP_MS: i64 = 5_000;
-
-/// Points of the curve that are remembered, for the widest of screens.
-const POINTS: usize = 400;
 
 /// Beyond its interval an answer may take so long before somebody is told.
 const GRACE_MS: i64 = 3_000;
@@ -68,10 +61,7 @@ pub(super) struct State {
     selected: usize,
     chosen: Option<Chosen>,
     seen: Option<(Wish, Seen)>,
-    /// Cost per hour, the newest last.
-    curve: VecDeque<(Timestamp, Usd)>,
-    /// The filters that the curve is about.
-    curve_of: Option<Query>,
+    curve: Curve,
     under_way: Option<Wish>,
     asked: Option<(Wish, Timestamp)>,
     answered: Timestamp,
@@ -110,8 +100,7 @@ impl State {
             selected: 0,
             chosen: None,
             seen: None,
-            curve: VecDeque::new(),
-            curve_of: None,
+            curve: Curve::default(),
             under_way: None,
             asked: None,
             answered: now,
@@ -128,7 +117,7 @@ impl State {
         let mut filters = self.filters.clone();
         filters.extend(self.path.iter().map(|step| (step.by.clone(), step.value.clone())));
         Wish {
-            with_history: self.curve_of.as_ref() != Some(&filters),
+            with_history: !self.curve.is_of(&filters),
             filters,
             by: self.by.clone(),
             window_ms: self.window_ms(),
@@ -164,7 +153,7 @@ impl State {
                 self.failed = None;
                 self.answered = asked;
                 if is_same(&wish, &self.wish()) {
-                    self.draw_curve(&wish, asked, &seen);
+                    self.curve.add(&wish, asked, &seen);
                     self.seen = Some((wish, *seen));
                     self.keep_chosen();
                 }
@@ -260,8 +249,8 @@ impl State {
 
     /// Cost per hour, the newest last.
     pub(super) fn curve(&self) -> impl DoubleEndedIterator<Item = Usd> + '_ {
-        let is_ours = self.curve_of.as_ref() == Some(&self.wish().filters);
-        self.curve.iter().filter(move |_| is_ours).map(|(_, cost)| *cost)
+        let is_ours = self.curve.is_of(&self.wish().filters);
+        self.curve.points().filter(move |_| is_ours)
     }
 
     /// For how long there has been no answer, and why, where that is worth a word.
@@ -334,50 +323,11 @@ impl State {
         self.chosen = Some(Chosen(Some(step.value)));
         self.keep_chosen();
     }
-
-    /// The cost of the last minute, every few seconds; at first from the calls themselves.
-    fn draw_curve(&mut self, wish: &Wish, at: Timestamp, seen: &Seen) {
-        if self.curve_of.as_ref() != Some(&wish.filters) {
-            self.curve = history(&seen.calls, at);
-            self.curve_of = Some(wish.filters.clone());
-        }
-        let cost = per_hour(seen.minute.cost, MINUTE_MS);
-        let last = self.curve.back().map(|(at, _)| at.millis());
-        match last {
-            Some(last) if at.millis() - last < STEP_MS => {
-                if let Some((_, point)) = self.curve.back_mut() {
-                    *point = cost;
-                }
-            }
-            _ => self.curve.push_back((at, cost)),
-        }
-        while self.curve.len() > POINTS {
-            self.curve.pop_front();
-        }
-    }
 }
 
 /// Of the same calls in the same groups. Their order is made here.
 fn is_same(one: &Wish, other: &Wish) -> bool {
     one.filters == other.filters && one.by == other.by && one.window_ms == other.window_ms
-}
-
-/// The curve up to now, as far back as the calls reach.
-fn history(calls: &[Call], now: Timestamp) -> VecDeque<(Timestamp, Usd)> {
-    let Some(oldest) = calls.last().map(|call| call.at.millis()) else { return VecDeque::new() };
-    let points = i64::try_from(POINTS).unwrap_or(i64::MAX);
-    let mut curve = VecDeque::new();
-    for back in (1..points).rev() {
-        let end = now.millis() - back * STEP_MS;
-        let start = end - MINUTE_MS;
-        if start < oldest {
-            continue;
-        }
-        let within = calls.iter().filter(|call| (start..end).contains(&call.at.millis()));
-        let cost = within.filter_map(|call| call.cost).fold(Usd::ZERO, |sum, cost| sum + cost);
-        curve.push_back((Timestamp::from_millis(end), per_hour(cost, MINUTE_MS)));
-    }
-    curve
 }
 
 #[cfg(test)]
@@ -531,13 +481,5 @@ mod tests {
         assert_eq!((state.due(), state.silence()), (None, None));
         state.act(Action::NextWindow);
         assert!(state.due().is_some(), "what is not there yet is asked for all the same");
-    }
-
-    #[test]
-    fn the_curve_reaches_back_as_far_as_calls_do() {
-        let state = answered();
-        let curve: Vec<Usd> = state.curve().collect();
-        assert!(curve.len() > 10, "{curve:?}");
-        assert!(curve.iter().any(|cost| *cost > Usd::ZERO), "{curve:?}");
     }
 }
