@@ -32,6 +32,7 @@ mod reprice;
 mod rig;
 mod sessions;
 mod support;
+mod terminal;
 mod tls;
 mod trial;
 mod tunnel;

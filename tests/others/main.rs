@@ -8,3 +8,5 @@
 
 mod prometheus;
 mod schemathesis;
+mod terminal;
+mod tmux;
