@@ -60,6 +60,16 @@ impl Source {
         }
     }
 
+    /// How many calls are open, where somebody runs who knows.
+    pub(super) fn open_calls(&self) -> Option<u64> {
+        match self {
+            Source::Admin(remote) => {
+                remote.get("/admin/live", &Query::new()).ok()?["open_calls"].as_u64()
+            }
+            Source::Database(_) => None,
+        }
+    }
+
     pub fn ask(&self, report: Report, query: &Query) -> Result<Value, Failure> {
         match self {
             Source::Admin(remote) => remote.get(report.path(), query),

@@ -107,7 +107,10 @@ pub(super) fn start(source: Source) -> io::Result<(Sender<Wish>, Receiver<Answer
         while let Ok(wish) = inbox.recv() {
             let asked = Timestamp::now();
             let seen = look(&wish, asked, |report, query| source.ask(report, query));
-            let seen = seen.map(Box::new).map_err(|failure| failure.to_string());
+            // What is open has no figures yet, and is told as a whole only.
+            let open = || wish.filters.is_empty().then(|| source.open_calls()).flatten();
+            let seen = seen.map(|seen| Box::new(Seen { open: open(), ..seen }));
+            let seen = seen.map_err(|failure| failure.to_string());
             if outbox.send(Answer { wish, asked, seen }).is_err() {
                 return;
             }
