@@ -185,7 +185,9 @@ impl PriceBook {
                 }
             }
         }
-        aliases.values_mut().for_each(|names| names.sort_unstable());
+        for names in aliases.values_mut() {
+            names.sort_unstable();
+        }
         aliases
     }
 }
@@ -203,9 +205,8 @@ pub(super) fn listed(entry: &PriceEntry, aliases: Vec<String>, at: Timestamp) ->
         (None, 0) => "builtin".to_owned(),
         (None, _) => "file".to_owned(),
     };
-    let own = PriceSet::clone(&entry.base);
     let dated = entry.since.iter().map(|since| of_set(Some(since.label.clone()), &since.set));
-    let sets = std::iter::once(of_set(None, &own)).chain(dated);
+    let sets = std::iter::once(of_set(None, &entry.base)).chain(dated);
     ListedPrice {
         provider: (!provider.is_empty()).then(|| provider.to_owned()),
         name: name.to_owned(),

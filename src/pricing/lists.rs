@@ -72,7 +72,9 @@ impl PriceList {
 
     /// Whether a rate is one that the list would tell.
     pub(super) fn tells(self, key: &str) -> bool {
-        OPENROUTER.iter().any(|(_, ours)| *ours == key)
+        match self {
+            PriceList::OpenRouter => OPENROUTER.iter().any(|(_, ours)| *ours == key),
+        }
     }
 
     /// Reads the list; the error says what is wrong with all of it.
@@ -85,7 +87,9 @@ impl PriceList {
         if models.is_empty() {
             return Err("it is empty".to_owned());
         }
-        let offers: Vec<Offer> = models.iter().filter_map(offer).collect();
+        let offers: Vec<Offer> = match self {
+            PriceList::OpenRouter => models.iter().filter_map(offer).collect(),
+        };
         if offers.iter().all(|offer| matches!(offer.price, Offered::Nothing(_))) {
             return Err("none of its models has a price as expected".to_owned());
         }

@@ -155,7 +155,7 @@ fn not_far_fewer(list: PriceList, models: usize, book: &PriceBook) -> Result<(),
     let (name, models) = (list.as_str(), models as u64);
     let known = book.provider(name).map_or(0, |provider| provider.table.exact.len() as u64);
     let (enough, before) = match book.lists.get(name) {
-        Some(last) => (models * PART_OF_LAST >= *last, *last),
+        Some(earlier) => (models * PART_OF_LAST >= *earlier, *earlier),
         None => (known < ENOUGH || models * PART_OF_ALL >= known, known),
     };
     let message = format!(

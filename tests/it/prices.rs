@@ -108,6 +108,9 @@ fn chat() -> Value {
 const PRICES: &str = r#"# ours
 version = 1
 
+[providers.openrouter]
+free_suffix = ":free"
+
 [prices.zebra]
 z = { input = 9 }            # stays first
 
@@ -302,7 +305,7 @@ fn a_table_is_listed_shown_and_checked_here_and_elsewhere() {
     let table = desk.done("prices list");
     assert!(table.contains("house/old") && table.contains("prices.toml"), "{table}");
     let csv = desk.done("prices list --model house/long --format csv");
-    assert!(csv.contains("openrouter,house/long,openrouter,17,,above 1000,4"), "{csv}");
+    assert!(csv.contains("openrouter,house/long,openrouter,18,,above 1000,4"), "{csv}");
     let shown = desk.done("prices show house/long --provider openrouter");
     assert!(shown.contains("over 1,000 input tokens") && shown.contains("$0.006"), "{shown}");
     let shown = desk.json("prices show house/alias");
