@@ -78,8 +78,7 @@ impl PricesQuestion {
                 let is_known = applied.iter().any(AppliedPrice::is_known);
                 let similar =
                     if is_known { Vec::new() } else { table.book.similar(provider, model) };
-                let shown = entries.into_iter().filter(|entry| self.wanted.takes(entry));
-                (json_of(applied), json_of(similar), shown.collect())
+                (json_of(applied), json_of(similar), self.wanted.among(entries))
             }
         };
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);

@@ -153,3 +153,56 @@ fn figure(value: &Value) -> Result<Option<Decimal>, String> {
     };
     parse_decimal(&text).map(Some).map_err(|_| format!("`{text}` is no price"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pricing::listing::of_rates;
+    use serde_json::json;
+
+    fn said(pricing: &Value) -> Result<String, String> {
+        let list = json!({"data": [{"id": "a/b", "pricing": {"prompt": "0", "completion": "0"}},
+            {"id": "m", "pricing": pricing}]});
+        let offers = PriceList::OpenRouter.read(list.to_string().as_bytes()).unwrap();
+        match &offers[1].price {
+            Offered::Rates(rates) => Ok(Value::Object(of_rates(rates)).to_string()),
+            Offered::Nothing(why) => Err(why.clone()),
+        }
+    }
+
+    #[test]
+    fn every_figure_becomes_ours_and_every_digit_stays() {
+        let pricing = json!({"prompt": "0.00000125", "completion": "0.00001", "request": "0.005",
+            "image": "0.0012", "web_search": "0.01", "internal_reasoning": "0.000003",
+            "input_cache_read": "0.000000125", "input_cache_write": "0.0000000833333",
+            "input_cache_write_1h": "0.000002", "audio": "0.0000007", "audio_output": "0",
+            "input_audio_cache": "7e-8", "image_token": 0.000_004, "image_output": "0.00003",
+            "discount": 0, "whatever": "7"});
+        assert_eq!(
+            said(&pricing).unwrap(),
+            r#"{"input":1.25,"output":10,"cached_input":0.125,"cache_write":0.0833333,"cache_write_1h":2,"reasoning":3,"audio_input":0.7,"cached_audio_input":0.07,"image_input":4,"image_output":30,"per_1k_requests":5,"per_1k_web_searches":10}"#
+        );
+        let discounted = json!({"prompt": "0.000002", "completion": "0.000004", "discount": 0.25});
+        assert_eq!(said(&discounted).unwrap(), r#"{"input":1.5,"output":3}"#);
+    }
+
+    #[test]
+    fn what_is_no_price_is_not_guessed() {
+        for (pricing, why) in [
+            (json!({"prompt": "-1", "completion": "-1"}), "varies"),
+            (json!({"prompt": "0.1"}), "no `completion`"),
+            (json!({"prompt": "free", "completion": "0"}), "`free` is no price"),
+            (json!({"prompt": ["0"], "completion": "0"}), "no price"),
+            (json!({"prompt": "1e20", "completion": "0"}), "its `prompt`"),
+            (json!({"prompt": "1e-27", "completion": "0"}), "its `prompt`"),
+            (json!({"prompt": "0.1", "completion": "0.1", "discount": 2}), "discount"),
+            (json!(null), "no `prompt`"),
+        ] {
+            let found = said(&pricing).unwrap_err();
+            assert!(found.contains(why), "{pricing}: {found}");
+        }
+        for list in ["", "[]", "{}", r#"{"data": []}"#, r#"{"data": [{"id": "a"}]}"#] {
+            assert!(PriceList::OpenRouter.read(list.as_bytes()).is_err(), "{list}");
+        }
+    }
+}
