@@ -140,7 +140,18 @@ fn rates(pricing: &Value) -> Result<Rates, String> {
         }
         rates.push(Priced::new(key, rate, in_file.normalize()));
     }
+    if rates.iter().all(|one| one.price.is_zero()) && has_more(pricing) {
+        return Err("it is priced by what calls do not tell".to_owned());
+    }
     Ok(rates)
+}
+
+/// Whether something costs that is not known here.
+fn has_more(pricing: &Value) -> bool {
+    let known =
+        |name: &str| name == "discount" || OPENROUTER.iter().any(|(theirs, _)| *theirs == name);
+    let others = pricing.as_object().into_iter().flatten().filter(|(name, _)| !known(name));
+    others.into_iter().any(|(_, price)| !matches!(figure(price), Ok(None | Some(Decimal::ZERO))))
 }
 
 /// A decimal as a text, or as a number.
@@ -191,6 +202,7 @@ mod tests {
         for (pricing, why) in [
             (json!({"prompt": "-1", "completion": "-1"}), "varies"),
             (json!({"prompt": "0.1"}), "no `completion`"),
+            (json!({"prompt": "0", "completion": "0", "image": "0.04"}), "what calls do not tell"),
             (json!({"prompt": "free", "completion": "0"}), "`free` is no price"),
             (json!({"prompt": ["0"], "completion": "0"}), "no price"),
             (json!({"prompt": "1e20", "completion": "0"}), "its `prompt`"),

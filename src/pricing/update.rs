@@ -283,7 +283,10 @@ impl Compared<'_> {
             .filter(|one| rates.iter().all(|other| other.key != one.key))
             .cloned()
             .collect();
-        now.extend(rates.iter().cloned());
+        // What costs nothing and had no price has none still: a model that is priced by something that calls
+        // do not tell must not become free by it.
+        let had = |one: &Priced| before.iter().any(|other| other.key == one.key);
+        now.extend(rates.iter().filter(|one| !one.price.is_zero() || had(one)).cloned());
         let order =
             |one: &Priced| super::rates::RATE_KEYS.iter().position(|(key, _)| *key == one.key);
         now.sort_by_key(order);
