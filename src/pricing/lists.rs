@@ -151,7 +151,9 @@ fn has_more(pricing: &Value) -> bool {
     let known =
         |name: &str| name == "discount" || OPENROUTER.iter().any(|(theirs, _)| *theirs == name);
     let others = pricing.as_object().into_iter().flatten().filter(|(name, _)| !known(name));
-    others.into_iter().any(|(_, price)| !matches!(figure(price), Ok(None | Some(Decimal::ZERO))))
+    others
+        .into_iter()
+        .any(|(_, price)| !figure(price).is_ok_and(|figure| figure.unwrap_or_default().is_zero()))
 }
 
 /// A decimal as a text, or as a number.

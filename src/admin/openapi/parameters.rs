@@ -142,7 +142,7 @@ pub(super) fn all() -> Value {
         "offset",
         "offset",
         "The `next_offset` of the answer before",
-        json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
+        json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
     );
     put(
         "cursor",
