@@ -229,7 +229,7 @@ impl Admin {
         let turn = turn(&self.queries).await?;
         let answer = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            question.answer(&keeper.table(), keeper.updates())
+            question.answer(&keeper.table(), &keeper.updates())
         });
         Ok(reply::json(&answer.await.map_err(|_| Refusal::Failed)?))
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::params::{BadParameter, Pairs, Params};
-use crate::pricing::{ListedPrice, PriceTable, TableDifference, TableError, Wanted};
+use crate::pricing::{AppliedPrice, ListedPrice, PriceTable, TableDifference, TableError, Wanted};
 use crate::units::Timestamp;
 
 /// Entries in one answer; `next_offset` tells when there are more.
@@ -69,18 +69,16 @@ impl PricesQuestion {
     }
 
     /// The table, and of its entries those that were asked for.
-    pub fn answer(&self, table: &PriceTable, updates: Value) -> Value {
+    pub fn answer(&self, table: &PriceTable, updates: &Value) -> Value {
         let provider = self.wanted.provider.as_deref();
         let (applies, similar, all) = match &self.model {
             None => (Value::Null, Value::Null, table.book.list(&self.wanted, self.at)),
             Some(model) => {
                 let (applied, entries) = table.book.applied(provider, model, self.at);
-                let similar = match applied.iter().any(crate::pricing::AppliedPrice::is_known) {
-                    true => Vec::new(),
-                    false => table.book.similar(provider, model),
-                };
-                let shown = entries.into_iter().filter(|entry| self.wanted.takes(entry));
-                (json_of(applied), json_of(similar), shown.collect())
+                let is_known = applied.iter().any(AppliedPrice::is_known);
+                let similar =
+                    if is_known { Vec::new() } else { table.book.similar(provider, model) };
+                (json_of(applied), json_of(similar), self.wanted.among(entries))
             }
         };
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);

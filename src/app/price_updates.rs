@@ -113,8 +113,8 @@ impl Updater {
                 }
             }
             Err(error) => {
-                let is_news =
-                    state.failures == 0 || !matches!(&state.last, Some(Err(last)) if last == error);
+                let is_news = state.failures == 0
+                    || !matches!(&state.last, Some(Err(known)) if known == error);
                 state.failures = state.failures.saturating_add(1);
                 if is_news {
                     tracing::warn!(%error, "prices were not updated; it is tried again");

@@ -59,6 +59,26 @@ fn nothing_at_all_is_a_configuration() {
 }
 
 #[test]
+fn public_price_lists_are_read_only_where_that_is_said() {
+    assert!(defaults().price_updates.is_none());
+    assert!(load("[price_updates]\nlists = [\"openrouter\"]").unwrap().price_updates.is_none());
+    let updates = load("[price_updates]\nevery = \"24h\"").unwrap().price_updates.unwrap();
+    assert_eq!((updates.every, updates.write), (Duration::from_hours(24), false));
+    assert_eq!(updates.lists.len(), 1);
+    let text = "pricing = \"p.toml\"\n[price_updates]\nevery = \"24h\"\nwrite = true";
+    assert!(load(text).unwrap().price_updates.unwrap().write);
+    for (text, why) in [
+        ("every = \"24h\"\nwrite = true", "none is named"),
+        ("every = \"1ms\"", "at least 1s"),
+        ("every = \"1h\"\nlists = [\"openruoter\"]", "no price list of `openruoter`"),
+        ("every = \"1h\"\nlists = []", "names no list"),
+    ] {
+        let found = complaints(&format!("[price_updates]\n{text}")).join("\n");
+        assert!(found.contains(why), "{text}: {found}");
+    }
+}
+
+#[test]
 fn flag_goes_before_variable_before_file_before_default() {
     let text = "listen = \"127.0.0.1:1\"\ndatabase = \"file.db\"\npricing = \"file.toml\"\n";
     let env = [("TOKENMETER_LISTEN", "127.0.0.1:2"), ("TOKENMETER_DATABASE", "env.db")];

@@ -189,3 +189,44 @@ fn figure(decimal: Decimal) -> Value {
     let text = decimal.normalize().to_string();
     text.parse().unwrap_or_else(|_| Value::from(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pricing::PriceBook;
+
+    /// The built-in table has every kind of entry.
+    #[test]
+    fn whatever_is_written_reads_back_as_it_was() {
+        let book = PriceBook::builtin();
+        let mut document = DocumentMut::new();
+        let models = table_in(document.as_table_mut(), "prices", true)
+            .and_then(|prices| table_in(prices, "x", false))
+            .unwrap();
+        for entry in &book.entries {
+            models.insert(&entry.id, Item::Table(table_of(entry)));
+        }
+        let read =
+            PriceBook::parse(&document.to_string()).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(read.entries.len(), book.entries.len());
+        for entry in &book.entries {
+            let id = format!("x/{}", entry.id);
+            let back = read.entries.iter().find(|one| one.id == id).unwrap();
+            assert!(back.costs_as(entry), "{id}: {back:?} {entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_set_in_one_line_has_all_of_it() {
+        let book = PriceBook::builtin();
+        for entry in book.entries.iter().filter(|entry| entry.since.is_empty()) {
+            let set = inline_of(&entry.base);
+            if entry.min_audio_ms > 0 {
+                continue;
+            }
+            let text = format!("[prices.x]\nm = {set}\n");
+            let read = PriceBook::parse(&text).unwrap_or_else(|errors| panic!("{text}: {errors}"));
+            assert!(read.entries[0].costs_as(entry), "{text}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Map, Number, Value};
 
-use super::book::{PriceBook, Provider, lower};
+use super::book::{MAX_NAME_BYTES, PriceBook, Provider, lower};
 use super::build::ANY;
 use super::glob::Glob;
 use super::rates::{Above, PriceEntry, PriceSet, Rates};
@@ -99,12 +99,18 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether an entry has the name that is wanted.
-    pub fn takes(&self, entry: &ListedPrice) -> bool {
-        let Some(name) = &self.name else { return true };
+    /// The entries that have the name that is wanted.
+    pub fn among(&self, entries: Vec<ListedPrice>) -> Vec<ListedPrice> {
+        let Some(name) = &self.name else { return entries };
+        if name.len() > MAX_NAME_BYTES {
+            return Vec::new();
+        }
         let glob = Glob::new(&lower(name));
-        let names = entry.aliases.iter().map(String::as_str);
-        glob.matches(&lower(&entry.name)) || names.into_iter().any(|name| glob.matches(name))
+        let takes = |entry: &ListedPrice| {
+            let aliases = entry.aliases.iter().any(|name| glob.matches(name));
+            aliases || glob.matches(&lower(&entry.name))
+        };
+        entries.into_iter().filter(takes).collect()
     }
 }
 
@@ -113,7 +119,7 @@ impl PriceBook {
     pub fn list(&self, wanted: &Wanted, at: Timestamp) -> Vec<ListedPrice> {
         let aliases = self.aliases();
         let table = wanted.provider.as_deref().map(|name| self.own_name(name));
-        let mut found: Vec<ListedPrice> = self
+        let found: Vec<ListedPrice> = self
             .entries
             .iter()
             .enumerate()
@@ -125,8 +131,8 @@ impl PriceBook {
                 let aliases = aliases.get(&at_entry).cloned().unwrap_or_default();
                 listed(entry, aliases, at)
             })
-            .filter(|entry| wanted.takes(entry))
             .collect();
+        let mut found = wanted.among(found);
         found.sort_by(|a, b| {
             let key = |one: &ListedPrice| (one.provider.clone(), lower(&one.name).into_owned());
             key(a).cmp(&key(b))
@@ -185,7 +191,9 @@ impl PriceBook {
                 }
             }
         }
-        aliases.values_mut().for_each(|names| names.sort_unstable());
+        for names in aliases.values_mut() {
+            names.sort_unstable();
+        }
         aliases
     }
 }
@@ -203,9 +211,8 @@ pub(super) fn listed(entry: &PriceEntry, aliases: Vec<String>, at: Timestamp) ->
         (None, 0) => "builtin".to_owned(),
         (None, _) => "file".to_owned(),
     };
-    let own = PriceSet::clone(&entry.base);
     let dated = entry.since.iter().map(|since| of_set(Some(since.label.clone()), &since.set));
-    let sets = std::iter::once(of_set(None, &own)).chain(dated);
+    let sets = std::iter::once(of_set(None, &entry.base)).chain(dated);
     ListedPrice {
         provider: (!provider.is_empty()).then(|| provider.to_owned()),
         name: name.to_owned(),

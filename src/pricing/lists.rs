@@ -72,7 +72,9 @@ impl PriceList {
 
     /// Whether a rate is one that the list would tell.
     pub(super) fn tells(self, key: &str) -> bool {
-        OPENROUTER.iter().any(|(_, ours)| *ours == key)
+        match self {
+            PriceList::OpenRouter => OPENROUTER.iter().any(|(_, ours)| *ours == key),
+        }
     }
 
     /// Reads the list; the error says what is wrong with all of it.
@@ -85,7 +87,9 @@ impl PriceList {
         if models.is_empty() {
             return Err("it is empty".to_owned());
         }
-        let offers: Vec<Offer> = models.iter().filter_map(offer).collect();
+        let offers: Vec<Offer> = match self {
+            PriceList::OpenRouter => models.iter().filter_map(offer).collect(),
+        };
         if offers.iter().all(|offer| matches!(offer.price, Offered::Nothing(_))) {
             return Err("none of its models has a price as expected".to_owned());
         }
@@ -136,7 +140,20 @@ fn rates(pricing: &Value) -> Result<Rates, String> {
         }
         rates.push(Priced::new(key, rate, in_file.normalize()));
     }
+    if rates.iter().all(|one| one.price.is_zero()) && has_more(pricing) {
+        return Err("it is priced by what calls do not tell".to_owned());
+    }
     Ok(rates)
+}
+
+/// Whether something costs that is not known here.
+fn has_more(pricing: &Value) -> bool {
+    let known =
+        |name: &str| name == "discount" || OPENROUTER.iter().any(|(theirs, _)| *theirs == name);
+    let others = pricing.as_object().into_iter().flatten().filter(|(name, _)| !known(name));
+    others
+        .into_iter()
+        .any(|(_, price)| !figure(price).is_ok_and(|figure| figure.unwrap_or_default().is_zero()))
 }
 
 /// A decimal as a text, or as a number.
@@ -148,4 +165,58 @@ fn figure(value: &Value) -> Result<Option<Decimal>, String> {
         other => return Err(format!("`{other}` is no price")),
     };
     parse_decimal(&text).map(Some).map_err(|_| format!("`{text}` is no price"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pricing::listing::of_rates;
+    use serde_json::json;
+
+    fn said(pricing: &Value) -> Result<String, String> {
+        let list = json!({"data": [{"id": "a/b", "pricing": {"prompt": "0", "completion": "0"}},
+            {"id": "m", "pricing": pricing}]});
+        let offers = PriceList::OpenRouter.read(list.to_string().as_bytes()).unwrap();
+        match &offers[1].price {
+            Offered::Rates(rates) => Ok(Value::Object(of_rates(rates)).to_string()),
+            Offered::Nothing(why) => Err(why.clone()),
+        }
+    }
+
+    #[test]
+    fn every_figure_becomes_ours_and_every_digit_stays() {
+        let pricing = json!({"prompt": "0.00000125", "completion": "0.00001", "request": "0.005",
+            "image": "0.0012", "web_search": "0.01", "internal_reasoning": "0.000003",
+            "input_cache_read": "0.000000125", "input_cache_write": "0.0000000833333",
+            "input_cache_write_1h": "0.000002", "audio": "0.0000007", "audio_output": "0",
+            "input_audio_cache": "7e-8", "image_token": 0.000_004, "image_output": "0.00003",
+            "discount": 0, "whatever": "7"});
+        assert_eq!(
+            said(&pricing).unwrap(),
+            r#"{"input":1.25,"output":10,"cached_input":0.125,"cache_write":0.0833333,"cache_write_1h":2,"reasoning":3,"audio_input":0.7,"cached_audio_input":0.07,"image_input":4,"image_output":30,"per_1k_requests":5,"per_1k_web_searches":10}"#
+        );
+        let discounted = json!({"prompt": "0.000002", "completion": "0.000004", "discount": 0.25});
+        assert_eq!(said(&discounted).unwrap(), r#"{"input":1.5,"output":3}"#);
+    }
+
+    #[test]
+    fn what_is_no_price_is_not_guessed() {
+        for (pricing, why) in [
+            (json!({"prompt": "-1", "completion": "-1"}), "varies"),
+            (json!({"prompt": "0.1"}), "no `completion`"),
+            (json!({"prompt": "0", "completion": "0", "image": "0.04"}), "what calls do not tell"),
+            (json!({"prompt": "free", "completion": "0"}), "`free` is no price"),
+            (json!({"prompt": ["0"], "completion": "0"}), "no price"),
+            (json!({"prompt": "1e20", "completion": "0"}), "its `prompt`"),
+            (json!({"prompt": "1e-27", "completion": "0"}), "its `prompt`"),
+            (json!({"prompt": "0.1", "completion": "0.1", "discount": 2}), "discount"),
+            (json!(null), "no `prompt`"),
+        ] {
+            let found = said(&pricing).unwrap_err();
+            assert!(found.contains(why), "{pricing}: {found}");
+        }
+        for list in ["", "[]", "{}", r#"{"data": []}"#, r#"{"data": [{"id": "a"}]}"#] {
+            assert!(PriceList::OpenRouter.read(list.as_bytes()).is_err(), "{list}");
+        }
+    }
 }

@@ -212,28 +212,28 @@ fn forms<'n>(table: &Provider, name: &'n str) -> Vec<&'n str> {
 }
 
 fn said(provider: Option<&Provider>, table: &Provider, name: &str, form: &str) -> String {
-    let mut said = match table.table.exact.contains_key(form) {
-        true if form == name => format!("`{form}` stands"),
-        true => format!("the name is looked up as `{form}`, which stands"),
-        false => {
-            let glob = table.table.globs.iter().find(|(glob, _)| glob.matches(form));
-            let glob = glob.map_or("*", |(glob, _)| glob.as_str());
-            match form == name {
-                true => format!("the pattern `{glob}` matches it"),
-                false => format!("it is looked up as `{form}`, which the pattern `{glob}` matches"),
-            }
+    let how = if table.table.exact.contains_key(form) {
+        if form == name {
+            format!("`{form}` stands")
+        } else {
+            format!("the name is looked up as `{form}`, which stands")
+        }
+    } else {
+        let glob = table.table.globs.iter().find(|(glob, _)| glob.matches(form));
+        let glob = glob.map_or("*", |(glob, _)| glob.as_str());
+        if form == name {
+            format!("the pattern `{glob}` matches it")
+        } else {
+            format!("it is looked up as `{form}`, which the pattern `{glob}` matches")
         }
     };
-    said.push_str(&match provider {
-        Some(provider) if std::ptr::eq(provider, table) => {
-            format!(" in [prices.{}]", table.name)
+    let also = match provider {
+        Some(provider) if !std::ptr::eq(provider, table) => {
+            format!(", where {} looks too", provider.name)
         }
-        Some(provider) => {
-            format!(" in [prices.{}], where {} looks too", table.name, provider.name)
-        }
-        None => format!(" in [prices.{}]", table.name),
-    });
-    said
+        _ => String::new(),
+    };
+    format!("{how} in [prices.{}]{also}", table.name)
 }
 
 fn free(provider: Option<&Provider>, name: &str) -> String {

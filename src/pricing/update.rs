@@ -155,7 +155,7 @@ fn not_far_fewer(list: PriceList, models: usize, book: &PriceBook) -> Result<(),
     let (name, models) = (list.as_str(), models as u64);
     let known = book.provider(name).map_or(0, |provider| provider.table.exact.len() as u64);
     let (enough, before) = match book.lists.get(name) {
-        Some(last) => (models * PART_OF_LAST >= *last, *last),
+        Some(earlier) => (models * PART_OF_LAST >= *earlier, *earlier),
         None => (known < ENOUGH || models * PART_OF_ALL >= known, known),
     };
     let message = format!(
@@ -283,7 +283,10 @@ impl Compared<'_> {
             .filter(|one| rates.iter().all(|other| other.key != one.key))
             .cloned()
             .collect();
-        now.extend(rates.iter().cloned());
+        // What costs nothing and had no price has none still: a model that is priced by something that calls
+        // do not tell must not become free by it.
+        let had = |one: &Priced| before.iter().any(|other| other.key == one.key);
+        now.extend(rates.iter().filter(|one| !one.price.is_zero() || had(one)).cloned());
         let order =
             |one: &Priced| super::rates::RATE_KEYS.iter().position(|(key, _)| *key == one.key);
         now.sort_by_key(order);

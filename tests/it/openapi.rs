@@ -162,7 +162,9 @@ fn errors_are_as_described_and_no_method_is_left_out() {
                 assert_eq!(status, 405, "{method} {path}");
                 let allowed = field(&head, "allow").unwrap();
                 assert!(described.iter().all(|one| allowed.contains(one.as_str())), "{allowed}");
-                conforms(&document, &schema, &body.parse().unwrap(), &target).unwrap();
+                if method != "HEAD" {
+                    conforms(&document, &schema, &body.parse().unwrap(), &target).unwrap();
+                }
             }
             if method == "HEAD" {
                 assert_eq!(body, "", "{path}");
@@ -189,7 +191,7 @@ fn odd_requests_are_answered_in_good_order() {
         ("/admin/prices?name=%ff".to_owned(), vec![400]),
         ("/admin/prices?offset=18446744073709551615".to_owned(), vec![200]),
         ("/admin/prices?offset=18446744073709551616".to_owned(), vec![400]),
-        ("/admin/prices?at=-9999-01-01".to_owned(), vec![200]),
+        ("/admin/prices?at=-9999-01-01".to_owned(), vec![400]),
         ("/admin/prices/".to_owned(), vec![404]),
         ("/admin/prices/reload/".to_owned(), vec![404]),
         ("/admin/openapi.json?x=1".to_owned(), vec![400]),

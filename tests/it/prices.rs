@@ -108,6 +108,9 @@ fn chat() -> Value {
 const PRICES: &str = r#"# ours
 version = 1
 
+[providers.openrouter]
+free_suffix = ":free"
+
 [prices.zebra]
 z = { input = 9 }            # stays first
 
@@ -116,6 +119,7 @@ z = { input = 9 }            # stays first
 "house/old" = { input = 2.50, output = 10.00, source = "openrouter" }   # grew with us
 "house/hand" = { input = 1.00, output = 2.00 }   # a contract: not the list's
 "house/same" = { input = 1, output = 2, source = "openrouter" }
+"house/clips" = { per_clip = 0.08, source = "openrouter" }
 "house/left" = { input = 1, output = 2, source = "openrouter" }
 "house/alias" = "house/hand"
 
@@ -136,6 +140,7 @@ fn offers() -> Vec<Value> {
         model("house/long", "0.0000035", "0.000006"),
         model("house/new", "0.00000015", "0.0000006"),
         model("house/free:free", "0", "0"),
+        model("house/clips", "0", "0"),
         model("house/auto", "-1", "-1"),
         json!({"id": "house/odd", "pricing": {"prompt": "cheap", "completion": "0.1"}}),
     ]
@@ -298,11 +303,11 @@ fn a_table_is_listed_shown_and_checked_here_and_elsewhere() {
     let shop = Shop::open(ok(&list_of(&offers())));
     let desk = Desk::new(&shop);
     let listed = desk.json("prices list --provider openrouter --model house/*");
-    assert_eq!(listed["prices"].as_array().unwrap().len(), 5);
+    assert_eq!(listed["prices"].as_array().unwrap().len(), 6);
     let table = desk.done("prices list");
     assert!(table.contains("house/old") && table.contains("prices.toml"), "{table}");
     let csv = desk.done("prices list --model house/long --format csv");
-    assert!(csv.contains("openrouter,house/long,openrouter,17,,above 1000,4"), "{csv}");
+    assert!(csv.contains("openrouter,house/long,openrouter,19,,above 1000,4"), "{csv}");
     let shown = desk.done("prices show house/long --provider openrouter");
     assert!(shown.contains("over 1,000 input tokens") && shown.contains("$0.006"), "{shown}");
     let shown = desk.json("prices show house/alias");
@@ -316,7 +321,7 @@ fn a_table_is_listed_shown_and_checked_here_and_elsewhere() {
     desk.put("odd.toml", "[prices.a]\nm = { input = 0.000003, output = 0.000015 }\n");
     let (code, out, _) = desk.run("prices check odd.toml --format csv");
     assert!(code == 0 && out.contains("warning,2,"), "{out}");
-    assert!(desk.done("prices check").contains("6 prices, nothing wrong"));
+    assert!(desk.done("prices check").contains("7 prices, nothing wrong"));
 
     let proxy = Settings::to("http://127.0.0.1:1")
         .with(&format!("pricing = {:?}", desk.path("prices.toml")))
@@ -343,7 +348,7 @@ fn a_public_list_is_compared_and_written_without_losing_anything() {
         ["house/hand", "house/alias", "house/auto", "house/odd"]
     );
     assert_eq!(update["gone"], json!(["house/left"]));
-    assert_eq!(update["unchanged"], 2);
+    assert_eq!(update["unchanged"], 3);
     assert_eq!(
         update["changed"][0]["changes"][0].to_string(),
         r#"{"rate":"input","old":2.5,"new":3,"percent":20}"#
@@ -403,10 +408,10 @@ fn what_is_absurd_is_not_believed_unless_told_to() {
     desk.done("prices update --write --accept-large");
     assert!(desk.read("prices.toml").contains("input = 30"));
 
-    // The list has had nine models; now it has two.
+    // The list has had ten models; now it has two.
     shop.offers(&odd[..2]);
     let (code, _, err) = desk.run("prices update");
-    assert!(code == 1 && err.contains("far fewer than the 9"), "{err}");
+    assert!(code == 1 && err.contains("far fewer than the 10"), "{err}");
     assert_eq!(desk.run("prices update --force").0, 0);
 }
 
@@ -514,7 +519,7 @@ fn prices_follow_the_list_while_calls_are_made() {
     let costs: Vec<String> = rows.iter().map(|row| row["cost_usd"].to_string()).collect();
     assert_eq!(costs, ["2.5", "3"], "{rows:?}");
     assert!(rows[1]["price_id"].as_str().unwrap().starts_with("openrouter/house/old@"));
-    eventually("its state", || state()["result"] == "done" && state()["models"] == 9);
+    eventually("its state", || state()["result"] == "done" && state()["models"] == 10);
     *shop.list.lock().unwrap() = ok(&json!({"data": "none"}));
     eventually("a failure", || state()["result"] == "failed");
     assert!(state()["message"].as_str().unwrap().contains("openrouter's list"));

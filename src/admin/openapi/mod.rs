@@ -170,9 +170,19 @@ fn json_answer(description: &str, schema: &str) -> Value {
 }
 
 fn operations(metrics_are_public: bool) -> Vec<Operation> {
-    use parameters::{calls, named, paged, path, totals, user_totals, window};
+    let all = [about_calls(), about_prices(), about_itself(metrics_are_public)];
+    all.into_iter().flatten().collect()
+}
 
-    let read = |path, id, summary, parameters, schema| Operation {
+/// What is read with the token, and has no errors of its own.
+fn read(
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    parameters: Vec<Value>,
+    schema: &'static str,
+) -> Operation {
+    Operation {
         path,
         method: "get",
         id,
@@ -182,7 +192,12 @@ fn operations(metrics_are_public: bool) -> Vec<Operation> {
         errors: &[],
         access: Access::Read,
         links: Value::Null,
-    };
+    }
+}
+
+fn about_calls() -> Vec<Operation> {
+    use parameters::{calls, named, path, totals, user_totals, window};
+
     let link = |id: &str, name: &str, from: &str| {
         json!({id: {"operationId": id,
         "parameters": {name: format!("$response.body#{from}")}}})
@@ -266,12 +281,22 @@ fn operations(metrics_are_public: bool) -> Vec<Operation> {
                 "",
             )
         },
+    ]
+}
+
+fn about_prices() -> Vec<Operation> {
+    use parameters::{named, paged};
+
+    vec![
         read(
             "/admin/prices",
             "prices",
             "The price table in force",
-            [["at", "tz", "provider", "name", "model"].map(named).to_vec(), paged("PricesLimit")]
-                .concat(),
+            [
+                ["at", "tz", "PricesProvider", "name", "model"].map(named).to_vec(),
+                paged("PricesLimit"),
+            ]
+            .concat(),
             "Prices",
         ),
         Operation {
@@ -286,6 +311,11 @@ fn operations(metrics_are_public: bool) -> Vec<Operation> {
                 "Reloaded",
             )
         },
+    ]
+}
+
+fn about_itself(metrics_are_public: bool) -> Vec<Operation> {
+    vec![
         read("/admin/live", "live", "The calls that are open now", Vec::new(), "Live"),
         read("/admin/openapi.json", "openapi", "This description", Vec::new(), "Document"),
         Operation {

@@ -142,7 +142,7 @@ pub(super) fn all() -> Value {
         "offset",
         "offset",
         "The `next_offset` of the answer before",
-        json!({"type": "integer", "minimum": 0, "maximum": i64::MAX}),
+        json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
     );
     put(
         "cursor",
@@ -153,6 +153,7 @@ pub(super) fn all() -> Value {
     );
     put("format", "format", "Default csv", words(&[Format::Csv, Format::Jsonl], Format::as_str));
     put("name", "name", "Entries with this name or alias; * stands for any text", text());
+    put("PricesProvider", "provider", "This provider, by any of its names", text());
     put("model", "model", "What applies to this model, or calls of it", text());
     let group_by = json!({
         "name": "group_by", "in": "query", "style": "form", "explode": false,

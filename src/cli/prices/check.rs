@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::sheet::{Format, Sheet};
 use super::super::source::{Report, Source};
 use super::super::{Failure, Query, SourceArgs, push};
-use super::failed;
+use super::{failed, say};
 use crate::app;
 use crate::config::{self, Flags, keys};
 use crate::pricing::{PriceError, PriceTable, TableError};
@@ -49,13 +49,12 @@ struct Findings {
 }
 
 pub(super) fn run(args: &CheckArgs) -> Result<String, Failure> {
-    let file = match &args.file {
-        Some(file) => Some(file.clone()),
-        None => {
-            let config = args.source.config.clone();
-            let flags = Flags { config, pricing: args.pricing.clone(), ..Flags::default() };
-            config::books(&flags).map_err(failed)?.pricing
-        }
+    let file = if let Some(file) = &args.file {
+        Some(file.clone())
+    } else {
+        let config = args.source.config.clone();
+        let flags = Flags { config, pricing: args.pricing.clone(), ..Flags::default() };
+        config::books(&flags).map_err(failed)?.pricing
     };
     let found = look(args, file.as_ref())?;
     let said = match args.format {
@@ -179,11 +178,14 @@ impl Findings {
     fn words(&self) -> String {
         let mut out = String::new();
         if let Some(message) = &self.unreadable {
-            out.push_str(&format!("error: {message}\n"));
+            say(&mut out, format_args!("error: {message}\n"));
         }
         for (kind, all) in [("error", &self.errors), ("warning", &self.warnings)] {
             for one in all {
-                out.push_str(&format!("{}:{}: {kind}: {}\n", self.table, one.line, one.message));
+                say(
+                    &mut out,
+                    format_args!("{}:{}: {kind}: {}\n", self.table, one.line, one.message),
+                );
             }
         }
         let warnings = match self.warnings.len() {
@@ -192,24 +194,28 @@ impl Findings {
             count => format!(", {count} warnings"),
         };
         match self.errors.len() + usize::from(self.unreadable.is_some()) {
-            0 => out.push_str(&format!(
-                "{}: {} prices, nothing wrong{warnings}\n",
-                self.table, self.entries
-            )),
-            1 => out.push_str(&format!("{}: 1 error\n", self.table)),
-            errors => out.push_str(&format!("{}: {errors} errors\n", self.table)),
+            0 => say(
+                &mut out,
+                format_args!("{}: {} prices, nothing wrong{warnings}\n", self.table, self.entries),
+            ),
+            1 => say(&mut out, format_args!("{}: 1 error\n", self.table)),
+            errors => say(&mut out, format_args!("{}: {errors} errors\n", self.table)),
         }
         match self.unknown.as_deref() {
             None => {}
             Some([]) => {
-                out.push_str(&format!(
-                    "Every call of the last {DAYS} days was priced by its own model\n"
-                ));
+                say(
+                    &mut out,
+                    format_args!(
+                        "Every call of the last {DAYS} days was priced by its own model\n"
+                    ),
+                );
             }
             Some(unknown) => {
-                out.push_str(&format!(
-                    "\nNot priced by their own model in the last {DAYS} days:\n\n"
-                ));
+                say(
+                    &mut out,
+                    format_args!("\nNot priced by their own model in the last {DAYS} days:\n\n"),
+                );
                 let mut sheet = Sheet::new(["provider", "model", "priced", "calls", "tokens"]);
                 for one in unknown {
                     let source = one["cost_source"].as_str();
@@ -222,7 +228,7 @@ impl Findings {
                         one["total_tokens"].clone(),
                     ]);
                 }
-                out.push_str(&format!("{}\n", sheet.table()));
+                say(&mut out, format_args!("{}\n", sheet.table()));
             }
         }
         out

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::sheet::{Format, Sheet};
 use super::super::{Failure, Query, push};
-use super::{TableArgs, others};
+use super::{TableArgs, others, say};
 
 /// Every price of the table
 #[derive(Args, Clone, Debug)]
@@ -60,12 +60,15 @@ pub(super) fn run(args: &ListArgs) -> Result<String, Failure> {
                 [] => String::new(),
                 prices => format!("{}\n\n", short(prices).table()),
             };
-            out.push_str(&format!(
-                "{} prices of the table {name}, in dollars for 1,000,000 tokens unless it says per\n",
-                prices.len()
-            ));
+            say(
+                &mut out,
+                format_args!(
+                    "{} prices of the table {name}, in dollars for 1,000,000 tokens unless it says per\n",
+                    prices.len()
+                ),
+            );
             if !free.is_empty() {
-                out.push_str(&format!("Free, whatever the model: {}\n", free.join(", ")));
+                say(&mut out, format_args!("Free, whatever the model: {}\n", free.join(", ")));
             }
             out
         }

@@ -7,6 +7,7 @@ mod list;
 mod show;
 mod update;
 
+use std::fmt::{self, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -106,12 +107,17 @@ impl TableArgs {
 fn of_table(table: &PriceTable, query: &Query) -> Result<Value, Failure> {
     let question = PricesQuestion::new(query, Timestamp::now());
     let question = question.map_err(|wrong| wrong_parameter(&wrong))?;
-    Ok(question.whole().answer(table, Value::Null))
+    Ok(question.whole().answer(table, &Value::Null))
 }
 
 #[expect(clippy::needless_pass_by_value)] // for `map_err`
 fn failed(error: impl ToString) -> Failure {
     Failure::Failed(error.to_string())
+}
+
+/// Adds to a text.
+fn say(out: &mut String, what: fmt::Arguments<'_>) {
+    out.write_fmt(what).expect("a String takes all");
 }
 
 /// Rates as one cell: the usual three have columns of their own.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::sheet::{Format, Sheet};
 use super::super::source::{Report, Source};
 use super::super::{Failure, Query, SourceArgs, push};
-use super::failed;
+use super::{failed, say};
 use crate::app::{self, PriceFile};
 use crate::config::{Config, Flags};
 use crate::pricing::{ListUpdate, PriceList, PriceTable, UpdateOptions};
@@ -209,42 +209,49 @@ fn words(args: &UpdateArgs, updates: &[ListUpdate], written: Option<&str>) -> St
             }
         }
         if !update.is_empty() {
-            out.push_str(&format!("{}\n\n", sheet.table()));
+            say(&mut out, format_args!("{}\n\n", sheet.table()));
         }
         if !update.skipped.is_empty() {
             let mut sheet = Sheet::new(["skipped", "because"]);
             for one in &update.skipped {
                 sheet.push([json!(one.model), json!(one.reason)]);
             }
-            out.push_str(&format!("{}\n\n", sheet.table()));
+            say(&mut out, format_args!("{}\n\n", sheet.table()));
         }
         if args.only_used && !update.gone.is_empty() {
-            out.push_str(&format!("No longer in the list: {}\n", update.gone.join(", ")));
+            say(&mut out, format_args!("No longer in the list: {}\n", update.gone.join(", ")));
         }
-        out.push_str(&format!(
-            "{}: {} models; {} new, {} changed, {} unchanged, {} skipped; {} of the table are not in the \
+        say(
+            &mut out,
+            format_args!(
+                "{}: {} models; {} new, {} changed, {} unchanged, {} skipped; {} of the table are not in the \
              list and stay\n",
-            update.list,
-            update.models,
-            update.new.len(),
-            update.changed.len(),
-            update.unchanged,
-            update.skipped.len(),
-            update.gone.len(),
-        ));
+                update.list,
+                update.models,
+                update.new.len(),
+                update.changed.len(),
+                update.unchanged,
+                update.skipped.len(),
+                update.gone.len(),
+            ),
+        );
     }
     let something = updates.iter().any(|update| !update.is_empty());
     match written {
-        Some(path) => out.push_str(&format!(
-            "Written to {path}. Changed prices hold from now on; earlier calls keep theirs.\n"
-        )),
+        Some(path) => say(
+            &mut out,
+            format_args!(
+                "Written to {path}. Changed prices hold from now on; earlier calls keep theirs.\n"
+            ),
+        ),
         None if !something => {}
         None => out.push_str("Nothing was written; --write does.\n"),
     }
     if let (Some(path), true) = (written, args.output.is_some()) {
-        out.push_str(&format!(
-            "It is in force where the configuration has pricing = \"{path}\".\n"
-        ));
+        say(
+            &mut out,
+            format_args!("It is in force where the configuration has pricing = \"{path}\".\n"),
+        );
     }
     out
 }
