@@ -5,6 +5,7 @@
 //! connection, and so do its upstream connections.
 
 mod prices;
+mod telling;
 mod upstreams;
 mod worker;
 
@@ -22,6 +23,7 @@ use tokio::task::LocalSet;
 
 pub use prices::{PriceTable, price_table};
 use prices::{read_prices, reload_prices};
+use telling::Telling;
 use upstreams::{routes, upstreams};
 use worker::work;
 
@@ -65,6 +67,7 @@ pub struct App {
     listener: StdListener,
     shared: Arc<Shared>,
     ledger: Ledger,
+    telling: Telling,
     meter: Arc<Meter>,
     prices: Option<PathBuf>,
     workers: NonZeroUsize,
@@ -105,14 +108,16 @@ impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
         let prices = read_prices(config.pricing.as_ref())?;
-        let ledger = Ledger::open(&ledger::Settings {
+        let telling = Telling::start(config)?;
+        let settings = ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
             retention_days: config.retention_days,
             journal_sync: config.journal_sync,
             on_failure: config.on_ledger_failure,
-        })
-        .map_err(|error| StartError(error.to_string()))?;
+        };
+        let ledger = Ledger::watched(&settings, telling.watchers())
+            .map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), prices));
@@ -129,6 +134,7 @@ impl App {
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
+            traces: telling.wants_traces(),
         });
         let calls = proxy.calls.clone();
         let metrics = Metrics::new(ledger.clone(), move || calls.open(), config.metrics_public);
@@ -154,6 +160,7 @@ impl App {
             listener,
             shared: Arc::new(shared),
             ledger,
+            telling,
             meter,
             prices: config.pricing.clone(),
             workers: config.workers.unwrap_or(cores),
@@ -208,6 +215,7 @@ impl App {
         if !self.ledger.shutdown(LEDGER_GRACE) {
             tracing::warn!("the database is behind; the journal has the rest for the next start");
         }
+        self.telling.finish();
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 17] = [
-    &["units", "secret", "nearest"],
+const ORDER: [&[&str]; 18] = [
+    &["units", "secret", "nearest", "trace"],
     &["usage"],
     &["figures"],
     &["framing"],
@@ -15,6 +15,7 @@ const ORDER: [&[&str]; 17] = [
     &["record"],
     &["ledger"],
     &["archive", "report"],
+    &["otel"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],
