@@ -254,7 +254,7 @@ mod tests {
         assert!(told.contains("from 0 to 1"), "{told}");
         let told = complaint(FILE, &[("TOKENMETER_OTLP_HEADERS", "x=1,s3cret")]);
         assert!(told.contains("name=value"), "{told}");
-        let told = complaint(FILE, &[("TOKENMETER_OTLP_HEADERS", "x=s3cret%0A")]);
+        let told = complaint(FILE, &[("TOKENMETER_OTLP_HEADERS", "x=s3cret%0Ay")]);
         assert!(told.contains("`x`"), "{told}");
     }
 

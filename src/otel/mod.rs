@@ -358,7 +358,7 @@ impl Maker {
             }
             if let Some(processor) = &self.processor {
                 // Those who wait for this have their own limit.
-                let _ = processor.shutdown_with_timeout(Duration::from_secs(60));
+                let _ = processor.shutdown_with_timeout(Duration::from_mins(1));
             }
         });
     }

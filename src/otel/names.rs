@@ -1,4 +1,4 @@
-//! The words of OpenTelemetry's GenAI conventions: what our endpoints and providers are called there, and
+//! The words of OpenTelemetry's conventions for generative AI: what our endpoints and providers are called there, and
 //! the names that have changed from one version to the next, a profile each. A further version is a
 //! further constant here.
 //!

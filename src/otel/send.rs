@@ -112,7 +112,7 @@ pub(super) fn exporters(
         .redirect(redirect::Policy::none())
         .timeout(settings.timeout)
         .build()
-        .map_err(|error| explain(error))?;
+        .map_err(explain)?;
     let line = |signal| {
         Arc::new(Line {
             signal,

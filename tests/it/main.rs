@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agree;
+mod collector;
 mod corpus;
 mod crash;
 mod dashboard;
@@ -20,6 +21,8 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod logs;
+mod otel;
 mod readings;
 mod recovery;
 mod refusing;
