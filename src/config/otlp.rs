@@ -229,6 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn odd_settings_are_warned_of() {
+        let warnings = |file: &str| load(file, &[]).unwrap().warnings.join("\n");
+        assert_eq!(warnings(FILE), "");
+        let circles = warnings("[otlp]\nendpoint = \"http://127.0.0.1:4100\"\n");
+        assert!(circles.contains("itself"), "{circles}");
+        let bare = warnings(&format!("{FILE}[otlp.headers]\nx-key = \"k\"\n"));
+        assert!(bare.contains("without encryption"), "{bare}");
+        let own = "[upstreams.vllm]\ntrace_context = \"own\"\n";
+        assert!(warnings(own).contains("no effect"));
+        assert_eq!(warnings(&format!("{FILE}{own}")), "");
+    }
+
+    #[test]
     fn the_standard_switch_turns_all_off_and_says_so() {
         let config = load(FILE, &[(DISABLED, "true")]).unwrap();
         assert!(config.otlp.is_none());

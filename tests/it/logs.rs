@@ -42,8 +42,12 @@ impl Program {
         Program { child, address: address.to_owned() }
     }
 
-    /// A call whose body says that model and that user.
+    /// A call that asks for that model, and is answered by another.
     fn call(&self, provider: &Provider, model: &str, fields: &str) {
+        self.answered(provider, model, fields, ANSWER);
+    }
+
+    fn answered(&self, provider: &Provider, model: &str, fields: &str, answer: &str) {
         let body = serde_json::json!({"model": model, "messages": []}).to_string();
         let mut client = Conn::new(TcpStream::connect(&self.address).unwrap());
         client.send(format!(
@@ -55,8 +59,8 @@ impl Program {
         upstream.head();
         upstream.take(body.len());
         upstream.send(format!(
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{ANSWER}",
-            ANSWER.len()
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{answer}",
+            answer.len()
         ));
         client.rest();
     }
@@ -113,10 +117,11 @@ fn a_call_is_an_object_of_the_json_log() {
 fn what_a_caller_says_cannot_forge_a_line_of_the_text_log() {
     let (home, provider) = (tempfile::tempdir().unwrap(), Provider::new());
     let program = Program::start(home.path(), &provider, &[]);
-    let answer = ANSWER.replace("gpt-4o", "");
-    assert!(!answer.contains("gpt-4o"));
-    program.call(&provider, FORGED, "X-Operation: a \" b=c\r\n");
+    let nameless = ANSWER.replace("\"model\":\"gpt-4o\",", "");
+    assert!(!nameless.contains("gpt-4o"));
+    program.answered(&provider, FORGED, "X-Operation: a \" b=c\r\n", &nameless);
     let log = program.stop();
+    assert!(log.contains(r#"model="gpt\n2026-11-22T00:00:00Z ERROR forged"#), "{log}");
     assert!(!log.contains("\nforged") && !log.contains('\u{1b}'), "{log:?}");
     assert!(log.lines().all(|line| line.contains(" tokenmeter")), "{log}");
     assert!(log.contains(r#"operation="a \" b=c""#), "{log}");
