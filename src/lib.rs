@@ -45,6 +45,7 @@ pub mod record;
 pub mod report;
 pub mod respond;
 pub mod secret;
+pub mod telemetry;
 pub mod trace;
 pub mod units;
 pub mod usage;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
 
 const X_TOKENMETER_ERROR: HeaderName = HeaderName::from_static("x-tokenmeter-error");
 
@@ -16,6 +16,8 @@ pub enum ErrorCode {
     InvalidTag,
     /// A parameter of the admin API.
     BadParameter,
+    /// The file of prices is wrong; the old ones stay in force.
+    BadPrices,
     Unauthorized,
     NotFound,
     MethodNotAllowed,
@@ -34,6 +36,7 @@ impl ErrorCode {
             ErrorCode::InvalidRequest => "invalid_request",
             ErrorCode::InvalidTag => "invalid_tag",
             ErrorCode::BadParameter => "bad_parameter",
+            ErrorCode::BadPrices => "bad_prices",
             ErrorCode::Unauthorized => "unauthorized",
             ErrorCode::NotFound => "not_found",
             ErrorCode::MethodNotAllowed => "method_not_allowed",
@@ -50,6 +53,7 @@ impl ErrorCode {
             ErrorCode::InvalidRequest | ErrorCode::InvalidTag | ErrorCode::BadParameter => {
                 StatusCode::BAD_REQUEST
             }
+            ErrorCode::BadPrices => StatusCode::UNPROCESSABLE_ENTITY,
             ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -63,16 +67,37 @@ impl ErrorCode {
     }
 }
 
-/// The answer that carries an error. `param` names the header or parameter at fault.
+/// The answer that carries an error, and its code as an extension. `param` names the header or parameter at
+/// fault.
 pub fn error(code: ErrorCode, message: &str, param: Option<&str>) -> Response<Full<Bytes>> {
-    let body = json!({"error": {
+    answer(code, &body(code, message, param))
+}
+
+/// The same with something more to be said.
+pub fn error_with(
+    code: ErrorCode,
+    message: &str,
+    param: Option<&str>,
+    (name, more): (&str, Value),
+) -> Response<Full<Bytes>> {
+    let mut body = body(code, message, param);
+    body["error"][name] = more;
+    answer(code, &body)
+}
+
+fn body(code: ErrorCode, message: &str, param: Option<&str>) -> Value {
+    json!({"error": {
         "message": message,
         "type": "tokenmeter_error",
         "code": code.as_str(),
         "param": param,
-    }});
+    }})
+}
+
+fn answer(code: ErrorCode, body: &Value) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = code.status();
+    response.extensions_mut().insert(code);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_TOKENMETER_ERROR, HeaderValue::from_static(code.as_str()));

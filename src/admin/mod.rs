@@ -7,7 +7,9 @@
 //! | `route` | which page a path names |
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
+//! | `prices` | the price table in force, and reading it again |
 //! | `metrics` | what Prometheus is told |
+//! | `openapi` | the description of all this |
 //! | `dashboard` | the pages for browsers |
 //! | `reply` | answers and refusals as HTTP |
 //!
@@ -19,7 +21,9 @@ mod dashboard;
 mod download;
 pub mod export;
 mod metrics;
+mod openapi;
 pub mod params;
+pub mod prices;
 pub mod question;
 mod reply;
 mod route;
@@ -41,8 +45,10 @@ pub use access::{Access, TOKEN_FILE};
 use dashboard::Answer;
 pub use download::Download;
 use export::Export;
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Sources};
 use params::pairs;
+use prices::PricesQuestion;
+pub use prices::{PriceKeeper, Reloaded};
 use question::Question;
 use reply::{Form, Refusal};
 use route::Route;
@@ -70,6 +76,7 @@ pub struct Admin {
     ledger: Ledger,
     access: Access,
     metrics: Metrics,
+    prices: Arc<dyn PriceKeeper>,
     queries: Arc<Semaphore>,
     exports: Arc<Semaphore>,
 }
@@ -78,9 +85,14 @@ pub struct Admin {
 pub type AdminBody = Either<Full<Bytes>, Download>;
 
 impl Admin {
-    pub fn new(ledger: Ledger, access: Access, metrics: Metrics) -> Admin {
+    pub fn new(
+        ledger: Ledger,
+        access: Access,
+        metrics: Metrics,
+        prices: Arc<dyn PriceKeeper>,
+    ) -> Admin {
         let [queries, exports] = [QUERIES, EXPORTS].map(|turns| Arc::new(Semaphore::new(turns)));
-        Admin { ledger, access, metrics, queries, exports }
+        Admin { ledger, access, metrics, prices, queries, exports }
     }
 
     /// Path and query of a link that logs a browser in, once. Every one is new.
@@ -106,7 +118,7 @@ impl Admin {
             "/healthz" => only_read(&request.method).map(|()| reply::alive()),
             "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
             "/metrics" if self.metrics.is_public() => {
-                only_read(&request.method).map(|()| self.metrics.answer())
+                only_read(&request.method).map(|()| self.metrics.answer(&request.headers))
             }
             LOGIN => self.login(request),
             _ => return self.answer_whom_it_knows(request).await,
@@ -119,13 +131,20 @@ impl Admin {
             return Err(Refusal::Unauthorized);
         }
         let Some(route) = Route::of(request.uri.path()) else { return Err(Refusal::NoSuchPage) };
-        only_read(&request.method)?;
+        if route.method() == Method::GET {
+            only_read(&request.method)?;
+        } else if request.method != route.method() {
+            return Err(Refusal::OnlyPost);
+        }
         match route {
             Route::ToPage => Ok(whole(reply::redirect("admin/"))),
             Route::Page => self.page(request).await.map(whole),
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
-            Route::Metrics => Ok(whole(self.metrics.answer())),
+            Route::Metrics => Ok(whole(self.metrics.answer(&request.headers))),
+            Route::OpenApi => self.describe(request).map(whole),
+            Route::Prices => self.list_prices(request).await.map(whole),
+            Route::ReloadPrices => self.reload_prices(request).await.map(whole),
             route => self.ask(route, request).await.map(whole),
         }
     }
@@ -154,9 +173,7 @@ impl Admin {
             Route::Session(name) => Question::session(name, &pairs)?,
             Route::User(name) => Question::user(name, &pairs, now)?,
             Route::Estimates => Question::estimates(&pairs)?,
-            Route::Page | Route::ToPage | Route::Asset(_) | Route::Export | Route::Metrics => {
-                return Err(Refusal::NoSuchPage);
-            }
+            _ => return Err(Refusal::NoSuchPage),
         };
         let asked = question.clone();
         let answer = self.query(move |reader| asked.answer(reader)).await?;
@@ -178,6 +195,33 @@ impl Admin {
             Answer::Elsewhere(link) => Ok(reply::redirect(&link)),
             Answer::Unknown(message) => Err(Refusal::Unknown(message)),
         }
+    }
+
+    fn describe(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        params::none(&pairs)?;
+        Ok(reply::json(&openapi::document(self.metrics.is_public())))
+    }
+
+    async fn list_prices(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        let question = PricesQuestion::new(&pairs, Timestamp::now())?;
+        let keeper = Arc::clone(&self.prices);
+        let turn = turn(&self.queries).await?;
+        let answer = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            question.answer(&keeper.table(), keeper.updates())
+        });
+        Ok(reply::json(&answer.await.map_err(|_| Refusal::Failed)?))
+    }
+
+    async fn reload_prices(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        params::none(&pairs)?;
+        let keeper = Arc::clone(&self.prices);
+        let reloaded = tokio::task::spawn_blocking(move || prices::reload(&*keeper));
+        let answer = reloaded.await.map_err(|_| Refusal::Failed)?.map_err(Refusal::Prices)?;
+        Ok(reply::json(&answer))
     }
 
     /// A download begins only when its first bytes are there: what fails before is refused as any

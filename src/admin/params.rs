@@ -21,7 +21,7 @@ use crate::units::Timestamp;
 use crate::usage::UsageSource;
 
 /// What `days` may be: a hundred years are as good as for ever.
-const DAYS: RangeInclusive<u64> = 1..=36_500;
+pub(super) const DAYS: RangeInclusive<u64> = 1..=36_500;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -29,12 +29,12 @@ const DAY_MS: i64 = 86_400_000;
 const PARAMETERS: usize = 100;
 
 /// Of HTTP, what providers make up included.
-const STATUSES: RangeInclusive<u64> = 100..=999;
+pub(super) const STATUSES: RangeInclusive<u64> = 100..=999;
 
-const USAGE_SOURCES: [UsageSource; 3] =
+pub(super) const USAGE_SOURCES: [UsageSource; 3] =
     [UsageSource::Reported, UsageSource::Estimated, UsageSource::None];
 
-const COST_SOURCES: [CostSource; 5] = [
+pub(super) const COST_SOURCES: [CostSource; 5] = [
     CostSource::Provider,
     CostSource::Priced,
     CostSource::Default,
@@ -42,7 +42,7 @@ const COST_SOURCES: [CostSource; 5] = [
     CostSource::None,
 ];
 
-const OUTCOMES: [Outcome; 5] = [
+pub(super) const OUTCOMES: [Outcome; 5] = [
     Outcome::Completed,
     Outcome::ClientClosed,
     Outcome::UpstreamFailed,
@@ -105,6 +105,11 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, BadParameter> {
 fn decode(text: &str) -> Option<String> {
     let spaced = text.replace('+', " ");
     percent_decode_str(&spaced).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// For what takes no parameters.
+pub(super) fn none(pairs: &Pairs) -> Result<(), BadParameter> {
+    Params::new(pairs)?.finish()
 }
 
 /// Hands parameters out one by one; what is left at the end is unknown.
@@ -310,7 +315,7 @@ impl<'a> Params<'a> {
     }
 
     /// A moment, or the midnight that a date begins with.
-    fn time(
+    pub(super) fn time(
         &mut self,
         name: &'static str,
         zone: &TimeZone,

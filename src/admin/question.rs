@@ -19,7 +19,7 @@ use crate::units::Timestamp;
 const DEFAULT_DAYS: u64 = 7;
 
 /// Groups in one answer, some 7 MB of them; `next_offset` tells when there are more.
-const GROUPS: RangeInclusive<u64> = 1..=10_000;
+pub(super) const GROUPS: RangeInclusive<u64> = 1..=10_000;
 
 /// Rows in one answer; `next_cursor` leads on.
 pub const ROWS: RangeInclusive<u64> = 1..=1000;

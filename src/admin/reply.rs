@@ -17,6 +17,7 @@ use super::question::Question;
 use super::{AdminBody, dashboard};
 use crate::archive::Format;
 use crate::ledger::{Health, Problem, QueryError};
+use crate::pricing::TableError;
 use crate::respond::{self, ErrorCode};
 use crate::secret::Secret;
 use crate::units::Timestamp;
@@ -29,6 +30,10 @@ pub(super) enum Refusal {
     /// What the question names is not in the ledger.
     Unknown(String),
     Method,
+    /// Only `POST` makes sense here.
+    OnlyPost,
+    /// The file of prices is broken or cannot be read.
+    Prices(TableError),
     Parameter(BadParameter),
     Query(QueryError),
     /// Too many questions at once.
@@ -71,12 +76,21 @@ impl Refusal {
                 let page = dashboard::trouble(status, &message, nonce.expose());
                 html(page, &nonce)
             }
+            (_, Refusal::Prices(error)) => {
+                let complaints: Vec<Value> = error
+                    .complaints
+                    .iter()
+                    .map(|one| json!({"line": one.line, "message": one.message}))
+                    .collect();
+                respond::error_with(code, &message, None, ("complaints", complaints.into()))
+            }
             _ => respond::error(code, &message, param.as_deref()),
         };
         *response.status_mut() = code.status();
         match self {
             Refusal::Unauthorized => put(&mut response, WWW_AUTHENTICATE, "Bearer"),
             Refusal::Method => put(&mut response, ALLOW, "GET, HEAD"),
+            Refusal::OnlyPost => put(&mut response, ALLOW, "POST"),
             _ => {}
         }
         response
@@ -92,6 +106,11 @@ impl Refusal {
             Refusal::NoSuchPage => plain(ErrorCode::NotFound, "tokenmeter has no such page"),
             Refusal::Unknown(message) => plain(ErrorCode::NotFound, message),
             Refusal::Method => plain(ErrorCode::MethodNotAllowed, "this page is read with GET"),
+            Refusal::OnlyPost => plain(ErrorCode::MethodNotAllowed, "ask for this with POST"),
+            Refusal::Prices(error) if error.complaints.is_empty() => {
+                plain(ErrorCode::Unavailable, &error.to_string())
+            }
+            Refusal::Prices(error) => plain(ErrorCode::BadPrices, &error.to_string()),
             Refusal::Parameter(wrong) => {
                 (ErrorCode::BadParameter, wrong.message.clone(), Some(wrong.name.clone()))
             }
@@ -235,9 +254,10 @@ pub(super) fn ready(health: &Health) -> Response<Full<Bytes>> {
 }
 
 /// What Prometheus reads.
-pub(super) fn metrics(text: String) -> Response<Full<Bytes>> {
+pub(super) fn metrics(text: String, content_type: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(text)));
-    put(&mut response, CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+    put(&mut response, CONTENT_TYPE, content_type);
+    put(&mut response, VARY, "accept");
     response
 }
 

@@ -1,5 +1,6 @@
 //! Which of tokenmeter's own pages a path names. Owns their names; knows nothing of what they answer.
 
+use http::Method;
 use percent_encoding::percent_decode_str;
 
 use crate::record::CallId;
@@ -21,10 +22,22 @@ pub(super) enum Route {
     User(String),
     Estimates,
     Export,
+    Prices,
+    ReloadPrices,
+    /// This API's description.
+    OpenApi,
     Metrics,
 }
 
 impl Route {
+    /// How it is asked for.
+    pub(super) fn method(&self) -> Method {
+        match self {
+            Route::ReloadPrices => Method::POST,
+            _ => Method::GET,
+        }
+    }
+
     /// Nothing where there is no such page.
     pub(super) fn of(path: &str) -> Option<Route> {
         if path == "/metrics" {
@@ -38,6 +51,9 @@ impl Route {
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
             "/export" => Route::Export,
+            "/openapi.json" => Route::OpenApi,
+            "/prices" => Route::Prices,
+            "/prices/reload" => Route::ReloadPrices,
             other => Route::named(other)?,
         };
         Some(page)

@@ -8,16 +8,37 @@ use tempfile::TempDir;
 use super::*;
 use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings, Word};
+use crate::pricing::{PriceTable, TableError};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
+use crate::telemetry::{self, Label, Telemetry};
 
 const TOKEN: &str = "a-token-for-tests";
 
 const DAY_MS: i64 = 86_400_000;
 
+/// The table that is built in.
+#[derive(Debug)]
+struct BuiltIn;
+
+impl PriceKeeper for BuiltIn {
+    fn table(&self) -> Arc<PriceTable> {
+        Arc::new(PriceTable::builtin())
+    }
+
+    fn reload(&self) -> Result<Reloaded, TableError> {
+        Ok(Reloaded { table: self.table(), difference: None })
+    }
+
+    fn updates(&self) -> Value {
+        Value::Null
+    }
+}
+
 struct Home {
     _directory: TempDir,
     ledger: Ledger,
+    telemetry: Telemetry,
     admin: Admin,
 }
 
@@ -39,15 +60,31 @@ impl Reply {
     }
 }
 
+fn metrics(ledger: &Ledger, telemetry: &Telemetry, is_public: bool) -> Metrics {
+    let sources = Sources {
+        ledger: ledger.clone(),
+        telemetry: telemetry.clone(),
+        connections: Box::new(|| (7, 10)),
+        estimates: Box::new(|| (2, 1)),
+    };
+    Metrics::new(sources, is_public)
+}
+
 impl Home {
     fn new() -> Home {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("tokenmeter.db");
-        let ledger = Ledger::open(&Settings::of(database)).unwrap();
+        let telemetry = Telemetry::new(telemetry::Settings {
+            labels: vec![Label::Upstream, Label::Model],
+            sets: 3,
+            upstreams: vec!["openai".to_owned()],
+        });
+        let watchers = vec![telemetry.watcher()];
+        let ledger = Ledger::watched(&Settings::of(database), watchers).unwrap();
         let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
-        let metrics = Metrics::new(ledger.clone(), || 3, false);
-        let admin = Admin::new(ledger.clone(), access, metrics);
-        Home { _directory: directory, ledger, admin }
+        let metrics = metrics(&ledger, &telemetry, false);
+        let admin = Admin::new(ledger.clone(), access, metrics, Arc::new(BuiltIn));
+        Home { _directory: directory, ledger, telemetry, admin }
     }
 
     /// A finished call so long ago, with these fields over the plain ones.
@@ -266,33 +303,69 @@ fn metrics_tell_of_the_ledger_to_whoever_may_know() {
     assert_eq!(home.send(Method::GET, "/metrics", &[]).status, 401);
     let page = home.get("/metrics");
     assert_eq!(page.status, 200);
-    assert!(page.header("content-type").starts_with("application/openmetrics-text"));
+    assert_eq!(page.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     let has = |page: &Reply, line: &str| {
         assert!(page.text.lines().any(|found| found == line), "{line}: {}", page.text);
     };
     has(&page, "tokenmeter_up 1");
-    has(&page, "tokenmeter_calls_open 3");
+    has(&page, "tokenmeter_client_connections 7");
+    has(&page, "tokenmeter_estimates_waiting 2");
+    let sets = "upstream=\"openai\",model=\"gpt-4o\"";
+    let ended = ",outcome=\"completed\",status=\"200\"";
+    has(&page, &format!("tokenmeter_calls_total{{{sets}{ended}}} 1"));
+    has(&page, &format!("tokenmeter_tokens_total{{{sets},class=\"input\"}} 10"));
+    has(&page, &format!("tokenmeter_cost_usd_total{{{sets}}} 1.0"));
+    has(&page, "# TYPE tokenmeter_calls_total counter");
     has(&page, "tokenmeter_ledger_ok 1");
     has(&page, "tokenmeter_ledger_rows_total 1");
     has(&page, "tokenmeter_ledger_problem{word=\"journal_unwritable\"} 0");
-    has(&page, "# EOF");
     assert!(!page.text.contains("ann"));
     let documented = include_str!("../../docs/ADMIN_API.md");
     let names =
         page.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
-    let names: Vec<_> = names.map(|name| name.strip_prefix("tokenmeter_").unwrap()).collect();
-    assert!(names.len() > 12, "{names:?}");
+    let names = names.map(|name| name.strip_suffix("_total").unwrap_or(name));
+    let names: Vec<_> = names.filter_map(|name| name.strip_prefix("tokenmeter_")).collect();
+    assert!(names.len() > 35, "{names:?}");
     for name in names.into_iter().chain(Word::PROBLEMS.map(Word::as_str)) {
         assert!(documented.contains(&format!("`{name}")), "{name} is not in docs/ADMIN_API.md");
     }
 
     assert!(home.ledger.shutdown(Duration::from_secs(20)));
-    home.admin.metrics = Metrics::new(home.ledger.clone(), || 0, true);
+    home.admin.metrics = metrics(&home.ledger, &home.telemetry, true);
     let page = home.send(Method::GET, "/metrics", &[]);
     assert_eq!(page.status, 200);
     has(&page, "tokenmeter_ledger_ok 0");
     has(&page, "tokenmeter_ledger_problem{word=\"ledger_stopped\"} 1");
     assert_eq!(home.send(Method::POST, "/metrics", &[]).status, 405);
+}
+
+#[test]
+fn whoever_takes_openmetrics_gets_it_and_hostile_names_harm_neither_format() {
+    let home = Home::new();
+    let hostile = "a\"b\\c\n# EOF";
+    home.metered(0, "ann", hostile, 10, "0.000000001");
+    for model in ["b", "c", "d", "e"] {
+        home.metered(0, "ann", model, 10, "0.1");
+    }
+    assert!(home.ledger.sync(Duration::from_secs(20)));
+    let token = format!("Bearer {TOKEN}");
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.3";
+    let headers = [("authorization", token.as_str()), ("accept", accept)];
+    let new = home.send(Method::GET, "/metrics", &headers);
+    assert!(new.header("content-type").starts_with("application/openmetrics-text; version=1.0.0"));
+    assert!(new.text.ends_with("\n# EOF\n"), "{}", new.text);
+    let old = home.get("/metrics");
+    for page in [&new.text, &old.text] {
+        let model = "model=\"a\\\"b\\\\c\\n# EOF\"";
+        let line = format!("tokenmeter_cost_usd_total{{upstream=\"openai\",{model}}} 1e-9");
+        assert!(page.lines().any(|found| found == line), "{line}: {page}");
+        // Three sets are kept, and one for what came later.
+        let line = "tokenmeter_calls_failed_total{upstream=\"openai\",model=\"other\"} 0";
+        assert!(page.lines().any(|found| found == line), "{page}");
+        assert!(page.lines().any(|found| found == "tokenmeter_label_sets 4"), "{page}");
+        let line = "tokenmeter_label_sets_overflowed_calls_total 2";
+        assert!(page.lines().any(|found| found == line), "{page}");
+    }
 }
 
 #[test]

@@ -13,7 +13,6 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -21,18 +20,20 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
-pub use prices::{PriceTable, price_table};
-use prices::{read_prices, reload_prices};
+use prices::PriceDesk;
+use prices::reload_prices;
+pub use prices::{price_table, read_table};
 use telling::Telling;
 use upstreams::{routes, upstreams};
 use worker::work;
 
-use crate::admin::{Access, Admin, Metrics};
+use crate::admin::{Access, Admin, Metrics, Sources};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
-use crate::pricing::PriceBook;
+use crate::pricing::PriceTable;
 use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
+use crate::telemetry::{self, Telemetry};
 
 /// Connections that the kernel holds for us before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -69,7 +70,7 @@ pub struct App {
     ledger: Ledger,
     telling: Telling,
     meter: Arc<Meter>,
-    prices: Option<PathBuf>,
+    prices: Arc<PriceDesk>,
     workers: NonZeroUsize,
     grace: Duration,
 }
@@ -99,15 +100,21 @@ enum Phase {
 
 /// Says what would keep `serve` from starting with a configuration, short of opening anything; the
 /// prices that it would begin with, if nothing does.
-pub fn check(config: &Config) -> Result<PriceBook, StartError> {
+pub fn check(config: &Config) -> Result<PriceTable, StartError> {
     routes(config, upstreams(config)?)?;
-    read_prices(config.pricing.as_ref())
+    price_table(config.pricing.as_ref())
 }
 
 impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
-        let prices = read_prices(config.pricing.as_ref())?;
+        let prices = price_table(config.pricing.as_ref())?;
+        let upstreams = upstreams(config)?;
+        let telemetry = Telemetry::new(telemetry::Settings {
+            labels: config.metrics_labels.clone(),
+            sets: config.metrics_series,
+            upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+        });
         let telling = Telling::start(config)?;
         let settings = ledger::Settings {
             database: config.database.clone(),
@@ -116,12 +123,13 @@ impl App {
             journal_sync: config.journal_sync,
             on_failure: config.on_ledger_failure,
         };
-        let ledger = Ledger::watched(&settings, telling.watchers())
-            .map_err(|error| StartError(error.to_string()))?;
+        let watchers = telling.watchers().into_iter().chain([telemetry.watcher()]).collect();
+        let ledger =
+            Ledger::watched(&settings, watchers).map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
-        let meter = Arc::new(Meter::new(ledger.clone(), prices));
-        let upstreams = upstreams(config)?;
+        let meter = Arc::new(Meter::new(ledger.clone(), Arc::clone(&prices.book)));
+        let prices = Arc::new(PriceDesk::new(Arc::clone(&meter), prices));
         let pool_idle = upstreams.iter().map(|upstream| upstream.target.pool_idle);
         let proxy = Arc::new(Proxy {
             tags: TagHeaders {
@@ -135,15 +143,24 @@ impl App {
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
             traces: telling.wants_traces(),
+            telemetry: telemetry.clone(),
         });
-        let calls = proxy.calls.clone();
-        let metrics = Metrics::new(ledger.clone(), move || calls.open(), config.metrics_public);
+        let connections = Arc::new(Semaphore::new(config.limits.connections));
+        let (most, permits) = (config.limits.connections, Arc::clone(&connections));
+        let estimating = Arc::clone(&meter);
+        let sources = Sources {
+            ledger: ledger.clone(),
+            telemetry,
+            connections: Box::new(move || (most - permits.available_permits().min(most), most)),
+            estimates: Box::new(move || estimating.estimates()),
+        };
+        let metrics = Metrics::new(sources, config.metrics_public);
         let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
-            admin: Admin::new(ledger.clone(), access, metrics),
-            connections: Arc::new(Semaphore::new(config.limits.connections)),
+            admin: Admin::new(ledger.clone(), access, metrics, Arc::clone(&prices) as _),
+            connections,
             max_connections: config.limits.connections,
             patience: Patience {
                 request_head: config.client_timeouts.request_head,
@@ -162,7 +179,7 @@ impl App {
             ledger,
             telling,
             meter,
-            prices: config.pricing.clone(),
+            prices,
             workers: config.workers.unwrap_or(cores),
             grace: config.shutdown_grace,
         })
@@ -188,7 +205,7 @@ impl App {
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
         drop(self.listener);
-        let reloading = reload_prices(self.prices, Arc::clone(&self.meter));
+        let reloading = reload_prices(Arc::clone(&self.prices));
         tokio::select! {
             () = stop() => {}
             () = reloading => {}

@@ -1,63 +1,91 @@
 //! The price table's file: read at the start, and again when it changes or SIGHUP asks for it. Owns when
 //! that is; a broken file never replaces a table that works.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use ring::digest::{SHA256, digest};
+use arc_swap::ArcSwap;
+use serde_json::Value;
 
 use super::StartError;
+use crate::admin::{PriceKeeper, Reloaded};
 use crate::meter::Meter;
-use crate::pricing::PriceBook;
+use crate::pricing::{PriceTable, TableError};
 
 /// How often the price table's file is looked at.
 const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A price table and which one it is.
-#[derive(Debug)]
-pub struct PriceTable {
-    pub book: PriceBook,
-    /// Its file as it was named; `None` is the built-in one.
-    pub file: Option<PathBuf>,
-    /// Of its text, in hexadecimal digits.
-    pub sha256: String,
-}
-
 /// Reads a price table, or takes the built-in one.
 pub fn price_table(file: Option<&PathBuf>) -> Result<PriceTable, StartError> {
-    let Some(file) = file else {
-        let sha256 = hash(PriceBook::builtin_text());
-        return Ok(PriceTable { book: PriceBook::builtin(), file: None, sha256 });
-    };
-    let path = file.display();
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| StartError(format!("the price table {path} cannot be read: {error}")))?;
-    let book = PriceBook::parse(&text).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(|error| format!("{path}: {error}")).collect();
-        StartError(lines.join("\n"))
-    })?;
-    Ok(PriceTable { book, file: Some(file.clone()), sha256: hash(&text) })
+    let Some(file) = file else { return Ok(PriceTable::builtin()) };
+    read_table(file).map_err(|error| StartError(error.to_string()))
 }
 
-fn hash(text: &str) -> String {
-    let whole = digest(&SHA256, text.as_bytes());
-    whole.as_ref().iter().fold(String::new(), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes all");
-        digits
-    })
+/// Reads a price table from its file; the error has every complaint.
+pub fn read_table(file: &Path) -> Result<PriceTable, TableError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|error| TableError::unreadable(file, error))?;
+    PriceTable::of_file(file.to_owned(), &text)
 }
 
-pub(super) fn read_prices(file: Option<&PathBuf>) -> Result<PriceBook, StartError> {
-    price_table(file).map(|table| table.book)
+/// The prices in force: the meter's and what is said of them are changed together.
+#[derive(Debug)]
+pub(super) struct PriceDesk {
+    meter: Arc<Meter>,
+    table: ArcSwap<PriceTable>,
+    /// Held while another table is put in force.
+    turn: Mutex<()>,
+    updates: Mutex<Value>,
+}
+
+impl PriceDesk {
+    /// Keeps a table that the meter has already.
+    pub(super) fn new(meter: Arc<Meter>, table: PriceTable) -> PriceDesk {
+        let table = ArcSwap::from_pointee(table);
+        PriceDesk { meter, table, turn: Mutex::default(), updates: Mutex::default() }
+    }
+
+    /// What is said of the public price lists.
+    pub(super) fn set_updates(&self, state: Value) {
+        *self.updates.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+}
+
+impl PriceKeeper for PriceDesk {
+    fn table(&self) -> Arc<PriceTable> {
+        self.table.load_full()
+    }
+
+    fn reload(&self) -> Result<Reloaded, TableError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.table();
+        let Some(file) = &old.file else { return Ok(Reloaded { table: old, difference: None }) };
+        let table = Arc::new(read_table(file)?);
+        let difference = table.book.difference(&old.book, table.loaded_at);
+        self.meter.set_prices(Arc::clone(&table.book));
+        self.table.store(Arc::clone(&table));
+        tracing::info!(
+            file = %file.display(),
+            entries = table.book.len(),
+            new = difference.new.len(),
+            changed = difference.changed.len(),
+            gone = difference.gone.len(),
+            "prices read again"
+        );
+        Ok(Reloaded { table, difference: Some(difference) })
+    }
+
+    fn updates(&self) -> Value {
+        self.updates.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// Puts a changed price table in force, on SIGHUP and whenever its file has changed. A broken one is
 /// named in the log and the old one stays. Never resolves.
-pub(super) async fn reload_prices(file: Option<PathBuf>, meter: Arc<Meter>) {
+pub(super) async fn reload_prices(desk: Arc<PriceDesk>) {
     let mut hangup = Hangup::new();
-    let Some(file) = file else {
+    let Some(file) = desk.table().file.clone() else {
         loop {
             hangup.recv().await;
             tracing::info!("SIGHUP: prices are built in; there is no file to be read again");
@@ -74,12 +102,8 @@ pub(super) async fn reload_prices(file: Option<PathBuf>, meter: Arc<Meter>) {
             continue;
         }
         seen = now;
-        match read_prices(Some(&file)) {
-            Ok(prices) => {
-                tracing::info!(file = %file.display(), entries = prices.len(), "prices read again");
-                meter.set_prices(prices);
-            }
-            Err(error) => tracing::error!(%error, "the old prices stay in force"),
+        if let Err(error) = desk.reload() {
+            tracing::error!(%error, "the old prices stay in force");
         }
     }
 }

@@ -111,6 +111,9 @@ async fn serve(
         async move {
             let on_call = client.begin(&request);
             let answer = answer(request, &worker, &shared, &client).await;
+            if let Some(code) = answer.extensions().get::<ErrorCode>() {
+                worker.live().refused(code.as_str());
+            }
             Ok::<_, Infallible>(answer.map(|body| CallBody::new(body, on_call)))
         }
     });

@@ -27,7 +27,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<String, Failure> {
         complain(&format!("warning: {warning}"));
     }
     let prices = app::check(&config).map_err(|error| Failure::Failed(error.to_string()))?;
-    Ok(format!("{}\n\n{} prices\n", summary(&config), prices.len()))
+    Ok(format!("{}\n\n{} prices\n", summary(&config), prices.book.len()))
 }
 
 /// What `serve` would do: where it listens, what it writes, where each upstream goes.

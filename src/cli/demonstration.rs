@@ -81,7 +81,7 @@ impl Demonstration {
         stage.direct(config);
         // They are to be looked at, all of them.
         config.retention_days = None;
-        let prices = Arc::new(price_table(config.pricing.as_ref())?.book);
+        let prices = price_table(config.pricing.as_ref())?.book;
         let (calls, seed) = (args.demo_calls, any_seed()?);
         Ok(Demonstration { stage, calls, seed, prices, replaces })
     }

@@ -22,6 +22,7 @@ mod draft;
 pub mod export;
 pub mod filters;
 pub mod import;
+pub mod prices;
 mod progress;
 pub mod recent;
 mod remote;
@@ -46,6 +47,7 @@ pub enum Command {
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
     Report(report::ReportArgs),
+    Prices(prices::PricesArgs),
     Reprice(reprice::RepriceArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
@@ -129,6 +131,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
         Command::Report(args) => report::run(args),
+        Command::Prices(args) => prices::run(args),
         Command::Reprice(args) => reprice::run(args),
         Command::Export(args) => export::run(args),
         Command::Import(args) => import::run(args),

@@ -14,10 +14,11 @@ use super::sheet::{Format, Sheet, for_people};
 use super::source::{self, wrong_parameter};
 use super::{Failure, Query};
 use crate::admin::question::Question;
-use crate::app::{self, PriceTable};
+use crate::app;
 use crate::config::{self, Books, Flags};
 use crate::ledger::{self, Filter, Plan, Repricer, RepricingState, Undone};
 use crate::meter::Repricing;
+use crate::pricing::PriceTable;
 use crate::units::{Timestamp, Usd};
 
 /// Recompute recorded costs with today's price table
@@ -101,7 +102,7 @@ pub(super) fn run(args: &RepriceArgs) -> Result<String, Failure> {
     source::open(&books.database)?;
     let mut repricer = Repricer::open(&books.database).map_err(failed)?;
     let plan = |question: String| Plan {
-        prices: name_of(&prices),
+        prices: prices.name(),
         prices_sha256: prices.sha256.clone(),
         question,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -160,10 +161,6 @@ fn failed(error: impl ToString) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-fn name_of(prices: &PriceTable) -> String {
-    prices.file.as_ref().map_or_else(|| "built in".to_owned(), |file| file.display().to_string())
-}
-
 /// The model behind a deployment.
 fn deployed(books: &Books) -> impl Fn(&str, &str) -> Option<String> + '_ {
     |upstream, deployment| books.deployments.get(upstream)?.get(deployment).cloned()
@@ -209,7 +206,7 @@ fn show(
             let mut answer = Map::from_iter([
                 ("dry_run".to_owned(), json!(done.is_none())),
                 ("repricing".to_owned(), json!(done.map(|done| done.id))),
-                ("prices".to_owned(), json!(name_of(prices))),
+                ("prices".to_owned(), json!(prices.name())),
                 ("prices_sha256".to_owned(), json!(prices.sha256)),
                 ("question".to_owned(), question.clone()),
             ]);

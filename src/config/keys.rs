@@ -185,6 +185,11 @@ keys! {
          mode 0600, in tokenmeter.token beside the database.";
     METRICS_PUBLIC = "metrics_public", Switch, value("false"),
         "Whether GET /metrics answers without the admin token.";
+    METRICS_LABELS = "metrics_labels", List, value("upstream, provider, endpoint, model, operation"),
+        "By what calls are told apart at GET /metrics: upstream, provider, endpoint, model, operation,\n\
+         user, metadata.NAME. Each combination that occurs is some twenty lines there.";
+    METRICS_SERIES = "metrics_series", Count, value("1000"),
+        "How many such combinations are kept. Beyond, models, operations, users and metadata are `other`.";
     TAG_USER = "tags.user", List, value("x-user"),
         "Headers that say on whose behalf a call is made.";
     TAG_SESSION = "tags.session", List, value("x-session"),

@@ -18,6 +18,7 @@ use super::typed::{Section, Settings, Typed, Value};
 use super::{Books, Files, doubts, known, otlp, parse};
 use crate::nearest::nearest;
 use crate::secret::Secret;
+use crate::telemetry::Label;
 
 /// What the checks may ask of the world.
 #[derive(Clone, Copy)]
@@ -56,6 +57,8 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         admin_token: reader.read(&keys::ADMIN_TOKEN, parse::secret),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
         otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
+        metrics_labels: reader.labels(&keys::METRICS_LABELS),
+        metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::some),
         source: None,
         warnings: Vec::new(),
     };
@@ -135,13 +138,31 @@ impl Reader<'_> {
         self.findings.problem(origin, message);
     }
 
-    fn headers(&mut self, key: &Key, taken: &mut Vec<HeaderName>) -> Vec<HeaderName> {
-        let names: Vec<String> = match self.settings.get(key.name).map(|setting| &setting.value) {
-            Some(Value::Many(names)) => names.clone(),
+    /// The items of a list.
+    fn list(&self, key: &Key) -> Vec<String> {
+        match self.settings.get(key.name).map(|setting| &setting.value) {
+            Some(Value::Many(items)) => items.clone(),
             _ => keys::list(default(key)).map(str::to_owned).collect(),
-        };
+        }
+    }
+
+    fn labels(&mut self, key: &Key) -> Vec<Label> {
+        let mut labels: Vec<Label> = Vec::new();
+        for item in self.list(key) {
+            match item.parse::<Label>() {
+                Ok(label) if labels.iter().any(|other| other.name() == label.name()) => {
+                    self.complain(key, &format!("the label `{}` stands there twice", label.name()));
+                }
+                Ok(label) => labels.push(label),
+                Err(unknown) => self.complain(key, &unknown.to_string()),
+            }
+        }
+        labels
+    }
+
+    fn headers(&mut self, key: &Key, taken: &mut Vec<HeaderName>) -> Vec<HeaderName> {
         let mut headers = Vec::new();
-        for name in names {
+        for name in self.list(key) {
             match parse::tag_header(&name) {
                 Ok(header) if taken.contains(&header) => {
                     self.complain(key, &format!("`{header}` stands twice among the tags"));

@@ -15,6 +15,7 @@ use super::base_url::BaseUrl;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel;
 use crate::secret::Secret;
+use crate::telemetry::Label;
 
 /// Everything that was configured, checked.
 #[derive(Clone, Debug)]
@@ -47,6 +48,10 @@ pub struct Config {
     pub metrics_public: bool,
     /// `None`: nothing is sent to a collector.
     pub otlp: Option<Otlp>,
+    /// By what calls are told apart there; none stands twice.
+    pub metrics_labels: Vec<Label>,
+    /// Combinations of their values at most.
+    pub metrics_series: usize,
     /// The file that was read, if any.
     pub source: Option<PathBuf>,
     /// Odd but legal things, for the log.

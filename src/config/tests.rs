@@ -219,6 +219,20 @@ fn a_header_stands_for_one_tag_only() {
 }
 
 #[test]
+fn a_label_of_metrics_is_known_and_stands_once() {
+    for (labels, complaint) in [
+        ("\"models\"", "`models` is no label; was `model` meant"),
+        ("\"session\"", "each would be a series of its own"),
+        ("\"metadata.a-b\", \"metadata.A_b\"", "`metadata_a_b` stands there twice"),
+    ] {
+        let said = complaints(&format!("metrics_labels = [{labels}]\n"));
+        assert!(said.len() == 1 && said[0].contains(complaint), "{said:?}");
+        assert!(said[0].contains("metrics_labels"), "{said:?}");
+    }
+    assert_eq!(load("metrics_labels = []").unwrap().metrics_labels, []);
+}
+
+#[test]
 fn odd_things_are_warnings() {
     let text = "listen = \"0.0.0.0:8000\"\ndefault_upstream = \"azure\"\n\
                 [upstreams.azure]\nbase_url = \"https://r.example\"\n\

@@ -19,7 +19,6 @@ use super::held::Held;
 use super::journal::{self, Journal, Line};
 use super::names::Names;
 use super::retention::Retention;
-use super::rollup::Recorded;
 use super::store::{self, Change};
 use super::tail::{self, Entry, Stretch, Tail, same_file};
 use super::watch::Watchers;
@@ -86,11 +85,19 @@ pub(super) struct Feed {
 pub(super) struct Stored {
     pub(super) rows: u64,
     pub(super) commits: u64,
-    /// What these rows say, amendments included.
-    recorded: Recorded,
-    /// The most that it has been.
-    pub(super) counted: Recorded,
 }
+
+/// Calls that have begun and not ended.
+#[derive(Clone, Debug, Default)]
+pub struct OpenCalls {
+    /// How many there are.
+    pub all: usize,
+    /// As they began, the oldest first; of very many only the oldest.
+    pub oldest: Vec<Record>,
+}
+
+/// Open calls that are told one by one at most.
+const OPEN_TOLD: usize = 1000;
 
 /// How long things are kept, in days.
 #[derive(Clone, Copy, Debug)]
@@ -250,6 +257,27 @@ impl Feed {
         Ok(())
     }
 
+    /// The calls that are open, as far as the journal has been read.
+    pub(super) fn open_calls(&self) -> OpenCalls {
+        let all = self.open.len() + self.stored_open.len();
+        let mut lines: Vec<(&CallId, &str)> =
+            self.open.iter().map(|(id, line)| (id, &**line)).collect();
+        // An id begins with its time.
+        lines.sort_unstable_by_key(|(id, _)| **id);
+        let stored =
+            store::open_calls_at_most(&self.connection, OPEN_TOLD).unwrap_or_else(|error| {
+                tracing::debug!(%error, "stored openings cannot be read");
+                Vec::new()
+            });
+        let read = lines.into_iter().take(OPEN_TOLD).filter_map(|(_, line)| tail::opening(line));
+        let read = read.filter_map(|record| serde_json::from_str(record.get()).ok());
+        let stored = stored.iter().filter_map(|record| serde_json::from_str(record).ok());
+        let mut oldest: Vec<Record> = stored.chain(read).collect();
+        oldest.sort_by_key(|record| record.id);
+        oldest.truncate(OPEN_TOLD);
+        OpenCalls { all, oldest }
+    }
+
     /// Calls that are kept back for their amendments.
     pub(super) fn held(&self) -> &Held {
         &self.held
@@ -391,8 +419,6 @@ impl Feed {
                 self.stored.rows += rows.written;
                 self.stored.commits += 1;
                 if !batch.is_again {
-                    self.stored.recorded.add(&rows.recorded);
-                    self.stored.counted = self.stored.counted.max(&self.stored.recorded);
                     self.watchers.tell(&rows.added, &rows.replaced);
                 }
                 self.unreadable += rows.refused;

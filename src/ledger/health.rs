@@ -4,8 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use super::rollup::Recorded;
-
 /// Less room than this on the ledger's disk is worth a warning.
 pub(super) const LOW_DISK: u64 = 64 << 20;
 
@@ -35,8 +33,6 @@ pub struct Health {
     /// Rows put into the database and transactions that took, since the start.
     pub rows: u64,
     pub commits: u64,
-    /// What has been recorded since the start. Never less than it was.
-    pub recorded: Recorded,
     /// How often the journal was brought to the disk, since the start.
     pub syncs: u64,
     /// Bytes that the journal and the database may still take; the smaller of the two, if they are on

@@ -201,15 +201,32 @@ pub(super) struct Kind {
     pub(super) counts: Counts,
 }
 
-/// What calls of a kind are counted as.
+/// What a call, or each call of a kind, is counted as in totals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    pub(super) failed: bool,
-    pub(super) estimated: bool,
-    pub(super) unreported: bool,
-    pub(super) refetched: bool,
-    pub(super) unpriced: bool,
-    pub(super) default_priced: bool,
+pub struct Counts {
+    /// It did not end well.
+    pub failed: bool,
+    /// Its tokens are estimated.
+    pub estimated: bool,
+    /// Nobody knows its tokens.
+    pub unreported: bool,
+    /// It had only what another call is charged for.
+    pub refetched: bool,
+    /// It may well have cost something that nobody knows.
+    pub unpriced: bool,
+    /// It was priced by the default entry.
+    pub default_priced: bool,
+}
+
+/// What counts are told from.
+struct Said<'a> {
+    usage: &'a str,
+    cost: &'a str,
+    outcome: &'a str,
+    method: &'a str,
+    status: Option<i64>,
+    has_error: bool,
+    refetched: bool,
 }
 
 impl Kind {
@@ -260,18 +277,39 @@ impl Counts {
             KeyValue::Text(text) => text.as_str(),
             _ => "",
         };
-        let usage = word(fact::USAGE_SOURCE);
-        let (cost, outcome) = (word(fact::COST_SOURCE), word(fact::OUTCOME));
         let status = match facts[fact::STATUS] {
             KeyValue::Number(status) => Some(status),
             _ => None,
         };
+        Counts::told(&Said {
+            usage: word(fact::USAGE_SOURCE),
+            cost: word(fact::COST_SOURCE),
+            outcome: word(fact::OUTCOME),
+            method: word(fact::METHOD),
+            status,
+            has_error: facts[fact::ERROR] != KeyValue::Absent || varied & 1 << fact::ERROR != 0,
+            refetched,
+        })
+    }
+
+    /// What a call is counted as.
+    pub fn of_record(record: &Record) -> Counts {
+        Counts::told(&Said {
+            usage: record.usage_source.as_str(),
+            cost: record.cost_source.as_str(),
+            outcome: record.outcome.as_str(),
+            method: &record.method,
+            status: record.status.map(i64::from),
+            has_error: record.error.is_some(),
+            refetched: record.charged_by.is_some(),
+        })
+    }
+
+    fn told(said: &Said<'_>) -> Counts {
+        let Said { usage, cost, outcome, method, status, has_error, refetched } = *said;
         let refused_by_provider = status.is_some_and(|status| status >= 400);
         let used_nothing = usage == "none"
-            && (refused_by_provider
-                || outcome == "refused"
-                || only_asks(word(fact::METHOD), status));
-        let has_error = facts[fact::ERROR] != KeyValue::Absent || varied & 1 << fact::ERROR != 0;
+            && (refused_by_provider || outcome == "refused" || only_asks(method, status));
         Counts {
             failed: refused_by_provider || outcome != "completed" || has_error,
             estimated: usage == "estimated" && !refetched,

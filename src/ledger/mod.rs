@@ -89,6 +89,7 @@ pub use group::{GroupKey, UnknownKey};
 pub use health::{Health, Problem, Word};
 pub use import::{Import, ImportError, Imported};
 pub use keeper::Kept;
+pub use kind::Counts;
 pub use load::{Loaded, Loader};
 pub use made_up::{is_made_up, mark_made_up};
 pub use query::{
@@ -105,6 +106,7 @@ pub use unsynced::JournalSync;
 pub use watch::Watcher;
 
 use fault::FeedError;
+pub use feed::OpenCalls;
 use feed::{Feed, Keep};
 use journal::{Journal, Line};
 use watch::Watchers;
@@ -307,6 +309,11 @@ impl Ledger {
         self.0.writer.sync(timeout)
     }
 
+    /// The calls that are open now; nothing if that cannot be told in time. Blocks: not for runtime threads.
+    pub fn open_calls(&self, timeout: Duration) -> Option<OpenCalls> {
+        self.0.writer.open_calls(timeout)
+    }
+
     /// For questions.
     pub fn reader(&self) -> Reader {
         self.0.reader.clone()
@@ -333,7 +340,6 @@ impl Ledger {
             unreadable_lines: report.unreadable,
             rows: report.stored.rows,
             commits: report.stored.commits,
-            recorded: report.stored.counted,
             syncs: trouble.syncs,
             disk_free_bytes: report.disk_free,
         }

@@ -12,7 +12,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
 use super::names::Names;
 use super::retention;
-use super::rollup::{Deltas, Recorded};
+use super::rollup::Deltas;
 use super::row::{self, Texts};
 use crate::record::{CallId, Record};
 use crate::units::Timestamp;
@@ -37,17 +37,6 @@ pub(super) struct Rows<'t> {
 pub(super) struct Replaced {
     pub(super) before: Record,
     pub(super) after: Record,
-}
-
-/// What one transaction's rows came to.
-#[derive(Debug)]
-pub(super) struct Finished {
-    /// Rows too old to be added.
-    pub(super) too_old: u64,
-    /// What the ledger has more than before.
-    pub(super) recorded: Recorded,
-    /// Rows that took another's place, in that order.
-    pub(super) replaced: Vec<Replaced>,
 }
 
 /// A row that is there.
@@ -124,11 +113,12 @@ impl<'t> Rows<'t> {
         Ok(self.since.is_some_and(|since| began < since) && !self.has(id)?)
     }
 
-    /// Brings the sums up to what was done. Answers what that came to.
-    pub(super) fn finish(self) -> rusqlite::Result<Finished> {
+    /// Brings the sums up to what was done. Answers how many rows were too old to be added, and which took
+    /// another's place, in that order.
+    pub(super) fn finish(self) -> rusqlite::Result<(u64, Vec<Replaced>)> {
         self.deltas.flush(self.transaction)?;
         let Rows { too_old, replaced, .. } = self;
-        Ok(Finished { too_old, recorded: self.deltas.recorded(), replaced })
+        Ok((too_old, replaced))
     }
 
     fn present(&self, id: &CallId) -> rusqlite::Result<Option<Present>> {

@@ -8,8 +8,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 
 use super::layout::{FROM_CALLS, columns};
 use super::names::Names;
-use super::rollup::Recorded;
-use super::rows::{Finished, Replaced, Rows};
+use super::rows::{Replaced, Rows};
 use super::tail::{self, Tail};
 use super::{charged, row};
 use crate::estimate::Calibration;
@@ -48,8 +47,6 @@ pub(super) struct Applied<'c> {
     pub(super) too_old: u64,
     /// Changes that the database refuses, whatever else is in the transaction.
     pub(super) refused: u64,
-    /// What the ledger has more than before.
-    pub(super) recorded: Recorded,
     /// The calls that have a row now and had none, as it says them.
     pub(super) added: Vec<Cow<'c, Record>>,
     /// The rows that say something else than before.
@@ -94,11 +91,11 @@ pub(super) fn apply<'c>(
             delete.execute([id.to_string()])?;
         }
     }
-    let Finished { too_old, recorded, replaced } = rows.finish()?;
+    let (too_old, replaced) = rows.finish()?;
     if learned {
         forget_oldest(transaction)?;
     }
-    Ok(Applied { written, too_old, refused: 0, recorded, added, replaced })
+    Ok(Applied { written, too_old, refused: 0, added, replaced })
 }
 
 /// The record without what another row is charged for.
@@ -121,7 +118,6 @@ pub(super) fn apply_each<'c>(
             Ok(one) => {
                 all.written += one.written;
                 all.too_old += one.too_old;
-                all.recorded.add(&one.recorded);
                 all.added.extend(one.added);
                 all.replaced.extend(one.replaced);
             }
@@ -283,6 +279,17 @@ pub(super) fn forget_progress(connection: &Connection, file: &str) -> rusqlite::
 pub(super) fn open_calls(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut statement = connection.prepare("SELECT id, record FROM open_calls")?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// The oldest openings stored, as JSON.
+pub(super) fn open_calls_at_most(
+    connection: &Connection,
+    most: usize,
+) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT record FROM open_calls ORDER BY id LIMIT ?";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map([i64::try_from(most).unwrap_or(i64::MAX)], |row| row.get(0))?;
     rows.collect()
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::disk;
 use super::fault::FeedError;
-use super::feed::{self, Feed, Stored};
+use super::feed::{self, Feed, OpenCalls, Stored};
 use super::health::{Problem, Word};
 use super::journal::Journal;
 
@@ -78,6 +78,10 @@ struct State {
     read: u64,
     read_at: Option<Instant>,
     served: u64,
+    /// Tickets drawn by [`Writer::open_calls`], the last that has been answered, and the answer.
+    asked: u64,
+    answered: u64,
+    open: OpenCalls,
     stop: bool,
     report: Report,
 }
@@ -127,6 +131,18 @@ impl Writer {
         let waiting = |state: &mut State| state.served < ticket && !state.report.finished;
         let waited = self.shared.changed.wait_timeout_while(state, timeout, waiting);
         waited.unwrap_or_else(PoisonError::into_inner).0.served >= ticket
+    }
+
+    /// The calls that are open, as far as the journal tells by now; nothing if that takes too long.
+    pub(super) fn open_calls(&self, timeout: Duration) -> Option<OpenCalls> {
+        let mut state = self.shared.lock();
+        state.asked += 1;
+        let ticket = state.asked;
+        self.shared.wake();
+        let waiting = |state: &mut State| state.answered < ticket && !state.report.finished;
+        let waited = self.shared.changed.wait_timeout_while(state, timeout, waiting);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        (state.answered >= ticket).then(|| state.open.clone())
     }
 
     pub(super) fn report(&self) -> Report {
@@ -194,6 +210,21 @@ impl Shared {
         state.report.behind_since.get_or_insert(since);
     }
 
+    /// Tells whoever has asked which calls are open.
+    fn tell_open(&self, feed: &Feed) {
+        let asked = {
+            let state = self.lock();
+            if state.asked == state.answered {
+                return;
+            }
+            state.asked
+        };
+        let open = feed.open_calls();
+        let mut state = self.lock();
+        (state.open, state.answered) = (open, asked);
+        self.changed.notify_all();
+    }
+
     fn look_at_disk(&self, database: &Path) {
         let directories = [database.parent(), Some(self.journal.directory())];
         let free = directories.into_iter().flatten().filter_map(disk::free).min();
@@ -218,7 +249,9 @@ fn work(mut feed: Feed, shared: &Shared) {
             feed.hurry();
         }
         let began = Instant::now();
-        match feed.pass() {
+        let passed = feed.pass();
+        shared.tell_open(&feed);
+        match passed {
             Ok(()) => {
                 shared.succeed(ticket, &feed, began);
                 (last_good, pause) = (began, FIRST_PAUSE);
@@ -279,7 +312,8 @@ fn idle(shared: &Shared, taken: u64, due: Option<Duration>) {
 
 fn is_urgent(shared: &Shared) -> bool {
     let state = shared.lock();
-    state.stop || (state.wanted > state.served && state.read == state.served)
+    let is_wanted = state.wanted > state.served && state.read == state.served;
+    state.stop || is_wanted || state.asked > state.answered
 }
 
 /// Whether somebody waits for what has been read and is kept back.

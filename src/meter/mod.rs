@@ -85,10 +85,10 @@ struct Unsettled {
 }
 
 impl Meter {
-    pub fn new(ledger: Ledger, prices: PriceBook) -> Meter {
+    pub fn new(ledger: Ledger, prices: impl Into<Arc<PriceBook>>) -> Meter {
         let learner = Learner::new(ledger.calibrations());
         let clerk = Clerk::new(ledger.clone());
-        let books = Books { ledger, clerk, prices: ArcSwap::from_pointee(prices), learner };
+        let books = Books { ledger, clerk, prices: ArcSwap::new(prices.into()), learner };
         Meter {
             books: Arc::new(books),
             pool: Pool::new(),
@@ -99,8 +99,8 @@ impl Meter {
     }
 
     /// Puts another price table in force, at once and as a whole.
-    pub fn set_prices(&self, prices: PriceBook) {
-        self.books.prices.store(Arc::new(prices));
+    pub fn set_prices(&self, prices: impl Into<Arc<PriceBook>>) {
+        self.books.prices.store(prices.into());
     }
 
     /// What looks at a request's body as it passes, by its `content-type` and `content-encoding`,
@@ -177,6 +177,12 @@ impl Meter {
             books.check(sample);
             drop(share);
         });
+    }
+
+    /// Estimates that wait or are being made, and those that were left rough since the start because too
+    /// many waited.
+    pub fn estimates(&self) -> (usize, u64) {
+        (self.pool.waiting(), self.pool.left_undone())
     }
 
     /// Lets estimates that have been begun be finished. No calls may follow.

@@ -3,6 +3,7 @@
 //! Invariant: handing a job over never waits. A job that does not fit is given back undone.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -20,7 +21,15 @@ type Job = Box<dyn FnOnce() + Send>;
 
 pub(super) struct Pool {
     jobs: Mutex<Option<SyncSender<Job>>>,
+    counted: Arc<Counted>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What has become of jobs.
+#[derive(Debug, Default)]
+struct Counted {
+    waiting: AtomicUsize,
+    left_undone: AtomicU64,
 }
 
 impl Pool {
@@ -29,23 +38,41 @@ impl Pool {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let (sender, receiver) = sync_channel::<Job>(MAX_WAITING);
         let receiver = Arc::new(Mutex::new(receiver));
+        let counted = Arc::<Counted>::default();
         let threads = (0..cores.div_ceil(4))
             .filter_map(|index| {
-                let receiver = Arc::clone(&receiver);
+                let (receiver, counted) = (Arc::clone(&receiver), Arc::clone(&counted));
                 let name = format!("estimate-{index}");
-                let spawned = thread::Builder::new().name(name).spawn(move || work(&receiver));
+                let spawned =
+                    thread::Builder::new().name(name).spawn(move || work(&receiver, &counted));
                 spawned
                     .inspect_err(|error| tracing::error!(%error, "no thread to estimate on"))
                     .ok()
             })
             .collect();
-        Pool { jobs: Mutex::new(Some(sender)), threads: Mutex::new(threads) }
+        Pool { jobs: Mutex::new(Some(sender)), counted, threads: Mutex::new(threads) }
     }
 
     /// Hands a job over; false if it has to be left undone.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        jobs.as_ref().is_some_and(|jobs| jobs.try_send(Box::new(job)).is_ok())
+        self.counted.waiting.fetch_add(1, Ordering::Relaxed);
+        let taken = jobs.as_ref().is_some_and(|jobs| jobs.try_send(Box::new(job)).is_ok());
+        if !taken {
+            self.counted.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counted.left_undone.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    /// Jobs that wait or are being done.
+    pub(super) fn waiting(&self) -> usize {
+        self.counted.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Jobs that were given back undone, since the start.
+    pub(super) fn left_undone(&self) -> u64 {
+        self.counted.left_undone.load(Ordering::Relaxed)
     }
 
     /// Takes no more jobs and lets those that wait be done, for no longer than `most`.
@@ -70,7 +97,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(jobs: &Mutex<Receiver<Job>>) {
+fn work(jobs: &Mutex<Receiver<Job>>, counted: &Counted) {
     if let Err(error) = set_current_thread_priority(ThreadPriority::Min) {
         tracing::debug!(?error, "estimates run at the priority of calls");
     }
@@ -80,13 +107,12 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
         if super::guarded(job).is_none() {
             tracing::error!("an estimate could not be made; a rough one stands in its place");
         }
+        counted.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     #[test]

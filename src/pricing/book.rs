@@ -16,7 +16,7 @@ use crate::units::Usd;
 use crate::usage::Usage;
 
 /// Longer names are no model's. Bounds the work that a request can cause by its `model`.
-const MAX_NAME_BYTES: usize = 512;
+pub(super) const MAX_NAME_BYTES: usize = 512;
 
 /// The checked price table. Look-ups take about a microsecond and share nothing that locks.
 pub struct PriceBook {
@@ -27,6 +27,8 @@ pub struct PriceBook {
     pub(super) any: Option<usize>,
     pub(super) default: Option<PriceEntry>,
     pub(super) entries: Vec<PriceEntry>,
+    /// How many models each public list had when prices were last taken from it.
+    pub(super) lists: HashMap<String, u64>,
 }
 
 impl fmt::Debug for PriceBook {
@@ -37,6 +39,8 @@ impl fmt::Debug for PriceBook {
 
 pub(super) struct Provider {
     pub(super) name: String,
+    /// Its other names.
+    pub(super) also: Vec<String>,
     pub(super) table: Table,
     /// Whose tables to look in after the own one, in this order.
     pub(super) same_as: Vec<usize>,
@@ -58,7 +62,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    fn find(&self, name: &str) -> Option<usize> {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         let exact = self.exact.get(name).copied();
         exact.or_else(|| {
             self.globs.iter().find(|(glob, _)| glob.matches(name)).map(|(_, entry)| *entry)
@@ -77,17 +81,17 @@ impl Provider {
     }
 
     /// Looks a name up with its suffix and then without.
-    fn own(&self, name: &str) -> Option<usize> {
+    pub(super) fn own(&self, name: &str) -> Option<usize> {
         self.find(name).or_else(|| self.find(self.without_suffix(name)?))
     }
 
-    fn without_suffix<'n>(&self, name: &'n str) -> Option<&'n str> {
+    pub(super) fn without_suffix<'n>(&self, name: &'n str) -> Option<&'n str> {
         let plain = name.rsplit_once(':').map(|(plain, _)| plain);
         plain.filter(|plain| self.drop_suffix && !plain.is_empty())
     }
 
     /// The name, and each form of it that is left when a path or a prefix comes off.
-    fn plainer<'n>(&self, name: &'n str) -> impl Iterator<Item = &'n str> {
+    pub(super) fn plainer<'n>(&self, name: &'n str) -> impl Iterator<Item = &'n str> {
         std::iter::successors(Some(name), |name| {
             without_path(name).or_else(|| {
                 self.drop_prefix.iter().find_map(|prefix| name.strip_prefix(prefix.as_str()))
@@ -97,7 +101,7 @@ impl Provider {
 }
 
 /// What the table says about a provider's model.
-enum Found<'a> {
+pub(super) enum Found<'a> {
     Entry(&'a PriceEntry, CostSource),
     Free,
     Nothing,
@@ -196,12 +200,12 @@ impl PriceBook {
         }
     }
 
-    fn provider(&self, name: &str) -> Option<&Provider> {
+    pub(super) fn provider(&self, name: &str) -> Option<&Provider> {
         self.by_name.get(lower(name).as_ref()).map(|at| &self.providers[*at])
     }
 
     /// The look-up order of docs/PRICING.md; it stops at the first that has a price.
-    fn find(&self, provider: Option<&Provider>, name: Option<&str>) -> Found<'_> {
+    pub(super) fn find(&self, provider: Option<&Provider>, name: Option<&str>) -> Found<'_> {
         let known = provider.zip(name);
         if let Some((provider, name)) = known {
             if provider.free_suffix.as_deref().is_some_and(|suffix| name.ends_with(suffix)) {
@@ -237,7 +241,7 @@ impl PriceBook {
     }
 }
 
-fn lower(name: &str) -> Cow<'_, str> {
+pub(super) fn lower(name: &str) -> Cow<'_, str> {
     if name.bytes().any(|byte| byte.is_ascii_uppercase() || !byte.is_ascii()) {
         Cow::Owned(name.to_lowercase())
     } else {

@@ -9,7 +9,7 @@ use super::book::{PriceBook, Provider, Table};
 use super::errors::{PriceError, PriceErrors};
 use super::glob::Glob;
 use super::parse::{DefaultDraft, Draft, EntryDraft, Lined, PriceDraft, ProviderDraft, read};
-use super::rates::{PriceEntry, Rate};
+use super::rates::{PriceEntry, Priced, RATE_KEYS, Rate};
 use crate::nearest::nearest;
 
 /// The table that holds for every provider without a price of its own for a name.
@@ -22,7 +22,11 @@ const DEFAULT_RATES: [(Rate, i64); 3] =
     [(Rate::Input, 3), (Rate::Output, 15), (Rate::Reasoning, 1)];
 
 pub(super) fn builtin() -> PriceBook {
-    parse(BUILTIN).expect("a test parses the built-in table")
+    let mut book = parse(BUILTIN).expect("a test parses the built-in table");
+    for entry in book.entries.iter_mut().chain(&mut book.default) {
+        entry.line = 0;
+    }
+    book
 }
 
 pub(super) fn parse(text: &str) -> Result<PriceBook, PriceErrors> {
@@ -32,7 +36,8 @@ pub(super) fn parse(text: &str) -> Result<PriceBook, PriceErrors> {
         draft = draft.over(base);
     }
     let mut build = Build { tables: draft.tables, entries: Vec::new(), errors };
-    let book = build.book(draft.default, draft.providers);
+    let mut book = build.book(draft.default, draft.providers);
+    book.lists = draft.lists;
     if build.errors.is_empty() { Ok(book) } else { Err(PriceErrors::new(build.errors)) }
 }
 
@@ -115,6 +120,9 @@ impl Build {
             for other in
                 drafts.get_mut(name).map(|d| std::mem::take(&mut d.also)).unwrap_or_default()
             {
+                if other.value != *name {
+                    providers[at].also.push(other.value.clone());
+                }
                 if by_name.insert(other.value.clone(), at).is_some_and(|earlier| earlier != at) {
                     let message =
                         format!("`{}` is the name of another provider already", other.value);
@@ -124,7 +132,7 @@ impl Build {
         }
         let any = by_name.remove(ANY);
         let entries = std::mem::take(&mut self.entries);
-        PriceBook { providers, by_name, any, default, entries }
+        PriceBook { providers, by_name, any, default, entries, lists: HashMap::new() }
     }
 
     /// Moves every entry into the book, and says where each table's own ones went.
@@ -134,6 +142,7 @@ impl Build {
             for (key, draft) in table {
                 if let PriceDraft::Entry(entry) = &mut draft.value.price {
                     entry.id = format!("{provider}/{}", draft.value.name);
+                    entry.line = draft.line;
                     ids.insert((provider.clone(), key.clone()), self.entries.len());
                     self.entries.push(std::mem::take(entry));
                 }
@@ -248,6 +257,7 @@ fn provider(
     let flag = |get: fn(&ProviderDraft) -> Option<bool>| draft.and_then(get);
     Provider {
         name: name.to_owned(),
+        also: Vec::new(),
         table,
         same_as,
         multiplier: draft
@@ -270,8 +280,9 @@ fn default_entry(draft: DefaultDraft) -> Option<PriceEntry> {
     let mut entry = draft.rates.unwrap_or_default();
     "default".clone_into(&mut entry.id);
     for (rate, price) in DEFAULT_RATES {
-        if !entry.base.rates.iter().any(|(named, _)| *named == rate) {
-            entry.base.rates.push((rate, Decimal::from(price) / rate.per()));
+        if !entry.base.rates.iter().any(|named| named.rate == rate) {
+            let key = RATE_KEYS.iter().find(|(_, keyed)| *keyed == rate).map_or("", |(key, _)| key);
+            entry.base.rates.push(Priced::new(key, rate, Decimal::from(price)));
         }
     }
     Some(entry)

@@ -40,6 +40,12 @@ impl Glob {
         rest.ends_with(&**last)
     }
 
+    /// Whether this pattern matches all that another does: each star of the other stands for itself, which no
+    /// literal is.
+    pub(super) fn covers(&self, other: &str) -> bool {
+        self.matches(other)
+    }
+
     /// Whether some name exists that both patterns match.
     pub(super) fn overlaps(&self, other: &Glob) -> bool {
         let (a, b) = (self.text.as_bytes(), other.text.as_bytes());

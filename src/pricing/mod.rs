@@ -3,18 +3,24 @@
 //!
 //! From the file to a cost: `parse` reads what was typed, `build` checks what it means together,
 //! `book` looks up the entry (with `names` and `glob`), `rates` says which of its prices
-//! hold, `charge` multiplies.
+//! hold, `charge` multiplies. For readers: `listing` says what an entry holds, `lookup` why it applies,
+//! `difference` what another table changes, `doubts` what may be a slip; `table` is a book and which one.
 //!
 //! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
 
 mod book;
 mod build;
 mod charge;
+mod difference;
+mod doubts;
 mod errors;
 mod glob;
+mod listing;
+mod lookup;
 mod names;
 mod parse;
 mod rates;
+mod table;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +28,15 @@ use crate::units::{Timestamp, Usd};
 use crate::usage::Usage;
 
 pub use book::PriceBook;
+pub use difference::{ChangedEntry, TableDifference};
 pub use errors::{PriceError, PriceErrors};
+pub use listing::{
+    ListedAbove, ListedHours, ListedPrice, ListedProvider, ListedRates, ListedSet, ListedTier,
+    Wanted,
+};
+pub use lookup::{AppliedPrice, PricedExample};
 pub use names::entry_name;
+pub use table::{PriceTable, TableError};
 
 /// What is known of a call when it is to be priced.
 #[derive(Clone, Copy, Debug)]

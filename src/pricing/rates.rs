@@ -79,13 +79,36 @@ pub(super) const RATE_KEYS: &[(&str, Rate)] = &[
     ("per_image_by", Rate::Uncounted),
 ];
 
-/// A few rates, as the file gives them: dollars for one unit (one hour for audio).
-pub(super) type Rates = Vec<(Rate, Decimal)>;
+/// One rate, as the file gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Priced {
+    pub(super) rate: Rate,
+    /// Dollars for one unit (one hour for audio).
+    pub(super) price: Decimal,
+    /// Its key in the file: several share [`Rate::Uncounted`].
+    pub(super) key: &'static str,
+    /// Which of `per_image_by`.
+    pub(super) by: Option<Box<str>>,
+}
+
+impl Priced {
+    pub(super) fn new(key: &'static str, rate: Rate, in_file: Decimal) -> Priced {
+        Priced { rate, price: in_file / rate.per(), key, by: None }
+    }
+
+    /// The figure that stands in the file.
+    pub(super) fn in_file(&self) -> Decimal {
+        (self.price * self.rate.per()).normalize()
+    }
+}
+
+/// A few rates.
+pub(super) type Rates = Vec<Priced>;
 
 /// Rates that hold for the whole request when it has more input tokens than the first figure.
 pub(super) type Above = Vec<(u64, Rates)>;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Tier {
     pub(super) name: String,
     pub(super) rates: Rates,
@@ -93,7 +116,7 @@ pub(super) struct Tier {
 }
 
 /// A time of day in UTC, in milliseconds since midnight; `from` > `to` runs over midnight.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) label: String,
     pub(super) from: i64,
@@ -102,6 +125,13 @@ pub(super) struct Window {
 
 impl Window {
     const DAY_MS: i64 = 86_400_000;
+
+    /// Whether all of another window is in this one.
+    pub(super) fn covers(&self, other: &Window) -> bool {
+        let length = |from: i64, to: i64| (to - from).rem_euclid(Self::DAY_MS);
+        let begins = length(self.from, other.from);
+        begins + length(other.from, other.to) <= length(self.from, self.to)
+    }
 
     fn contains(&self, at: Timestamp) -> bool {
         let time = at.millis().rem_euclid(Self::DAY_MS);
@@ -114,7 +144,7 @@ impl Window {
 }
 
 /// All that holds from one date to the next.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PriceSet {
     pub(super) rates: Rates,
     pub(super) above: Above,
@@ -123,7 +153,7 @@ pub(super) struct PriceSet {
 }
 
 /// A price set that replaces all before it from `start` on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Since {
     pub(super) start: Timestamp,
     pub(super) label: String,
@@ -139,6 +169,10 @@ pub(super) struct PriceEntry {
     pub(super) since: Vec<Since>,
     /// The shortest time for which audio is charged (Groq: 10 s).
     pub(super) min_audio_ms: u64,
+    /// The public list that it was taken from; `None` where a person wrote it.
+    pub(super) source: Option<String>,
+    /// Where it stands in its file; 0 in the built-in table.
+    pub(super) line: usize,
 }
 
 /// What decides, beside the entry, which rates hold.
@@ -166,8 +200,8 @@ impl RateCard {
     }
 
     fn lay(&mut self, rates: &Rates) {
-        for &(rate, price) in rates {
-            self.rates[rate as usize] = Some(price);
+        for priced in rates {
+            self.rates[priced.rate as usize] = Some(priced.price);
         }
     }
 
@@ -189,13 +223,24 @@ impl RateCard {
 }
 
 impl PriceEntry {
+    /// The set in force at a time, and its date if it is not the first.
+    pub(super) fn in_force(&self, at: Timestamp) -> (&PriceSet, Option<&Since>) {
+        let current = self.since.iter().rev().find(|since| since.start <= at);
+        (current.map_or(&self.base, |since| &since.set), current)
+    }
+
+    /// Whether two entries cost the same at all times, wherever they stand.
+    pub(super) fn costs_as(&self, other: &PriceEntry) -> bool {
+        let PriceEntry { id: _, base, since, min_audio_ms, source: _, line: _ } = self;
+        *base == other.base && *since == other.since && *min_audio_ms == other.min_audio_ms
+    }
+
     /// The rates of a call: the set in force at its time, under the window of its hour, the tier of
     /// its length and the service tier that served it, each laid over the one before.
     pub(super) fn card(&self, now: Situation<'_>) -> RateCard {
         let mut id = String::with_capacity(self.id.len() + 24);
         id.push_str(&self.id);
-        let current = self.since.iter().rev().find(|since| since.start <= now.at);
-        let set = current.map_or(&self.base, |since| &since.set);
+        let (set, current) = self.in_force(now.at);
         if let Some(since) = current {
             id.push('@');
             id.push_str(&since.label);

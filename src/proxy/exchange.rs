@@ -21,6 +21,7 @@ use crate::meter::{Meter, Observed, RequestObserver, guarded};
 use crate::provider::{Generated, RESPONSE, Reader, Reading, RequestFacts, is_read_header};
 use crate::record::{Outcome, Record, StreamUsage};
 use crate::respond::ErrorCode;
+use crate::telemetry::OpenCall;
 
 /// Headers in which providers name the request, most telling first.
 const REQUEST_ID: [HeaderName; 5] = [
@@ -162,6 +163,7 @@ pub(super) struct Opened {
     pub(super) record: Record,
     pub(super) started: Instant,
     pub(super) deployed: Option<String>,
+    pub(super) live: OpenCall,
 }
 
 impl Drop for Opened {
@@ -192,6 +194,9 @@ struct Open {
     headers: HeaderMap,
     /// When the client left, where the answer is read on without it.
     left: Option<Instant>,
+    live: OpenCall,
+    /// What of the call's time was tokenmeter's own until it was sent.
+    own: Duration,
 }
 
 impl Exchange {
@@ -203,6 +208,7 @@ impl Exchange {
         started: Instant,
         request: SharedRequest,
         deployed: Option<String>,
+        live: OpenCall,
     ) -> Result<Exchange, Unrecordable> {
         meter.admit(&record)?;
         calls.0.open.fetch_add(1, Ordering::AcqRel);
@@ -217,8 +223,18 @@ impl Exchange {
             is_broken: false,
             headers: HeaderMap::new(),
             left: None,
+            live,
+            own: Duration::ZERO,
         });
         Ok(Exchange { open: Some(open), keeping: Keeping::default() })
+    }
+
+    /// Notes what of the call's time was tokenmeter's own until now.
+    pub(super) fn having_taken(mut self, own: Duration) -> Exchange {
+        if let Some(open) = &mut self.open {
+            open.own = own;
+        }
+        self
     }
 
     /// Resolves when the answer may end.
@@ -269,6 +285,7 @@ impl Exchange {
     pub(super) fn answered<B>(&mut self, head: &Response<B>) {
         let Some(open) = &mut self.open else { return };
         open.record.status = Some(head.status().as_u16());
+        open.live.answered(head.status().as_u16());
         open.record.time_to_first_byte_ms = Some(millis(open.started.elapsed()));
         open.record.upstream_request_id = REQUEST_ID
             .iter()
@@ -292,8 +309,9 @@ impl Exchange {
 
     /// Hands the call over to a tunnel, which closes it in its own way.
     pub(super) fn into_tunnel(mut self) -> Option<Opened> {
-        let Open { meter, calls, record, started, deployed, .. } = *self.open.take()?;
-        Some(Opened { meter, calls, record, started, deployed })
+        let Open { meter, calls, record, started, deployed, live, own, .. } = *self.open.take()?;
+        live.took(own);
+        Some(Opened { meter, calls, record, started, deployed, live })
     }
 
     /// Reads a frame of the answer. True when the answer's last event has been seen.
@@ -384,11 +402,15 @@ impl Open {
     }
 
     fn settle(mut self, outcome: Outcome, error: Option<&'static str>) -> Kept {
+        let ended = Instant::now();
         let facts = self.request.borrow().facts();
         let record = &mut self.record;
         record.outcome = if self.left.is_some() { Outcome::ClientClosed } else { outcome };
         record.error = error.map(str::to_owned);
-        record.duration_ms = Some(millis(self.started.elapsed()));
+        record.duration_ms = Some(millis(ended.duration_since(self.started)));
+        if let (Outcome::UpstreamFailed, Some(how)) = (outcome, error) {
+            self.live.failed(how);
+        }
         note_request(record, &facts);
         let mut generated = Generated::default();
         if let Some(decoder) = &mut self.decoder {
@@ -418,6 +440,7 @@ impl Open {
             self.calls.0.read_on.fetch_sub(1, Ordering::AcqRel);
         }
         self.calls.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.live.took(self.own + ended.elapsed());
         kept
     }
 }

@@ -56,6 +56,7 @@ use crate::pricing::CostSource;
 use crate::provider::PathFacts;
 use crate::record::{CallId, Outcome, Record, StreamUsage, Tags};
 use crate::respond::{self, ErrorCode};
+use crate::telemetry::{Live, Telemetry};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
 use body::{Gate, RequestBody, Silence, WaitingGate};
@@ -111,6 +112,8 @@ pub struct Proxy {
     pub shortest_pool_idle: Duration,
     /// Somebody wants to know of which traces calls are part.
     pub traces: bool,
+    /// Where workers count what they do.
+    pub telemetry: Telemetry,
 }
 
 /// An answer to a client: tokenmeter's own or a provider's.
@@ -121,12 +124,14 @@ pub type ProxyBody = Either<Full<Bytes>, MeteredBody>;
 pub struct Worker {
     proxy: Arc<Proxy>,
     pool: Rc<Pool>,
+    live: Arc<Live>,
 }
 
 impl Worker {
     /// Must be called on the worker's thread, within its `LocalSet`.
     pub fn new(proxy: Arc<Proxy>) -> Worker {
-        let pool = Pool::new(proxy.upstreams);
+        let live = proxy.telemetry.worker();
+        let pool = Pool::new(proxy.upstreams, Arc::clone(&live));
         let swept = Rc::downgrade(&pool);
         let interval =
             proxy.shortest_pool_idle.clamp(*SWEEP_INTERVAL.start(), *SWEEP_INTERVAL.end());
@@ -137,7 +142,12 @@ impl Worker {
                 tokio::time::sleep(interval).await;
             }
         });
-        Worker { proxy, pool }
+        Worker { proxy, pool, live }
+    }
+
+    /// What this worker counts in.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Forwards a request to an upstream, without the first `skip` bytes of its path, and answers
@@ -181,7 +191,9 @@ impl Worker {
         let protocol = headers::upgrade_of(request.headers());
         let progress = Progress::new();
         let mut request = call.prepare(request, &progress);
+        let prepared = started.elapsed();
         request.body_mut().fetch_first().await;
+        let resumed = Instant::now();
         exchange::note_request(&mut record, &call.request.borrow().facts());
         let exchange = match Exchange::open(
             &self.proxy.meter,
@@ -190,8 +202,9 @@ impl Worker {
             started,
             Rc::clone(&call.request),
             deployed,
+            self.live.open(upstream.target.index),
         ) {
-            Ok(exchange) => exchange,
+            Ok(exchange) => exchange.having_taken(prepared + resumed.elapsed()),
             Err(why) => return unrecordable(&why),
         };
         let mut response = match (protocol, upstream.drain) {

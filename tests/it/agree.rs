@@ -193,17 +193,20 @@ fn sql(proxy: &Proxy) -> Figures {
 
 fn metrics(proxy: &Proxy) -> Figures {
     let page = get(proxy, "/metrics");
-    let value = |series: &str| {
-        let line = page.lines().find_map(|line| line.strip_prefix(series)).expect(series);
-        line.trim().to_owned()
+    // The sum over all label sets, of those that have this among them.
+    let sum = |series: &str, label: &str| -> Decimal {
+        let sets = page.lines().filter(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with('{') && rest.contains(label))
+        });
+        let values = sets.map(|line| line.rsplit_once(' ').unwrap().1);
+        values.map(|value| Decimal::from_scientific(value).or(value.parse()).unwrap()).sum()
     };
-    let count = |series: &str| value(series).parse::<i128>().unwrap();
-    let tokens = |class: &str| count(&format!("tokenmeter_tokens_total{{class=\"{class}\"}}"));
-    let cost: Decimal = value("tokenmeter_cost_usd_total").parse().unwrap();
-    let counts =
-        [count("tokenmeter_calls_total"), tokens("input"), tokens("output"), tokens("total")];
-    let [calls, input, output, total] = counts;
-    [calls, input, output, total, nanos(cost)]
+    let count = |sum: Decimal| i128::try_from(sum).unwrap();
+    let tokens = |class: &str| count(sum("tokenmeter_tokens_total", &format!("class=\"{class}\"")));
+    let calls = count(sum("tokenmeter_calls_total", ""));
+    let cost = sum("tokenmeter_cost_usd_total", "").round_dp(9);
+    [calls, tokens("input"), tokens("output"), tokens("total"), nanos(cost)]
 }
 
 fn command_line(proxy: &Proxy, format: &str) -> String {

@@ -15,7 +15,7 @@ const ORDER: [&[&str]; 18] = [
     &["record"],
     &["ledger"],
     &["archive", "report"],
-    &["otel"],
+    &["otel", "telemetry"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],

@@ -22,6 +22,7 @@ mod laws;
 mod leaving;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod otel;
 mod readings;
 mod recovery;

@@ -2,3 +2,8 @@
 //!
 //! `cargo test --test others` needs `tmux`, `promtool`, `prometheus` and, in `SCHEMATHESIS`, the place of
 //! schemathesis; `cargo test` leaves it out, and `.ci/run` installs them.
+
+// Every line here belongs to a test, where to unwrap is to assert.
+#![allow(clippy::unwrap_used)]
+
+mod prometheus;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::codec;
-use super::sums::{Recorded, Sums};
+use super::sums::Sums;
 use super::{shard_of, slot_of};
 use crate::record::Record;
 
@@ -28,13 +28,6 @@ impl Deltas {
     /// Takes back a call that was counted. All three must be as they were then.
     pub(in crate::ledger) fn remove(&mut self, user: u32, kind: u32, record: &Record) {
         self.sums(user, kind, record).remove(record);
-    }
-
-    /// All of it together.
-    pub(in crate::ledger) fn recorded(&self) -> Recorded {
-        let mut all = Recorded::default();
-        self.0.values().for_each(|sums| all.add(&sums.recorded()));
-        all
     }
 
     /// How many slots, users and kinds are changed: some 400 bytes of memory each.

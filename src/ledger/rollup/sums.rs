@@ -64,25 +64,35 @@ impl Recorded {
         "total",
     ];
 
-    /// Adds what came to be in the database, of which something may be taken back.
-    pub(in crate::ledger) fn add(&mut self, other: &Recorded) {
-        self.requests = self.requests.wrapping_add(other.requests);
-        for (sum, tokens) in self.tokens.iter_mut().zip(other.tokens) {
-            *sum = sum.wrapping_add(tokens);
-        }
-        self.cost_nanos = self.cost_nanos.wrapping_add(other.cost_nanos);
+    /// What one call comes to.
+    pub fn of(record: &Record) -> Recorded {
+        let figures = figures(record);
+        let mut tokens = [0; Recorded::CLASSES.len()];
+        tokens.copy_from_slice(&figures[TOKENS]);
+        Recorded { requests: figures[REQUESTS], tokens, cost_nanos: figures[NANOS] }
     }
 
-    /// The larger of two, figure by figure: what is counted up must not go down because an estimate was
+    pub fn add(&mut self, other: &Recorded) {
+        self.merge(other, i128::wrapping_add);
+    }
+
+    /// Takes back what was added.
+    pub fn take(&mut self, other: &Recorded) {
+        self.merge(other, i128::wrapping_sub);
+    }
+
+    /// Raises each figure to at least that of another: what is counted up must not go down because an estimate was
     /// replaced by something smaller.
-    pub(in crate::ledger) fn max(&self, other: &Recorded) -> Recorded {
-        let mut larger = *self;
-        larger.requests = larger.requests.max(other.requests);
-        for (figure, other) in larger.tokens.iter_mut().zip(other.tokens) {
-            *figure = (*figure).max(other);
+    pub fn raise(&mut self, other: &Recorded) {
+        self.merge(other, i128::max);
+    }
+
+    fn merge(&mut self, other: &Recorded, with: impl Fn(i128, i128) -> i128) {
+        self.requests = with(self.requests, other.requests);
+        for (figure, other) in self.tokens.iter_mut().zip(other.tokens) {
+            *figure = with(*figure, other);
         }
-        larger.cost_nanos = larger.cost_nanos.max(other.cost_nanos);
-        larger
+        self.cost_nanos = with(self.cost_nanos, other.cost_nanos);
     }
 }
 
@@ -139,12 +149,6 @@ impl Sums {
     /// In the order of `totals::FIGURES`.
     pub(in crate::ledger) fn tokens(&self) -> &[i128] {
         &self.figures[TOKENS]
-    }
-
-    pub(super) fn recorded(&self) -> Recorded {
-        let mut tokens = [0; Recorded::CLASSES.len()];
-        tokens.copy_from_slice(self.tokens());
-        Recorded { requests: self.requests(), tokens, cost_nanos: self.nanos() }
     }
 
     /// Nano-dollars.

@@ -4,16 +4,16 @@ use toml_edit::TableLike;
 
 use super::reader::{Field, Reader};
 use crate::pricing::rates::{
-    Above, PriceEntry, PriceSet, RATE_KEYS, Rate, Rates, Since, Tier, Window,
+    Above, PriceEntry, PriceSet, Priced, RATE_KEYS, Rate, Rates, Since, Tier, Window,
 };
 use crate::units::Timestamp;
 
 const SET_KEYS: [&str; 3] = ["above", "tier", "daily"];
-const ENTRY_KEYS: [&str; 2] = ["since", "min_audio_seconds"];
+const ENTRY_KEYS: [&str; 3] = ["since", "min_audio_seconds", "source"];
 const MS_PER_SECOND: u64 = 1_000;
 
-fn rate_of(key: &str) -> Option<Rate> {
-    RATE_KEYS.iter().find(|(name, _)| *name == key).map(|(_, rate)| *rate)
+fn rate_of(key: &str) -> Option<(&'static str, Rate)> {
+    RATE_KEYS.iter().find(|(name, _)| *name == key).copied()
 }
 
 fn known(extra: &[&'static str]) -> Vec<&'static str> {
@@ -28,7 +28,8 @@ impl Reader<'_> {
         for field in self.fields(table) {
             match field.key {
                 "since" => entry.since = self.since(place, field),
-                "min_audio_seconds" => entry.min_audio_ms = self.seconds(field) * MS_PER_SECOND,
+                "source" => entry.source = self.string(field).map(str::to_owned),
+                "min_audio_seconds" => entry.min_audio_ms = self.whole(field) * MS_PER_SECOND,
                 _ => self.set_field(place, field, &mut entry.base, &ENTRY_KEYS),
             }
         }
@@ -87,17 +88,18 @@ impl Reader<'_> {
     fn rate(&mut self, place: &str, field: Field<'_>, rates: &mut Rates, others: &[&'static str]) {
         match rate_of(field.key) {
             None => self.unknown(field, place, known(others)),
-            Some(rate) if field.key == "per_image_by" => {
+            Some((key, rate)) if key == "per_image_by" => {
                 let Some(table) = self.table(field, "a table of prices by size") else { return };
                 for size in self.fields(table) {
                     if let Some(price) = self.decimal(size) {
-                        rates.push((rate, price));
+                        let by = Some(Box::from(size.key));
+                        rates.push(Priced { by, ..Priced::new(key, rate, price) });
                     }
                 }
             }
-            Some(rate) => {
+            Some((key, rate)) => {
                 if let Some(price) = self.decimal(field) {
-                    rates.push((rate, price / rate.per()));
+                    rates.push(Priced::new(key, rate, price));
                 }
             }
         }
@@ -163,8 +165,8 @@ impl Reader<'_> {
         windows
     }
 
-    /// A whole number of seconds; 0 where it is none.
-    fn seconds(&mut self, field: Field<'_>) -> u64 {
+    /// A whole number; 0 where it is none.
+    pub(super) fn whole(&mut self, field: Field<'_>) -> u64 {
         let number = field.item.as_integer().and_then(|number| u32::try_from(number).ok());
         if number.is_none() {
             self.error(field.line, format!("`{}` must be a whole number, 0 or more", field.key));

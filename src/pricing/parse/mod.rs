@@ -26,6 +26,8 @@ pub(super) struct Draft {
     pub(super) extends_builtin: bool,
     pub(super) default: DefaultDraft,
     pub(super) providers: HashMap<String, ProviderDraft>,
+    /// How many models each public list had.
+    pub(super) lists: HashMap<String, u64>,
     /// By provider, then by name in lower case.
     pub(super) tables: HashMap<String, HashMap<String, Lined<EntryDraft>>>,
 }
@@ -64,7 +66,7 @@ pub(super) enum PriceDraft {
     Alias(String),
 }
 
-const ROOT_KEYS: [&str; 5] = ["version", "extends", "default", "providers", "prices"];
+const ROOT_KEYS: [&str; 6] = ["version", "extends", "default", "lists", "providers", "prices"];
 const PROVIDER_KEYS: [&str; 9] = [
     "also",
     "same_as",
@@ -105,6 +107,7 @@ impl Reader<'_> {
                     Some(_) => self.error(field.line, "`extends` can only be \"builtin\""),
                 },
                 "default" => draft.default = self.default(field),
+                "lists" => self.lists(field, draft),
                 "providers" => self.providers(field, draft),
                 "prices" => self.prices(field, draft),
                 _ => self.unknown(field, "the file", ROOT_KEYS),
@@ -131,6 +134,23 @@ impl Reader<'_> {
             draft.rates = Some(self.entry("[default]", field.line, &prices));
         }
         draft
+    }
+
+    /// What a public list had when it was last written into the file: `models`.
+    fn lists(&mut self, field: Field<'_>, draft: &mut Draft) {
+        let Some(table) = self.table(field, "a table of public price lists") else { return };
+        for named in self.fields(table) {
+            let Some(table) = self.table(named, "a table") else { continue };
+            for inner in self.fields(table) {
+                match inner.key {
+                    "models" => {
+                        let models = self.whole(inner);
+                        draft.lists.insert(named.key.to_owned(), models);
+                    }
+                    _ => self.unknown(inner, &format!("[lists.{}]", named.key), ["models"]),
+                }
+            }
+        }
     }
 
     fn providers(&mut self, field: Field<'_>, draft: &mut Draft) {

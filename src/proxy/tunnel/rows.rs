@@ -163,6 +163,10 @@ impl Rows {
 
     /// Closes what is open.
     pub(super) fn finish(&mut self, ended: Ended) {
+        let cuts_off = self.open.iter().any(|(_, row)| !row.is_over);
+        if matches!(ended, Ended::ByProvider { is_reset, .. } if is_reset || cuts_off) {
+            self.opened.live.failed("tunnel_broken");
+        }
         for (_, row) in self.open.drain(..) {
             if row.is_over {
                 row.close(Outcome::Completed, None);

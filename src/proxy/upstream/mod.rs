@@ -30,6 +30,7 @@ pub use connect::{Origin, TlsError, tls_config};
 pub(crate) use h2::LocalExecutor;
 
 use super::body::RequestBody;
+use crate::telemetry::Live;
 
 /// Whether HTTP/2 is spoken to an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,6 +132,7 @@ pub struct Target {
 #[derive(Debug)]
 pub(super) struct Pool {
     by_target: Vec<RefCell<Connections>>,
+    live: Arc<Live>,
 }
 
 #[derive(Debug, Default)]
@@ -160,8 +162,8 @@ pub(super) type Answer = Response<AnswerBody>;
 
 impl Pool {
     /// A pool with a place for each target.
-    pub(super) fn new(targets: usize) -> Rc<Pool> {
-        Rc::new(Pool { by_target: (0..targets).map(|_| RefCell::default()).collect() })
+    pub(super) fn new(targets: usize, live: Arc<Live>) -> Rc<Pool> {
+        Rc::new(Pool { by_target: (0..targets).map(|_| RefCell::default()).collect(), live })
     }
 
     /// Sends a request and waits for the answer's head. `path` is the request's path and query.
@@ -225,6 +227,7 @@ impl Pool {
 
     async fn connect(&self, target: &Arc<Target>) -> Result<Connection, Failure> {
         let io = connect::connect(target, target.http2).await?;
+        self.live.connected(target.index);
         let http2 = io.speaks_http2(target.http2);
         if !http2 {
             return h1::Connection::new(io).await.map(Connection::H1);

@@ -1,0 +1,114 @@
+//! What Prometheus is told. Owns the names of the series and the words that explain them; the figures are
+//! asked of whoever has them, each time anew.
+//!
+//! | file | owns |
+//! | --- | --- |
+//! | `page` | how a series is written |
+//! | `calls` | calls, tokens, cost and durations, as the ledger has them |
+//! | `live` | open calls, upstreams, our own time |
+//! | `ledger` | journal, database, estimates that wait |
+//! | `process` | what every process tells of itself |
+//! | `classic` | the same in the older text format |
+
+mod calls;
+mod classic;
+mod ledger;
+mod live;
+mod page;
+mod process;
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::header::ACCEPT;
+use http::{HeaderMap, Response};
+use http_body_util::Full;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::registry::Registry;
+
+use super::reply;
+use crate::ledger::Ledger;
+use crate::telemetry::Telemetry;
+use page::Page;
+
+/// All series begin with this, but for those of the process.
+const PREFIX: &str = "tokenmeter";
+
+/// The name of the format, and what answers in either say of themselves.
+const OPENMETRICS: &str = "application/openmetrics-text";
+const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Who has the figures.
+pub struct Sources {
+    pub ledger: Ledger,
+    pub telemetry: Telemetry,
+    /// Connections of clients that are open now, and how many may be.
+    pub connections: Box<dyn Fn() -> (usize, usize) + Send + Sync>,
+    /// Estimates that wait, and how many were left rough since the start.
+    pub estimates: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources")
+    }
+}
+
+/// The page `/metrics`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    process: Registry,
+    is_public: bool,
+}
+
+impl Metrics {
+    /// `is_public`: the page needs no token.
+    pub fn new(sources: Sources, is_public: bool) -> Metrics {
+        let mut registry = Registry::with_prefix(PREFIX);
+        registry.register_collector(Box::new(sources));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(process::Process));
+        Metrics { registry, process, is_public }
+    }
+
+    pub(super) fn is_public(&self) -> bool {
+        self.is_public
+    }
+
+    /// As `OpenMetrics` to whoever takes that, else in the older format.
+    pub(super) fn answer(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let mut text = String::new();
+        let written = encode_registry(&mut text, &self.registry)
+            .and_then(|()| encode_registry(&mut text, &self.process))
+            .and_then(|()| encode_eof(&mut text));
+        written.expect("a String takes all");
+        let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        if accepted.into_iter().any(|value| value.contains(OPENMETRICS)) {
+            return reply::metrics(text, OPENMETRICS_TYPE);
+        }
+        reply::metrics(classic::of(&text), CLASSIC_TYPE)
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page::new(encoder);
+        page.gauge("up", "Always 1", 1)?;
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        page.gauges("build_info", "Always 1; which version runs", [(version, 1)])?;
+        self.telemetry.calls(|calls| calls::write(&mut page, calls))?;
+        let (open, most) = (self.connections)();
+        page.gauge("client_connections", "Connections of clients, open now", open as u64)?;
+        page.gauge("client_connections_max", "How many there may be", most as u64)?;
+        live::write(&mut page, &self.telemetry.live())?;
+        let (waiting, left_rough) = (self.estimates)();
+        page.gauge("estimates_waiting", "Estimates to be made", waiting as u64)?;
+        let help = "Estimates left rough, because too many waited";
+        page.counter("estimates_left_rough", help, left_rough)?;
+        ledger::write(&mut page, &self.ledger.health())
+    }
+}
