@@ -8,6 +8,7 @@
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
 //! | `prices` | the price table in force, and reading it again |
+//! | `live` | the calls that are open |
 //! | `metrics` | what Prometheus is told |
 //! | `openapi` | the description of all this |
 //! | `dashboard` | the pages for browsers |
@@ -20,6 +21,7 @@ mod access;
 mod dashboard;
 mod download;
 pub mod export;
+mod live;
 mod metrics;
 mod openapi;
 pub mod params;
@@ -56,6 +58,9 @@ use route::Route;
 /// How long a question waits for the calls that have just ended to reach the database. When that
 /// cannot be written, the answer comes from what it holds.
 const FRESHNESS: Duration = Duration::from_millis(250);
+
+/// How long the ledger's thread may take to say which calls are open: it may be in a long transaction.
+const LIVE: Duration = Duration::from_secs(10);
 
 /// Questions asked of the database at once, so that reports cannot take the machine from calls.
 const QUERIES: usize = 4;
@@ -142,6 +147,7 @@ impl Admin {
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
             Route::Metrics => Ok(whole(self.metrics.answer(&request.headers))),
+            Route::Live => self.live(request).await.map(whole),
             Route::OpenApi => self.describe(request).map(whole),
             Route::Prices => self.list_prices(request).await.map(whole),
             Route::ReloadPrices => self.reload_prices(request).await.map(whole),
@@ -201,6 +207,19 @@ impl Admin {
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
         params::none(&pairs)?;
         Ok(reply::json(&openapi::document(self.metrics.is_public())))
+    }
+
+    async fn live(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let pairs = pairs(request.uri.query().unwrap_or_default())?;
+        params::none(&pairs)?;
+        let turn = turn(&self.queries).await?;
+        let ledger = self.ledger.clone();
+        let open = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            ledger.open_calls(LIVE)
+        });
+        let open = open.await.map_err(|_| Refusal::Failed)?.ok_or(Refusal::Busy)?;
+        Ok(reply::json(&live::answer(&open, Timestamp::now())))
     }
 
     async fn list_prices(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {

@@ -57,10 +57,6 @@ impl PricesQuestion {
             name: params.text("name")?.map(str::to_owned),
         };
         let model = params.text("model")?.map(str::to_owned);
-        if model.is_some() && wanted.name.is_some() {
-            let message = "`name` chooses what is listed, `model` asks what applies; give one";
-            return Err(BadParameter::new("name", message));
-        }
         let limit = params.count("limit", ENTRIES)?.unwrap_or(DEFAULT_ENTRIES);
         let offset = params.number("offset", 0..=u64::MAX)?.unwrap_or_default();
         params.finish()?;
@@ -83,7 +79,8 @@ impl PricesQuestion {
                     true => Vec::new(),
                     false => table.book.similar(provider, model),
                 };
-                (json_of(applied), json_of(similar), entries)
+                let shown = entries.into_iter().filter(|entry| self.wanted.takes(entry));
+                (json_of(applied), json_of(similar), shown.collect())
             }
         };
         let offset = usize::try_from(self.offset).unwrap_or(usize::MAX);

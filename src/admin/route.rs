@@ -21,6 +21,8 @@ pub(super) enum Route {
     Users,
     User(String),
     Estimates,
+    /// The calls that are open.
+    Live,
     Export,
     Prices,
     ReloadPrices,
@@ -51,6 +53,7 @@ impl Route {
             "/users" => Route::Users,
             "/estimates" => Route::Estimates,
             "/export" => Route::Export,
+            "/live" => Route::Live,
             "/openapi.json" => Route::OpenApi,
             "/prices" => Route::Prices,
             "/prices/reload" => Route::ReloadPrices,

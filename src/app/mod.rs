@@ -4,6 +4,8 @@
 //! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
 //! connection, and so do its upstream connections.
 
+mod price_lists;
+mod price_updates;
 mod prices;
 mod telling;
 mod upstreams;
@@ -20,6 +22,8 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::LocalSet;
 
+pub use price_lists::{PriceFile, fetch_list};
+use price_updates::Updating;
 use prices::PriceDesk;
 use prices::reload_prices;
 pub use prices::{price_table, read_table};
@@ -71,6 +75,7 @@ pub struct App {
     telling: Telling,
     meter: Arc<Meter>,
     prices: Arc<PriceDesk>,
+    updating: Option<Updating>,
     workers: NonZeroUsize,
     grace: Duration,
 }
@@ -172,6 +177,8 @@ impl App {
         };
         let listener = bind(config.listen)
             .map_err(|error| StartError::new(format_args!("listen on {}", config.listen), error))?;
+        let updating = price_updates::begin(config, &prices)
+            .map_err(|error| StartError::new("price updates", error))?;
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(App {
             listener,
@@ -180,6 +187,7 @@ impl App {
             telling,
             meter,
             prices,
+            updating,
             workers: config.workers.unwrap_or(cores),
             grace: config.shutdown_grace,
         })
@@ -210,6 +218,7 @@ impl App {
             () = stop() => {}
             () = reloading => {}
         }
+        drop(self.updating);
         let calls = &self.shared.proxy.calls;
         tracing::info!(calls = calls.open(), "stopping: letting calls in flight finish");
         phase.send_replace(Phase::Draining);

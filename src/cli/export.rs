@@ -26,6 +26,13 @@ const PIECE_BYTES: usize = 64 << 10;
 
 /// All calls as a file
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  tokenmeter export -o calls.csv                      all calls, for a spreadsheet
+  tokenmeter export --format jsonl --days 30 --user ann | jq .cost_usd
+  tokenmeter export --url https://meter.example.org --since 2026-10-01 --until 2026-11-01 -o october.csv
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub struct ExportArgs {
     #[command(flatten)]
     pub source: SourceArgs,

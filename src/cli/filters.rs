@@ -43,6 +43,36 @@ pub enum UsageSourceArg {
     None,
 }
 
+/// Where the cost of a call comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CostSourceArg {
+    /// The provider's own figure
+    Provider,
+    /// An entry of the price table
+    Priced,
+    /// The price for what has no entry
+    Default,
+    /// Calls that cost nothing
+    Free,
+    /// Not known
+    None,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum OutcomeArg {
+    Completed,
+    /// The client left
+    ClientClosed,
+    /// The provider broke off, or was not reached
+    UpstreamFailed,
+    /// Tokenmeter stopped or crashed
+    Interrupted,
+    /// By a budget
+    Refused,
+}
+
 /// Only calls that match all of these.
 #[derive(Args, Clone, Debug, Default)]
 pub struct FilterArgs {
@@ -78,6 +108,31 @@ pub struct FilterArgs {
     #[arg(long, value_name = "SOURCE", value_enum, help_heading = "Filters")]
     pub usage_source: Option<UsageSourceArg>,
 
+    /// Calls whose cost comes from there
+    #[arg(long, value_name = "SOURCE", value_enum, help_heading = "Filters")]
+    pub cost_source: Option<CostSourceArg>,
+
+    /// Calls that ended so
+    #[arg(long, value_name = "OUTCOME", value_enum, help_heading = "Filters")]
+    pub outcome: Option<OutcomeArg>,
+
+    /// Calls answered with this HTTP status
+    #[arg(long, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(100..=999),
+          help_heading = "Filters")]
+    pub status: Option<u16>,
+
+    /// Calls with this finish reason, in the provider's own words, such as length
+    #[arg(long, value_name = "REASON", help_heading = "Filters")]
+    pub finish_reason: Option<String>,
+
+    /// Calls with this error
+    #[arg(long, value_name = "ERROR", help_heading = "Filters")]
+    pub error: Option<String>,
+
+    /// Calls charged by this entry of the price table
+    #[arg(long, value_name = "ID", help_heading = "Filters")]
+    pub price_id: Option<String>,
+
     /// Calls with this metadata; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, help_heading = "Filters")]
     pub metadata: Vec<(String, String)>,
@@ -92,12 +147,23 @@ impl FilterArgs {
         push(query, "upstream", self.upstream.as_ref());
         push(query, "model", self.model.as_ref());
         push(query, "endpoint", self.endpoint.as_ref());
-        let source = self.usage_source.and_then(|source| source.to_possible_value());
-        push(query, "usage_source", source.as_ref().map(clap::builder::PossibleValue::get_name));
+        push(query, "usage_source", self.usage_source.and_then(word));
+        push(query, "cost_source", self.cost_source.and_then(word));
+        push(query, "outcome", self.outcome.and_then(word));
+        push(query, "status", self.status);
+        push(query, "finish_reason", self.finish_reason.as_ref());
+        push(query, "error", self.error.as_ref());
+        push(query, "price_id", self.price_id.as_ref());
         for (name, value) in &self.metadata {
             push(query, &format!("metadata.{name}"), Some(value));
         }
     }
+}
+
+/// As it is typed.
+#[expect(clippy::needless_pass_by_value)] // for `and_then`
+fn word(value: impl ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|value| value.get_name().to_owned())
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

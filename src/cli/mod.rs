@@ -8,12 +8,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anstyle::Style;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Flags;
+use terminal::{ColorArg, ERROR, has_colours};
 
 pub mod backup;
 pub mod check;
+mod columns;
+pub mod completions;
 pub mod demo;
 pub mod demonstration;
 mod difference;
@@ -22,6 +26,7 @@ mod draft;
 pub mod export;
 pub mod filters;
 pub mod import;
+pub mod man;
 pub mod prices;
 mod progress;
 pub mod recent;
@@ -32,11 +37,33 @@ pub mod serve;
 pub mod sheet;
 pub mod source;
 pub mod stats;
+mod terminal;
+pub mod top;
+mod visible;
 
 /// A transparent reverse proxy for LLM APIs that meters, prices and records every call.
 #[derive(Debug, Parser)]
-#[command(name = "tokenmeter", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "tokenmeter",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Results go to stdout, everything else to stderr. Tables are as wide as the \
+                        terminal, or as COLUMNS says, and in pipes as wide as they must be.\n\n\
+                        Exit codes: 0 done, 1 failed, 2 wrong usage."
+)]
 pub struct Cli {
+    /// When to print in colours
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub color: ColorArg,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -46,6 +73,7 @@ pub enum Command {
     Serve(serve::RunArgs),
     Stats(stats::StatsArgs),
     Recent(recent::RecentArgs),
+    Top(top::TopArgs),
     Report(report::ReportArgs),
     Prices(prices::PricesArgs),
     Reprice(reprice::RepriceArgs),
@@ -55,6 +83,8 @@ pub enum Command {
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
 }
 
 /// Where the configuration and the ledger are, for commands that read them.
@@ -123,6 +153,7 @@ impl std::error::Error for Failure {}
 
 /// Does what was typed.
 pub fn run(cli: &Cli) -> ExitCode {
+    cli.color.choose();
     let done = match &cli.command {
         Command::Serve(args) => match serve::run(args) {
             Ok(()) => Ok(String::new()),
@@ -130,6 +161,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         },
         Command::Stats(args) => stats::run(args),
         Command::Recent(args) => recent::run(args),
+        Command::Top(args) => top::run(args),
         Command::Report(args) => report::run(args),
         Command::Prices(args) => prices::run(args),
         Command::Reprice(args) => reprice::run(args),
@@ -139,6 +171,8 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     };
     let (message, code) = match done.and_then(|text| print(&text)) {
         Ok(()) => return ExitCode::SUCCESS,
@@ -168,8 +202,9 @@ fn print(text: &str) -> Result<(), Failure> {
 /// To stderr, line by line; where that is closed there is nobody to tell.
 fn complain(message: &str) {
     let mut err = io::stderr().lock();
+    let style = if has_colours(&err) { ERROR } else { Style::new() };
     for line in message.lines() {
-        let _ = writeln!(err, "tokenmeter: {line}");
+        let _ = writeln!(err, "{style}tokenmeter:{style:#} {line}");
     }
 }
 
@@ -242,6 +277,16 @@ mod tests {
 
     #[test]
     fn recent_takes_the_same_filters() {
+        let line = "tokenmeter recent --outcome client_closed --status 429 --finish-reason length \
+                    --error upstream_timeout --price-id openai/gpt-4o --cost-source priced \
+                    --upstream up --endpoint messages --provider p --operation o --session s";
+        let Command::Recent(args) = parse(line).unwrap() else { panic!("not recent") };
+        assert_eq!(
+            pairs(&args.query()),
+            "session=s&operation=o&provider=p&upstream=up&endpoint=messages&cost_source=priced&\
+             outcome=client_closed&status=429&finish_reason=length&error=upstream_timeout&\
+             price_id=openai/gpt-4o&limit=20"
+        );
         let Command::Recent(args) =
             parse("tokenmeter recent --limit 3 --since 2026-11-01 --model gpt-4o").unwrap()
         else {
@@ -259,6 +304,15 @@ mod tests {
             "tokenmeter stats --format xml",
             "tokenmeter recent --metadata subject",
             "tokenmeter recent --limit 0",
+            "tokenmeter recent --status 99",
+            "tokenmeter recent --outcome failed",
+            "tokenmeter stats --color blue",
+            "tokenmeter top --window 5",
+            "tokenmeter top --interval 1ms",
+            "tokenmeter top --by colour",
+            "tokenmeter top --window 1h --days 2",
+            "tokenmeter top --format json",
+            "tokenmeter completions tcsh",
             "tokenmeter report --month 2026-10 --days 7",
             "tokenmeter report --by colour",
             "tokenmeter demo",

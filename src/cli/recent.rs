@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::filters::{FilterArgs, WindowArgs};
-use super::sheet::{Format, Sheet, about};
+use super::sheet::{Format, Sheet, about, money};
 use super::source::{Report, Source};
 use super::{Failure, Query, SourceArgs, push};
 use crate::admin::question::ROWS;
@@ -14,6 +14,16 @@ use crate::units::Timestamp;
 
 /// The newest calls
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  tokenmeter recent                                   the last twenty
+  tokenmeter recent --limit 100 --session s-42
+  tokenmeter recent --status 429 --since 2026-11-21   what was refused, and when
+  tokenmeter recent --cost-source none --format csv   what has no price, all columns
+
+A `~` marks what is an estimate. A table that is wider than the terminal leaves columns out, and says which.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub struct RecentArgs {
     #[command(flatten)]
     pub source: SourceArgs,
@@ -95,25 +105,66 @@ fn all_columns(records: &[Value]) -> Sheet {
     sheet
 }
 
-/// What a person looks for.
+/// What a person looks for: the column and its title. Below the time, which is made.
+const SHOWN: [(&str, &str); 17] = [
+    ("user", "user"),
+    ("session", "session"),
+    ("operation", "operation"),
+    ("provider", "provider"),
+    ("model", "model"),
+    ("endpoint", "endpoint"),
+    ("input_tokens", "input"),
+    ("cache_read_tokens", "cache read"),
+    ("output_tokens", "output"),
+    ("reasoning_tokens", "reasoning"),
+    ("cost_usd", "cost"),
+    ("status", "status"),
+    ("outcome", "outcome"),
+    ("finish_reason", "finish"),
+    ("error", "error"),
+    ("time_to_first_token_ms", "first ms"),
+    ("duration_ms", "ms"),
+];
+
+/// In the order in which they give way to narrow terminals.
+const EXPENDABLE: [&str; 12] = [
+    "reasoning",
+    "endpoint",
+    "cache read",
+    "finish",
+    "provider",
+    "first ms",
+    "session",
+    "error",
+    "outcome",
+    "ms",
+    "operation",
+    "input",
+];
+
 fn newest(records: &[Value], zone: &TimeZone) -> Sheet {
     let time = format!("time ({})", zone.iana_name().unwrap_or("UTC"));
-    let columns =
-        ["user", "operation", "model", "input", "output", "cost_usd", "status", "outcome", "ms"];
-    let mut sheet = Sheet::new([time.as_str()].into_iter().chain(columns));
+    let columns = [time.as_str()].into_iter().chain(SHOWN.map(|(_, title)| title));
+    let mut sheet = Sheet::new(columns)
+        .one_line(7, EXPENDABLE)
+        .keep_whole([time.clone()])
+        .alarm("status", |cell| cell.as_u64().is_some_and(|status| status >= 400))
+        .alarm("outcome", |cell| cell != "completed")
+        .alarm("error", |_| true);
     for record in records {
-        let model = [&record["model"], &record["model_requested"]];
-        let model = model.into_iter().find(|model| !model.is_null());
-        let mut cells = vec![local_time(&record["created_at"], zone)];
-        cells.extend(["user", "operation"].map(|column| record[column].clone()));
-        cells.push(model.cloned().unwrap_or_default());
         let [input, output, cost] = estimated(record);
-        let figures = [("input_tokens", input), ("output_tokens", output), ("cost_usd", cost)];
-        cells.extend(figures.map(|(column, is_estimated)| {
-            if is_estimated { about(&record[column]) } else { record[column].clone() }
-        }));
-        cells.extend(["status", "outcome", "duration_ms"].map(|column| record[column].clone()));
-        sheet.push(cells);
+        let cells = SHOWN.map(|(column, _)| {
+            let cell = &record[column];
+            match column {
+                "model" if cell.is_null() => record["model_requested"].clone(),
+                "input_tokens" if input => about(cell),
+                "output_tokens" if output => about(cell),
+                "cost_usd" if cost => about(&money(cell)),
+                "cost_usd" => money(cell),
+                _ => cell.clone(),
+            }
+        });
+        sheet.push([local_time(&record["created_at"], zone)].into_iter().chain(cells));
     }
     sheet
 }
@@ -170,8 +221,8 @@ mod tests {
             "estimate": {"output": {"method": "bpe", "error": 0.02}, "error_tokens": 2},
         }));
         assert!(output.contains(" 12,345 ") && output.contains("~67"), "{output}");
-        assert!(output.contains("~0.5"), "{output}");
+        assert!(output.contains("~$0.5"), "{output}");
         let all = row(json!({"usage_source": "estimated", "cost_source": "provider"}));
-        assert!(all.contains("~12,345") && all.contains(" 0.5"), "{all}");
+        assert!(all.contains("~12,345") && all.contains(" $0.5"), "{all}");
     }
 }

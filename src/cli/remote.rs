@@ -25,6 +25,8 @@ pub struct Remote {
     client: Client,
     base: Url,
     token: Secret,
+    /// For a whole question, where it is less than the client's own.
+    limit: Option<Duration>,
 }
 
 impl Remote {
@@ -47,7 +49,16 @@ impl Remote {
             .timeout(TIMEOUT)
             .build()
             .map_err(|error| Failure::Failed(explain(error)))?;
-        Ok(Remote { client, base, token })
+        Ok(Remote { client, base, token, limit: None })
+    }
+
+    pub(super) fn hurried(self, limit: Duration) -> Remote {
+        Remote { limit: Some(limit), ..self }
+    }
+
+    /// Whom it asks.
+    pub(super) fn address(&self) -> String {
+        shown(&self.base)
     }
 
     /// The answer to `GET path?query`.
@@ -79,6 +90,10 @@ impl Remote {
         let mut url = self.base.clone();
         url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
         let request = self.client.get(url).query(query).bearer_auth(self.token.expose());
+        let request = match self.limit {
+            Some(limit) => request.timeout(limit),
+            None => request,
+        };
         request.send().map_err(|error| self.failed(error))
     }
 

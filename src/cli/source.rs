@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -40,6 +41,23 @@ impl Source {
         let database = config::database(&args.flags());
         let database = database.map_err(|error| Failure::Failed(error.to_string()))?;
         open(&database).map(Source::Database)
+    }
+
+    /// The same, with less time for each question.
+    pub(super) fn hurried(self, limit: Duration) -> Source {
+        match self {
+            Source::Database(reader) => Source::Database(reader.with_time_limit(limit)),
+            Source::Admin(remote) => Source::Admin(remote.hurried(limit)),
+        }
+    }
+
+    /// For people who look at several.
+    pub(super) fn name(&self, args: &SourceArgs) -> String {
+        match self {
+            Source::Admin(remote) => remote.address(),
+            Source::Database(_) => config::database(&args.flags())
+                .map_or_else(|_| String::new(), |database| database.display().to_string()),
+        }
     }
 
     pub fn ask(&self, report: Report, query: &Query) -> Result<Value, Failure> {

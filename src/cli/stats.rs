@@ -6,12 +6,24 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::filters::{FilterArgs, WindowArgs};
-use super::sheet::{Format, Sheet, for_people};
+use super::sheet::{Format, Sheet, for_people, money};
 use super::source::{Report, Source};
 use super::{Failure, Query, SourceArgs, complain, push};
 
 /// Totals and breakdowns
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  tokenmeter stats                                    the last seven days
+  tokenmeter stats --by day --days 30 --tz Europe/Berlin
+  tokenmeter stats --by week --since 2026-01-01       and month, hour, session, …
+  tokenmeter stats --by user,model --sort cost_usd --limit 20
+  tokenmeter stats --by metadata.team --outcome completed --format csv
+  tokenmeter stats --url https://meter.example.org --user ann --format json
+
+A table that is wider than the terminal leaves columns out, and says which.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.")]
 pub struct StatsArgs {
     #[command(flatten)]
     pub source: SourceArgs,
@@ -32,17 +44,25 @@ pub struct StatsArgs {
     )]
     pub by: Vec<String>,
 
-    /// Sort the groups by this column
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        help = "Sort the groups by key or by a figure, such as cost_usd, requests, errors or total_tokens \
+                [default: key where it is a time, else total_tokens]"
+    )]
     pub sort: Option<String>,
 
-    /// Which way to sort
+    /// Which way to sort [default: keys up, figures down]
     #[arg(long, value_name = "ORDER", value_enum)]
     pub order: Option<Order>,
 
-    /// At most so many groups
+    /// At most so many groups [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub limit: Option<u32>,
+
+    /// Leave out so many groups before the first one
+    #[arg(long, value_name = "N")]
+    pub offset: Option<u64>,
 
     /// How to print
     #[arg(long, value_enum, default_value_t)]
@@ -69,6 +89,7 @@ impl StatsArgs {
         });
         push(&mut query, "order", order);
         push(&mut query, "limit", self.limit);
+        push(&mut query, "offset", self.offset);
         query
     }
 }
@@ -110,33 +131,109 @@ fn exact(args: &StatsArgs, answer: &Value) -> Sheet {
 }
 
 /// The columns of a breakdown: the figure, and what it is called where there is little room.
-const COLUMNS: [(&str, &str); 9] = [
+const COLUMNS: [(&str, &str); 12] = [
     ("requests", "calls"),
     ("errors", "errors"),
     ("input_tokens", "input"),
+    ("cache_read_tokens", "cache read"),
+    ("cache_write_tokens", "cache write"),
     ("output_tokens", "output"),
     ("total_tokens", "total"),
-    ("cost_usd", "cost_usd"),
+    ("cost_usd", "cost"),
+    ("p50_duration_ms", "p50 ms"),
     ("estimated_requests", "estimated"),
     ("unreported_requests", "no usage"),
     ("unpriced_requests", "unpriced"),
 ];
 
+/// In the order in which they give way to narrow terminals. What they say about the whole stands below.
+const EXPENDABLE: [&str; 10] = [
+    "cache write",
+    "p50 ms",
+    "cache read",
+    "no usage",
+    "estimated",
+    "unpriced",
+    "total",
+    "errors",
+    "output",
+    "input",
+];
+
 fn breakdown(args: &StatsArgs, answer: &Value) -> String {
-    let mut sheet = Sheet::new(keys(args).chain(COLUMNS.map(|(_, title)| title)));
+    if groups(answer).is_empty() {
+        return totals(answer);
+    }
+    let mut out = format!("{}\n\n", sheet(args, answer).table());
+    if let Some(next) = answer["next_offset"].as_u64() {
+        let next = format!("There are more groups: --offset {next} goes on.\n\n");
+        out.push_str(&next);
+    }
+    for (name, value) in facts(answer) {
+        // The others stand in the line of totals.
+        if TOLD_BELOW.contains(&name) {
+            writeln!(out, "{name:<14} {value}").expect("a String takes all");
+        }
+    }
+    out
+}
+
+/// What a table says of the whole beneath its totals.
+const TOLD_BELOW: [&str; 4] = ["window", "usage", "prices", "estimated"];
+
+fn sheet(args: &StatsArgs, answer: &Value) -> Sheet {
+    let is_some = |cell: &Value| cell.as_u64().is_some_and(|count| count > 0);
+    let names = keys(args).count();
+    let mut sheet = Sheet::new(keys(args).chain(COLUMNS.map(|(_, title)| title)))
+        .one_line(names, EXPENDABLE)
+        .keep_whole(["hour", "day", "week", "month"])
+        .alarm("errors", is_some)
+        .doubt("estimated", is_some)
+        .doubt("no usage", is_some)
+        .doubt("unpriced", is_some);
+    let figures = |figures: &Value| {
+        COLUMNS.map(|(figure, _)| match figure {
+            "cost_usd" => money(&figures[figure]),
+            _ => figures[figure].clone(),
+        })
+    };
     for group in groups(answer) {
-        let key = keys(args).map(|key| group["key"][key].clone());
-        sheet.push(key.chain(COLUMNS.map(|(figure, _)| group[figure].clone())));
+        let key = keys(args).map(|key| match key {
+            "hour" => short_hour(&group["key"][key]),
+            _ => group["key"][key].clone(),
+        });
+        sheet.push(key.chain(figures(group)));
     }
-    let mut out = if groups(answer).is_empty() { String::new() } else { sheet.table() + "\n\n" };
-    if !answer["next_offset"].is_null() {
-        out.push_str("There are more groups; --limit shows them.\n\n");
+    let all = (0..names).map(|at| Value::from(if at == 0 { "total" } else { "" }));
+    sheet.set_total(all.chain(figures(&answer["totals"])));
+    sheet
+}
+
+/// `2026-11-21 09:00`, with its offset where that is another than UTC's.
+fn short_hour(hour: &Value) -> Value {
+    let Some((date, time)) = hour.as_str().and_then(|text| text.split_once('T')) else {
+        return hour.clone();
+    };
+    let (Some(minutes), Some(offset)) = (time.get(.."09:00".len()), time.get("09:00:00".len()..))
+    else {
+        return hour.clone();
+    };
+    match offset {
+        "Z" | "+00:00" => Value::from(format!("{date} {minutes}")),
+        offset => Value::from(format!("{date} {minutes} {offset}")),
     }
-    out + &totals(answer)
 }
 
 /// The totals as a list, with how far they can be trusted.
 fn totals(answer: &Value) -> String {
+    let mut out = String::new();
+    for (name, value) in facts(answer) {
+        writeln!(out, "{name:<14} {value}").expect("a String takes all");
+    }
+    out
+}
+
+fn facts(answer: &Value) -> Vec<(&'static str, String)> {
     let (window, totals) = (&answer["window"], &answer["totals"]);
     let figure = |name: &str| for_people(&totals[name]);
     let count = |name: &str| totals[name].as_u64().unwrap_or_default();
@@ -184,11 +281,7 @@ fn totals(answer: &Value) -> String {
     if count("estimated_requests") > 0 {
         facts.push(("estimated", estimated(totals)));
     }
-    let mut out = String::new();
-    for (name, value) in facts {
-        writeln!(out, "{name:<14} {value}").expect("a String takes all");
-    }
-    out
+    facts
 }
 
 /// How much of the whole is an estimate, and how good a one.
@@ -243,6 +336,20 @@ mod tests {
         assert!(text.contains("1,498 calls reported, - estimated, 2 without"), "{text}");
         assert!(!text.contains('±'), "{text}");
         assert!(text.contains("0.000028500"), "{text}");
+    }
+
+    #[test]
+    fn hours_are_short_and_unambiguous() {
+        let cases = [
+            ("2026-11-21T09:00:00Z", "2026-11-21 09:00"),
+            ("2026-11-21T09:00:00+00:00", "2026-11-21 09:00"),
+            ("2026-10-25T02:00:00+02:00", "2026-10-25 02:00 +02:00"),
+            ("2026", "2026"),
+        ];
+        for (hour, shown) in cases {
+            assert_eq!(short_hour(&json!(hour)), json!(shown));
+        }
+        assert_eq!(short_hour(&Value::Null), Value::Null);
     }
 
     #[test]

@@ -190,6 +190,14 @@ keys! {
          user, metadata.NAME. Each combination that occurs is some twenty lines there.";
     METRICS_SERIES = "metrics_series", Count, value("1000"),
         "How many such combinations are kept. Beyond, models, operations, users and metadata are `other`.";
+    PRICE_UPDATES_EVERY = "price_updates.every", Duration, nothing("24h"),
+        "How often public price lists are read, through the upstream of their provider, and what differs\n\
+         from the price table is logged. Without it: never. `tokenmeter prices update` does it by hand.";
+    PRICE_UPDATES_WRITE = "price_updates.write", Switch, value("false"),
+        "Whether what differs is also written into the file that `pricing` names: new models, and changed\n\
+         prices as ones that hold from then on. What was written by hand stays, and so does what is odd.";
+    PRICE_UPDATES_LISTS = "price_updates.lists", List, value("openrouter"),
+        "Which lists: openrouter.";
     TAG_USER = "tags.user", List, value("x-user"),
         "Headers that say on whose behalf a call is made.";
     TAG_SESSION = "tags.session", List, value("x-session"),

@@ -29,8 +29,8 @@ mod typed;
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp, StreamUsage,
-    TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp, PriceUpdates,
+    StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
 };
 
 use keys::ENV_CONFIG;

@@ -14,10 +14,13 @@ use tracing_subscriber::EnvFilter;
 use super::settings::{Http2, LogFormat, StreamUsage, TraceTo};
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel::{Profile, Sampler};
+use crate::pricing::PriceList;
 use crate::secret::Secret;
 
 /// Longer waits than this are slips of the unit.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
+
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// hyper refuses a smaller buffer for a request's head.
 const SMALLEST_HEAD: usize = 8 * 1024;
@@ -114,6 +117,20 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 pub(super) fn head_size(text: &str) -> Result<usize, String> {
     let bytes = usize::try_from(size(text)?).map_err(|_| format!("`{text}` is too large"))?;
     if bytes < SMALLEST_HEAD { Err("must be at least 8KiB".to_owned()) } else { Ok(bytes) }
+}
+
+/// Public lists are not there to be asked all the time.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    let every = duration(text)?;
+    if every < SHORTEST_INTERVAL { Err("must be at least 1s".to_owned()) } else { Ok(every) }
+}
+
+/// A public price list.
+pub(super) fn price_list(text: &str) -> Result<PriceList, String> {
+    PriceList::named(text).ok_or_else(|| {
+        let known: Vec<&str> = PriceList::ALL.iter().map(|list| list.as_str()).collect();
+        format!("no price list of `{text}` is known; there are: {}", known.join(", "))
+    })
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {

@@ -12,11 +12,13 @@ use rustls::pki_types::pem::PemObject;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Findings, Origin};
 use super::settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Limits, TagHeaders, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Limits, PriceUpdates, TagHeaders, Upstream,
+    UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
 use super::{Books, Files, doubts, known, otlp, parse};
 use crate::nearest::nearest;
+use crate::pricing::PriceList;
 use crate::secret::Secret;
 use crate::telemetry::Label;
 
@@ -40,6 +42,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         listen: reader.or_default(&keys::LISTEN, parse::address),
         database: database(&mut reader),
         pricing: reader.read(&keys::PRICING, parse::path),
+        price_updates: price_updates(&mut reader),
         default_upstream: reader.or_default(&keys::DEFAULT_UPSTREAM, parse::word),
         upstreams: BTreeMap::new(),
         tags: tags(&mut reader),
@@ -177,6 +180,28 @@ impl Reader<'_> {
         headers
     }
 
+    fn price_lists(&mut self) -> Vec<PriceList> {
+        let key = &keys::PRICE_UPDATES_LISTS;
+        let names: Vec<String> = match self.settings.get(key.name).map(|setting| &setting.value) {
+            Some(Value::Many(names)) => names.clone(),
+            _ => keys::list(default(key)).map(str::to_owned).collect(),
+        };
+        if names.is_empty() {
+            self.complain(key, "names no list; leave it out, or name one");
+        }
+        let mut lists = Vec::new();
+        for name in names {
+            match parse::price_list(&name) {
+                Ok(list) if lists.contains(&list) => {
+                    self.complain(key, &format!("`{name}` stands twice"));
+                }
+                Ok(list) => lists.push(list),
+                Err(why) => self.complain(key, &why),
+            }
+        }
+        lists
+    }
+
     pub(super) fn extra_roots(
         &mut self,
         key: &Key,
@@ -245,6 +270,18 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         request_headers: reader.or_default(&keys::LIMIT_HEADERS, parse::some),
         request_body: reader.read(&keys::LIMIT_BODY, parse::size),
     }
+}
+
+/// Off unless it is said how often.
+fn price_updates(reader: &mut Reader<'_>) -> Option<PriceUpdates> {
+    let every = reader.read(&keys::PRICE_UPDATES_EVERY, parse::interval);
+    let write = reader.or_default(&keys::PRICE_UPDATES_WRITE, parse::switch);
+    let lists = reader.price_lists();
+    if write && reader.read(&keys::PRICING, parse::path).is_none() {
+        let why = "writes into the file that `pricing` names, and none is named";
+        reader.complain(&keys::PRICE_UPDATES_WRITE, why);
+    }
+    Some(PriceUpdates { every: every?, write, lists })
 }
 
 fn tags(reader: &mut Reader<'_>) -> TagHeaders {

@@ -14,6 +14,7 @@ use rustls::pki_types::CertificateDer;
 use super::base_url::BaseUrl;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel;
+use crate::pricing::PriceList;
 use crate::secret::Secret;
 use crate::telemetry::Label;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub database: PathBuf,
     /// `None`: the table built into the binary.
     pub pricing: Option<PathBuf>,
+    /// `None`: public price lists are not read.
+    pub price_updates: Option<PriceUpdates>,
     /// The name of one of `upstreams`.
     pub default_upstream: String,
     /// All upstreams that can be reached, configured and built-in, by name.
@@ -56,6 +59,17 @@ pub struct Config {
     pub source: Option<PathBuf>,
     /// Odd but legal things, for the log.
     pub warnings: Vec<String>,
+}
+
+/// How public price lists are read while tokenmeter serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceUpdates {
+    /// More than zero.
+    pub every: Duration,
+    /// Whether prices are written into the price table, which is a file then.
+    pub write: bool,
+    /// At least one.
+    pub lists: Vec<PriceList>,
 }
 
 /// A provider endpoint that calls go to.

@@ -57,6 +57,8 @@ pub(super) struct Provider {
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) exact: HashMap<String, usize>,
+    /// The lines of names that cost the same as others; 0 in the built-in table.
+    pub(super) aliases: HashMap<String, usize>,
     /// Longest first.
     pub(super) globs: Vec<(Glob, usize)>,
 }

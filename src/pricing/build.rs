@@ -26,6 +26,9 @@ pub(super) fn builtin() -> PriceBook {
     for entry in book.entries.iter_mut().chain(&mut book.default) {
         entry.line = 0;
     }
+    for provider in &mut book.providers {
+        provider.table.aliases.values_mut().for_each(|line| *line = 0);
+    }
     book
 }
 
@@ -164,6 +167,9 @@ impl Build {
                     continue;
                 }
             };
+            if matches!(draft.value.price, PriceDraft::Alias(_)) {
+                table.aliases.insert(key.clone(), draft.line);
+            }
             if Glob::is_glob(key) {
                 globs.push((Glob::new(key), entry, draft.line));
             } else {

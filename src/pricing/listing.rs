@@ -98,12 +98,21 @@ pub struct Wanted {
     pub name: Option<String>,
 }
 
+impl Wanted {
+    /// Whether an entry has the name that is wanted.
+    pub fn takes(&self, entry: &ListedPrice) -> bool {
+        let Some(name) = &self.name else { return true };
+        let glob = Glob::new(&lower(name));
+        let names = entry.aliases.iter().map(String::as_str);
+        glob.matches(&lower(&entry.name)) || names.into_iter().any(|name| glob.matches(name))
+    }
+}
+
 impl PriceBook {
     /// The entries that are wanted, by provider and name, the default one last.
     pub fn list(&self, wanted: &Wanted, at: Timestamp) -> Vec<ListedPrice> {
         let aliases = self.aliases();
         let table = wanted.provider.as_deref().map(|name| self.own_name(name));
-        let glob = wanted.name.as_deref().map(|name| Glob::new(&lower(name)));
         let mut found: Vec<ListedPrice> = self
             .entries
             .iter()
@@ -116,10 +125,7 @@ impl PriceBook {
                 let aliases = aliases.get(&at_entry).cloned().unwrap_or_default();
                 listed(entry, aliases, at)
             })
-            .filter(|entry| {
-                let matches = |name: &str| glob.as_ref().is_none_or(|glob| glob.matches(name));
-                matches(&lower(&entry.name)) || entry.aliases.iter().any(|name| matches(name))
-            })
+            .filter(|entry| wanted.takes(entry))
             .collect();
         found.sort_by(|a, b| {
             let key = |one: &ListedPrice| (one.provider.clone(), lower(&one.name).into_owned());

@@ -5,9 +5,11 @@
 //! `book` looks up the entry (with `names` and `glob`), `rates` says which of its prices
 //! hold, `charge` multiplies. For readers: `listing` says what an entry holds, `lookup` why it applies,
 //! `difference` what another table changes, `doubts` what may be a slip; `table` is a book and which one.
+//! From public lists: `lists` reads them, `update` says what they would change, `amend` writes it down.
 //!
 //! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
 
+mod amend;
 mod book;
 mod build;
 mod charge;
@@ -16,17 +18,20 @@ mod doubts;
 mod errors;
 mod glob;
 mod listing;
+mod lists;
 mod lookup;
 mod names;
 mod parse;
 mod rates;
 mod table;
+mod update;
 
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Timestamp, Usd};
 use crate::usage::Usage;
 
+pub use amend::{OVER_BUILTIN, amended};
 pub use book::PriceBook;
 pub use difference::{ChangedEntry, TableDifference};
 pub use errors::{PriceError, PriceErrors};
@@ -34,9 +39,11 @@ pub use listing::{
     ListedAbove, ListedHours, ListedPrice, ListedProvider, ListedRates, ListedSet, ListedTier,
     Wanted,
 };
+pub use lists::PriceList;
 pub use lookup::{AppliedPrice, PricedExample};
 pub use names::entry_name;
 pub use table::{PriceTable, TableError};
+pub use update::{ListError, ListUpdate, PriceUpdate, RateChange, SkippedUpdate, UpdateOptions};
 
 /// What is known of a call when it is to be priced.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use serde_json::{Value, json};
+
 use crate::rig::{Conn, Provider, Proxy, Settings, bytes_of, eventually};
 
 /// All series of the page.
@@ -34,10 +36,22 @@ impl Page {
     }
 }
 
+/// The calls that are open.
+fn live(proxy: &Proxy) -> Value {
+    let mut client = proxy.connect();
+    let token = proxy.token();
+    client.send(format!(
+        "GET /admin/live HTTP/1.1\r\nHost: c\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ));
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    serde_json::from_slice(&bytes_of(&client.rest())).unwrap()
+}
+
 fn ask(client: &mut Conn, path: &str, tags: &str) {
     client.send(format!(
         "POST {path} HTTP/1.1\r\nHost: c\r\n{tags}Content-Type: application/json\r\n\
-         Content-Length: 22\r\n\r\n{{\"model\":\"gpt-4o-mini\"}}"
+         Content-Length: 23\r\n\r\n{{\"model\":\"gpt-4o-mini\"}}"
     ));
 }
 
@@ -116,9 +130,15 @@ fn a_call_is_open_until_it_has_ended() {
     let settings = Settings::to(provider.url()).with("metrics_public = true");
     let proxy = settings.start();
     let mut client = proxy.connect();
-    ask(&mut client, "/v1/chat/completions", "");
+    ask(&mut client, "/v1/chat/completions", "X-User: ann\r\n");
     let mut upstream = provider.accept();
     upstream.head();
+    let live = live(&proxy);
+    assert_eq!(live["open_calls"], 1, "{live}");
+    let open = &live["calls"][0];
+    assert_eq!((&open["user"], &open["upstream"]), (&json!("ann"), &json!("up")), "{live}");
+    assert_eq!(open["model_requested"], "gpt-4o-mini", "{live}");
+    assert!(open["age_ms"].as_u64().is_some_and(|age| age < 60_000), "{live}");
     let page = Page::of(&proxy);
     page.is("calls_open", &["upstream=\"up\""], 1.0);
     page.is("upstream_calls_total", &["upstream=\"up\""], 1.0);
@@ -129,6 +149,7 @@ fn a_call_is_open_until_it_has_ended() {
     assert!(client.head().starts_with("HTTP/1.1 200"));
     client.rest();
     eventually("it is over", || Page::of(&proxy).sum("calls_open", &[]) < 0.5);
+    assert_eq!(self::live(&proxy)["open_calls"], 0);
     let page = Page::of(&proxy);
     page.is("upstream_failures_total", &["upstream=\"up\""], 1.0);
     page.is("upstream_answers_total", &["upstream=\"up\"", "status=\"2xx\""], 1.0);

@@ -7,3 +7,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod prometheus;
+mod schemathesis;
+mod terminal;
+mod tmux;

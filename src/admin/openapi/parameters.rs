@@ -152,12 +152,7 @@ pub(super) fn all() -> Value {
         "pattern": "^[0-9]{1,15}\\.[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"}),
     );
     put("format", "format", "Default csv", words(&[Format::Csv, Format::Jsonl], Format::as_str));
-    put(
-        "name",
-        "name",
-        "Entries with this name or alias; * stands for any text; not with `model`",
-        text(),
-    );
+    put("name", "name", "Entries with this name or alias; * stands for any text", text());
     put("model", "model", "What applies to this model, or calls of it", text());
     let group_by = json!({
         "name": "group_by", "in": "query", "style": "form", "explode": false,

@@ -46,6 +46,12 @@ pub(super) fn all() -> Value {
             "provider": {"type": "string"}, "model": {"type": "string"},
             "side": {"type": "string", "enum": ["input", "output"]}, "samples": whole(),
             "bias": {"type": ["number", "null"]}, "error": {"type": ["number", "null"]}})))})),
+        "Live": object(json!({"now": time(), "open_calls": whole(), "calls": list(object(json!({
+            "id": {"type": "string", "format": "uuid"}, "created_at": time(), "age_ms": whole(),
+            "upstream": {"type": "string"}, "provider": {"type": "string"},
+            "endpoint": {"type": "string"}, "model_requested": text_or_null(),
+            "user": text_or_null(), "session": text_or_null(), "operation": text_or_null(),
+            "attempt": whole_or_null(), "metadata": {"type": ["object", "null"]}})))})),
         "Alive": object(json!({"status": {"type": "string", "const": "ok"}})),
         "Readiness": readiness(),
         "Error": error(&json!({})),

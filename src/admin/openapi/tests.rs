@@ -3,7 +3,29 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::admin::route::Route;
 use crate::ledger::{GroupKey, SortKey};
+
+/// Where a route stands in the document; nothing for what only the pages for browsers ask.
+fn place_of(route: &Route) -> Option<&'static str> {
+    Some(match route {
+        Route::Asset(_) | Route::ToPage => return None,
+        Route::Page => "/admin/",
+        Route::Stats => "/admin/stats",
+        Route::Usage => "/admin/usage",
+        Route::Call(_) => "/admin/usage/{id}",
+        Route::Session(_) => "/admin/sessions/{session}",
+        Route::Users => "/admin/users",
+        Route::User(_) => "/admin/users/{user}",
+        Route::Estimates => "/admin/estimates",
+        Route::Live => "/admin/live",
+        Route::Export => "/admin/export",
+        Route::Prices => "/admin/prices",
+        Route::ReloadPrices => "/admin/prices/reload",
+        Route::OpenApi => "/admin/openapi.json",
+        Route::Metrics => "/metrics",
+    })
+}
 
 fn parameters_of(document: &Value, path: &str) -> BTreeSet<String> {
     let listed = document["paths"][path]["get"]["parameters"].as_array().unwrap();

@@ -5,6 +5,7 @@
 mod check;
 mod list;
 mod show;
+mod update;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,7 @@ pub enum PricesCommand {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Check(check::CheckArgs),
+    Update(update::UpdateArgs),
 }
 
 /// Which price table.
@@ -59,6 +61,7 @@ pub(super) fn run(args: &PricesArgs) -> Result<String, Failure> {
         PricesCommand::List(args) => list::run(args),
         PricesCommand::Show(args) => show::run(args),
         PricesCommand::Check(args) => check::run(args),
+        PricesCommand::Update(args) => update::run(args),
     }
 }
 

@@ -1,0 +1,177 @@
+//! Public price lists: fetched through their configured upstream, compared with the table in force, written
+//! into its file. Owns how a list comes and how the file is replaced; what it means is `pricing`'s.
+//!
+//! Invariant: a file is replaced whole, by one that has been read back, and only if it is still the one that
+//! the change was made from.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::blocking::Client;
+use reqwest::redirect;
+
+use super::StartError;
+use crate::config::{Config, Upstream};
+use crate::pricing::{ListUpdate, OVER_BUILTIN, PriceList, PriceTable, TableError, amended};
+use crate::proxy::tls_config;
+
+/// What a list may be long. OpenRouter's is less than a megabyte.
+const LONGEST_LIST: u64 = 16 << 20;
+
+/// How long all of a list may take, besides the upstream's own limits.
+const WHOLE_LIST: Duration = Duration::from_mins(1);
+
+/// Leads within one host that are followed.
+const REDIRECTS: usize = 3;
+
+/// Fetches a list. Blocks, and must not run on a thread that serves.
+pub fn fetch_list(list: PriceList, config: &Config) -> Result<Vec<u8>, StartError> {
+    let name = list.as_str();
+    let of_provider = || config.upstreams.values().find(|upstream| upstream.provider == name);
+    let named = config.upstreams.get(name).filter(|upstream| upstream.provider == name);
+    let upstream = named.or_else(of_provider).ok_or_else(|| {
+        StartError(format!("no upstream of the configuration has the provider `{name}`"))
+    })?;
+    fetch(list, upstream).map_err(|error| {
+        StartError(format!("{name}'s list, upstream `{}`: {error}", upstream.name))
+    })
+}
+
+fn fetch(list: PriceList, upstream: &Upstream) -> Result<Vec<u8>, String> {
+    let base = &upstream.base_url;
+    let url = format!(
+        "{}://{}{}{}",
+        base.scheme.as_str(),
+        base.authority,
+        base.prefix.trim_end_matches('/'),
+        list.path()
+    );
+    let extra = upstream.extra_roots.as_ref();
+    let certificates = extra.map_or(&[][..], |extra| &extra.certificates);
+    let tls = tls_config(certificates).map_err(|error| error.to_string())?;
+    let timeouts = upstream.timeouts;
+    let whole = WHOLE_LIST.min(timeouts.response_head.saturating_add(timeouts.idle));
+    let client = Client::builder()
+        .tls_backend_preconfigured(rustls::ClientConfig::clone(&tls))
+        .no_proxy()
+        .connect_timeout(timeouts.connect)
+        .timeout(whole)
+        .redirect(redirect::Policy::custom(same_host))
+        .user_agent(concat!("tokenmeter/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(explain)?;
+    let request = client.get(&url).header("accept", "application/json");
+    let answer = request.send().map_err(explain)?;
+    let status = answer.status();
+    if status.is_redirection() {
+        return Err(format!("it answered {status}, which leads elsewhere and is not followed"));
+    }
+    if !status.is_success() {
+        return Err(format!("it answered {status}"));
+    }
+    let mut body = Vec::new();
+    let mut limited = answer.take(LONGEST_LIST + 1);
+    limited.read_to_end(&mut body).map_err(|error| format!("it broke off: {error}"))?;
+    if body.len() as u64 > LONGEST_LIST {
+        return Err(format!("it is longer than {} MiB", LONGEST_LIST >> 20));
+    }
+    Ok(body)
+}
+
+/// What a provider's host leads to stays with it, and with its scheme.
+fn same_host(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let place = |url: &reqwest::Url| {
+        (url.scheme().to_owned(), url.host_str().map(str::to_owned), url.port_or_known_default())
+    };
+    let is_same =
+        attempt.previous().first().is_some_and(|first| place(first) == place(attempt.url()));
+    if is_same && attempt.previous().len() <= REDIRECTS { attempt.follow() } else { attempt.stop() }
+}
+
+/// The whole chain of an error, without the address.
+#[expect(clippy::needless_pass_by_value)] // for `map_err`
+fn explain(error: reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(one) = cause {
+        let said = one.to_string();
+        let said = said.split(" for url (").next().unwrap_or(&said);
+        text.push_str(if text.is_empty() { "" } else { ": " });
+        text.push_str(said);
+        cause = one.source();
+    }
+    text
+}
+
+/// Where updates are written to.
+#[derive(Clone, Debug)]
+pub struct PriceFile {
+    pub path: PathBuf,
+    /// What stood there when the update was compared; `None` where nothing did.
+    pub before: Option<String>,
+}
+
+impl PriceFile {
+    /// A file with prices, or one that does not exist yet and will hold what differs from the built-in ones.
+    pub fn open(path: &Path) -> Result<(PriceFile, PriceTable), TableError> {
+        let before = match fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) => return Err(TableError::unreadable(path, error)),
+        };
+        let text = before.as_deref().unwrap_or(OVER_BUILTIN);
+        let table = PriceTable::of_file(path.to_owned(), text)?;
+        Ok((PriceFile { path: path.to_owned(), before }, table))
+    }
+
+    /// Writes updates down, if the file is still what they were compared with.
+    pub fn write(&self, updates: &[ListUpdate]) -> Result<PriceTable, StartError> {
+        let failed =
+            |what: String| StartError(format!("{} is not written: {what}", self.path.display()));
+        let text = self.before.as_deref().unwrap_or(OVER_BUILTIN);
+        let text = amended(text, updates).map_err(failed)?;
+        let table = PriceTable::of_file(self.path.clone(), &text)
+            .map_err(|error| failed(format!("it would not be right: {error}")))?;
+        self.replace(&text).map_err(failed)?;
+        Ok(table)
+    }
+
+    /// Puts the text in the file's place: beside it, read back, on the disk, renamed.
+    fn replace(&self, text: &str) -> Result<(), String> {
+        let said = |error: std::io::Error| error.to_string();
+        // What a link names is meant, and not the link.
+        let target = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        let name = target.file_name().ok_or("it has no name")?;
+        let draft = target.with_file_name(format!(
+            "{}.{}.part",
+            name.to_string_lossy(),
+            std::process::id()
+        ));
+        let written = (|| {
+            let _ = fs::remove_file(&draft);
+            let mut file = File::options().write(true).create_new(true).open(&draft)?;
+            file.write_all(text.as_bytes())?;
+            if let Ok(known) = fs::metadata(&target) {
+                file.set_permissions(known.permissions())?;
+            }
+            file.sync_all()?;
+            fs::read_to_string(&draft)
+        })();
+        let done = match written {
+            Err(error) => Err(error.to_string()),
+            Ok(back) if back != text => Err("it does not read back as it was written".to_owned()),
+            Ok(_) if fs::read_to_string(&target).ok() != self.before => {
+                Err("it has been changed meanwhile".to_owned())
+            }
+            Ok(_) => fs::rename(&draft, &target).map_err(said),
+        };
+        if done.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        done?;
+        let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new("."))).and_then(|it| it.sync_all()).map_err(said)
+    }
+}

@@ -1,0 +1,181 @@
+//! Prices kept up to date while tokenmeter serves: a thread that reads the public lists every so often.
+//! Owns when; what it cannot do is logged once, tried again later, and touches no call.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::StartError;
+use super::price_lists::{PriceFile, fetch_list};
+use super::prices::PriceDesk;
+use crate::admin::PriceKeeper;
+use crate::config::{Config, PriceUpdates};
+use crate::pricing::{ListUpdate, PriceList, UpdateOptions};
+use crate::units::Timestamp;
+
+/// The first wait after a failure; it doubles with each.
+const FIRST_BACK_OFF: Duration = Duration::from_mins(1);
+
+/// The first look is at some moment of this part of the interval, and within this time.
+const JITTER_PART: u32 = 10;
+const MOST_JITTER: Duration = Duration::from_mins(5);
+
+/// Stops the thread when dropped; a list that is being fetched is not waited for.
+#[derive(Debug)]
+pub(super) struct Updating(#[expect(dead_code)] Sender<()>);
+
+struct Updater {
+    config: Config,
+    settings: PriceUpdates,
+    desk: Arc<PriceDesk>,
+    lists: Vec<ListState>,
+}
+
+/// How a list was read last.
+struct ListState {
+    list: PriceList,
+    at: Option<Timestamp>,
+    failures: u32,
+    last: Option<Result<(ListUpdate, bool), String>>,
+}
+
+/// Begins, if the configuration says so.
+pub(super) fn begin(config: &Config, desk: &Arc<PriceDesk>) -> std::io::Result<Option<Updating>> {
+    let Some(settings) = config.price_updates.clone() else { return Ok(None) };
+    let lists = settings.lists.iter().map(|list| ListState {
+        list: *list,
+        at: None,
+        failures: 0,
+        last: None,
+    });
+    let lists = lists.collect();
+    let (config, desk) = (config.clone(), Arc::clone(desk));
+    let mut updater = Updater { config, settings, desk, lists };
+    let (stop, stopped) = channel();
+    thread::Builder::new().name("prices".to_owned()).spawn(move || updater.run(&stopped))?;
+    Ok(Some(Updating(stop)))
+}
+
+impl Updater {
+    fn run(&mut self, stopped: &Receiver<()>) {
+        let most = (self.settings.every / JITTER_PART).min(MOST_JITTER);
+        let mut wait = most.mul_f64(fastrand::f64());
+        loop {
+            self.tell(wait);
+            if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            for at in 0..self.lists.len() {
+                self.look(at);
+            }
+            let failures = self.lists.iter().map(|state| state.failures).max().unwrap_or_default();
+            wait = match failures {
+                0 => self.settings.every,
+                more => {
+                    let back_off = FIRST_BACK_OFF.saturating_mul(1 << (more - 1).min(16));
+                    back_off.min(self.settings.every)
+                }
+            };
+        }
+    }
+
+    /// Reads one list.
+    fn look(&mut self, at: usize) {
+        let list = self.lists[at].list;
+        let looked = self.update(list).map_err(|error| error.to_string());
+        let state = &mut self.lists[at];
+        state.at = Some(Timestamp::now());
+        match &looked {
+            Ok((update, is_written)) => {
+                state.failures = 0;
+                tracing::info!(
+                    list = list.as_str(),
+                    models = update.models,
+                    new = update.new.len(),
+                    changed = update.changed.len(),
+                    gone = update.gone.len(),
+                    skipped = update.skipped.len(),
+                    written = is_written,
+                    "public price list read"
+                );
+                for one in &update.changed {
+                    let changes: Vec<String> =
+                        one.changes.iter().map(ToString::to_string).collect();
+                    tracing::info!(
+                        list = list.as_str(),
+                        model = one.model,
+                        "{}",
+                        changes.join(", ")
+                    );
+                }
+            }
+            Err(error) => {
+                let is_news =
+                    state.failures == 0 || !matches!(&state.last, Some(Err(last)) if last == error);
+                state.failures = state.failures.saturating_add(1);
+                if is_news {
+                    tracing::warn!(%error, "prices were not updated; it is tried again");
+                } else {
+                    tracing::debug!(%error, failures = state.failures, "prices were not updated");
+                }
+            }
+        }
+        self.lists[at].last = Some(looked);
+    }
+
+    fn update(&self, list: PriceList) -> Result<(ListUpdate, bool), StartError> {
+        let body = fetch_list(list, &self.config)?;
+        let options = UpdateOptions { at: Timestamp::now(), accept_large: false, only: None };
+        let said = |error: &dyn std::fmt::Display| StartError(error.to_string());
+        let file = match &self.config.pricing {
+            Some(path) if self.settings.write => {
+                Some(PriceFile::open(path).map_err(|error| said(&error))?)
+            }
+            _ => None,
+        };
+        let in_force = self.desk.table();
+        let book = file.as_ref().map_or(&in_force.book, |(_, table)| &table.book);
+        let update = ListUpdate::of(list, &body, book, &options).map_err(|error| said(&error))?;
+        let Some((file, _)) = file.filter(|_| !update.is_empty()) else {
+            return Ok((update, false));
+        };
+        file.write(std::slice::from_ref(&update))?;
+        self.desk.reload().map_err(|error| said(&error))?;
+        Ok((update, true))
+    }
+
+    /// What the admin API says.
+    fn tell(&self, wait: Duration) {
+        let lists: Vec<Value> = self.lists.iter().map(ListState::json).collect();
+        let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+        let next = Timestamp::from_millis(Timestamp::now().millis().saturating_add(wait));
+        self.desk.set_updates(json!({
+            "every_seconds": self.settings.every.as_secs(), "write": self.settings.write,
+            "next_at": next, "lists": lists,
+        }));
+    }
+}
+
+impl ListState {
+    fn json(&self) -> Value {
+        let (result, message) = match &self.last {
+            None => ("waiting", None),
+            Some(Ok(_)) => ("done", None),
+            Some(Err(error)) => ("failed", Some(error)),
+        };
+        let done = self.last.as_ref().and_then(|last| last.as_ref().ok());
+        let count = |of: fn(&ListUpdate) -> usize| done.map(|(update, _)| of(update));
+        json!({
+            "list": self.list.as_str(), "at": self.at, "result": result, "message": message,
+            "models": count(|update| update.models), "new": count(|update| update.new.len()),
+            "changed": count(|update| update.changed.len()),
+            "gone": count(|update| update.gone.len()),
+            "skipped": count(|update| update.skipped.len()),
+            "unchanged": count(|update| update.unchanged),
+            "written": done.is_some_and(|(_, is_written)| *is_written),
+        })
+    }
+}

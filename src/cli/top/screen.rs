@@ -1,0 +1,64 @@
+//! The terminal as a whole screen, and back as it was. Owns raw mode, the alternate screen and the signals
+//! that end it.
+//!
+//! Invariant: however `top` ends (a key, a fault, a panic, SIGTERM, SIGINT, SIGHUP), the terminal is as it
+//! was before. A panic is ratatui's own hook's affair.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::{DefaultTerminal, Frame};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+
+#[derive(Debug)]
+pub(super) struct Screen {
+    terminal: DefaultTerminal,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Screen {
+    pub(super) fn enter() -> io::Result<Screen> {
+        let is_over = Arc::new(AtomicBool::new(false));
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&is_over))?;
+        }
+        Ok(Screen { terminal: ratatui::try_init()?, is_over })
+    }
+
+    /// Whether a signal has asked for the end.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn draw(&mut self, picture: impl FnOnce(&mut Frame<'_>)) -> io::Result<()> {
+        self.terminal.draw(picture).map(drop)
+    }
+
+    /// Gives the terminal back, stops as Ctrl-Z does, and goes on when the shell says so.
+    pub(super) fn suspend(&mut self) -> io::Result<()> {
+        leave()?;
+        signal_hook::low_level::emulate_default_handler(SIGTSTP)?;
+        enable_raw_mode()?;
+        execute!(io::stdout(), EnterAlternateScreen)?;
+        self.terminal.clear()
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // A terminal that is gone needs nothing.
+        let _ = leave();
+    }
+}
+
+fn leave() -> io::Result<()> {
+    let raw = disable_raw_mode();
+    execute!(io::stdout(), LeaveAlternateScreen, Show)?;
+    raw
+}
