@@ -4,7 +4,7 @@
 //!
 //! | room | owns |
 //! | --- | --- |
-//! | [`units`], [`secret`], [`nearest`] | exact dollars, timestamps; keys with a blind `Debug`; the word that was meant |
+//! | [`units`], [`secret`], [`nearest`], [`trace`] | exact dollars, timestamps; keys with a blind `Debug`; the word that was meant; a place in a trace |
 //! | [`usage`] | the normalised token classes of one call |
 //! | [`figures`] | figures as people read them; what a month will come to |
 //! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
@@ -15,6 +15,7 @@
 //! | [`ledger`] | the journal, the database fed from it, and the questions asked of it |
 //! | [`archive`] | records as files and back: CSV and JSON lines |
 //! | [`report`] | a report to send on: what it says, as a page and as a PDF |
+//! | [`otel`] | what observability backends hear of calls: OTLP spans and metrics, log lines |
 //! | [`meter`] | what was observed becomes usage, cost, record, ledger |
 //! | [`respond`] | errors of tokenmeter's own |
 //! | [`proxy`] | forwarding: route, tags, headers, connections, bodies |
@@ -36,6 +37,7 @@ pub mod framing;
 pub mod ledger;
 pub mod meter;
 pub mod nearest;
+pub mod otel;
 pub mod pricing;
 pub mod provider;
 pub mod proxy;
@@ -44,5 +46,6 @@ pub mod report;
 pub mod respond;
 pub mod secret;
 pub mod telemetry;
+pub mod trace;
 pub mod units;
 pub mod usage;

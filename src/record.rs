@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::estimate::{Method, Unseen};
 use crate::pricing::CostSource;
+use crate::trace::TraceContext;
 use crate::units::{Timestamp, Usd};
 use crate::usage::{Usage, UsageSource};
 
@@ -225,6 +226,9 @@ pub struct Record {
     /// What may be fetched again and must be charged once. In the journal only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charges: Vec<Charge>,
+    /// The client's place in a trace of its own. In the journal only, and only where somebody asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
     /// The usage object as the provider sent it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage_json: Option<Box<RawValue>>,

@@ -7,6 +7,7 @@
 mod price_lists;
 mod price_updates;
 mod prices;
+mod telling;
 mod upstreams;
 mod worker;
 
@@ -26,6 +27,7 @@ use price_updates::Updating;
 use prices::PriceDesk;
 use prices::reload_prices;
 pub use prices::{price_table, read_table};
+use telling::Telling;
 use upstreams::{routes, upstreams};
 use worker::work;
 
@@ -70,6 +72,7 @@ pub struct App {
     listener: StdListener,
     shared: Arc<Shared>,
     ledger: Ledger,
+    telling: Telling,
     meter: Arc<Meter>,
     prices: Arc<PriceDesk>,
     updating: Option<Updating>,
@@ -117,6 +120,7 @@ impl App {
             sets: config.metrics_series,
             upstreams: upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
         });
+        let telling = Telling::start(config)?;
         let settings = ledger::Settings {
             database: config.database.clone(),
             journal_days: config.journal_days,
@@ -124,8 +128,9 @@ impl App {
             journal_sync: config.journal_sync,
             on_failure: config.on_ledger_failure,
         };
-        let ledger = Ledger::watched(&settings, vec![telemetry.watcher()])
-            .map_err(|error| StartError(error.to_string()))?;
+        let watchers = telling.watchers().into_iter().chain([telemetry.watcher()]).collect();
+        let ledger =
+            Ledger::watched(&settings, watchers).map_err(|error| StartError(error.to_string()))?;
         let access = Access::load(config.admin_token.clone(), ledger.database())
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), Arc::clone(&prices.book)));
@@ -142,6 +147,7 @@ impl App {
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
+            traces: telling.wants_traces(),
             telemetry: telemetry.clone(),
         });
         let connections = Arc::new(Semaphore::new(config.limits.connections));
@@ -178,6 +184,7 @@ impl App {
             listener,
             shared: Arc::new(shared),
             ledger,
+            telling,
             meter,
             prices,
             updating,
@@ -234,6 +241,7 @@ impl App {
         if !self.ledger.shutdown(LEDGER_GRACE) {
             tracing::warn!("the database is behind; the journal has the rest for the next start");
         }
+        self.telling.finish();
         Ok(())
     }
 

@@ -10,11 +10,15 @@ use http::uri::Authority;
 use super::StartError;
 use crate::config::{self, Config};
 use crate::provider::stream_usage::reports_unasked;
-use crate::proxy::{DrainLimits, Http2, Injection, Origin, Routes, Target, Upstream, tls_config};
+use crate::proxy::{
+    DrainLimits, Http2, Injection, Origin, Routes, Target, TraceHeaders, Upstream, tls_config,
+};
 
 /// Every upstream of the configuration, as the proxy wants it.
 pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
     let usual = tls_config(&[]).map_err(|error| StartError::new("TLS", error))?;
+    let spans = config.otlp.as_ref().map(|otlp| &otlp.settings).filter(|otlp| otlp.traces);
+    let spans = spans.map(|otlp| otlp.sampler);
     let mut upstreams = Vec::with_capacity(config.upstreams.len());
     for upstream in config.upstreams.values() {
         let base = &upstream.base_url;
@@ -59,6 +63,11 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartErro
             idle_timeout: upstream.timeouts.idle,
             injection: injects.then(Injection::default),
             drain: upstream.drain.map(|drain| DrainLimits { time: drain.time, bytes: drain.bytes }),
+            trace: match (upstream.trace_context, spans) {
+                (config::TraceTo::Pass, _) | (config::TraceTo::Own, None) => TraceHeaders::Pass,
+                (config::TraceTo::Own, Some(sampler)) => TraceHeaders::Own(sampler),
+                (config::TraceTo::Drop, _) => TraceHeaders::Drop,
+            },
         }));
     }
     Ok(upstreams)

@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::demonstration::{self, DemoFlags, Demonstration};
 use crate::app::App;
-use crate::config::{Config, Flags};
+use crate::config::{Config, Flags, LogFormat};
 use crate::ledger;
 
 /// Run the proxy
@@ -77,7 +77,7 @@ impl ServeArgs {
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
     let mut config = Config::load(&args.flags())?;
-    log_to_stderr(&config.log);
+    log_to_stderr(&config.log, config.log_format);
     panic::set_hook(Box::new(|panicked| tracing::error!("{}", place(panicked))));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -135,15 +135,23 @@ fn banner(app: &App, config: &Config) -> io::Result<String> {
     Ok(lines.join("\n"))
 }
 
-fn log_to_stderr(filter: &str) {
-    tracing_subscriber::fmt()
+fn log_to_stderr(filter: &str, format: LogFormat) {
+    let log = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(filter))
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
         // It would complain to stderr that stderr cannot be written (its disk is full, its reader is
         // gone), and panic over that.
-        .log_internal_errors(false)
-        .init();
+        .log_internal_errors(false);
+    match format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => log
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .with_ansi(false)
+            .init(),
+    }
 }
 
 /// Where a panic happened. Not what it said: where text is read, that may quote a prompt.

@@ -1,10 +1,11 @@
 //! Odd but legal things that are worth a line in the log. Owns the warnings that need the whole
 //! configuration; refuses nothing.
 
+use super::base_url::BaseUrl;
 use super::keys;
 use super::known;
 use super::problem::Findings;
-use super::settings::{Config, Http2, StreamUsage, Upstream};
+use super::settings::{Config, Http2, StreamUsage, TraceTo, Upstream};
 use super::typed::Typed;
 use crate::provider::stream_usage::reports_unasked;
 
@@ -14,6 +15,7 @@ const SHORTEST_TOKEN: usize = 16;
 pub(super) fn note(config: &Config, typed: &Typed, findings: &mut Findings) {
     note_listen(config, typed, findings);
     note_token(config, findings);
+    note_otlp(config, findings);
     for upstream in config.upstreams.values() {
         let section = typed.upstreams.get(&upstream.name);
         let origin = section.and_then(|section| section.origin.as_ref());
@@ -54,6 +56,23 @@ fn note_token(config: &Config, findings: &mut Findings) {
     }
 }
 
+fn note_otlp(config: &Config, findings: &mut Findings) {
+    let Some(otlp) = &config.otlp else { return };
+    let endpoint = otlp.settings.endpoint.parse::<BaseUrl>();
+    let Ok(endpoint) = endpoint else { return };
+    if endpoint.is_local() && endpoint.port == config.listen.port() {
+        let message = format!(
+            "otlp.endpoint: {endpoint} is where tokenmeter itself listens; what is told of each call would \
+             be a call again"
+        );
+        findings.warning(None, message);
+    }
+    if !otlp.settings.headers.is_empty() && !endpoint.is_tls() && !endpoint.is_local() {
+        let message = format!("otlp.headers: they travel to {endpoint} without encryption");
+        findings.warning(None, message);
+    }
+}
+
 fn doubts_about(upstream: &Upstream, config: &Config) -> Vec<String> {
     let url = &upstream.base_url;
     let mut doubts: Vec<String> = known::doubt_name(&upstream.name).into_iter().collect();
@@ -78,6 +97,11 @@ fn doubts_about(upstream: &Upstream, config: &Config) -> Vec<String> {
     }
     if upstream.http2 == Http2::Never && !url.is_tls() {
         doubts.push("http2 = \"never\" has no effect over http".to_owned());
+    }
+    let has_spans = config.otlp.as_ref().is_some_and(|otlp| otlp.settings.traces);
+    if upstream.trace_context == TraceTo::Own && !has_spans {
+        doubts
+            .push("trace_context = \"own\" has no effect without spans (otlp.endpoint)".to_owned());
     }
     if upstream.stream_usage == StreamUsage::Inject && reports_unasked(&upstream.provider) {
         doubts.push(format!(

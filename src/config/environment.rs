@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::keys::{self, ENV_ELSEWHERE, ENV_PREFIX, ENV_UPSTREAMS, GLOBAL, Key, Kind, UPSTREAM};
 use super::known::KNOWN;
 use super::problem::{Findings, Origin};
@@ -20,25 +22,47 @@ pub(super) fn read(env: &BTreeMap<String, String>, typed: &mut Typed, findings: 
         } else if ENV_ELSEWHERE.contains(&name.as_str()) || is_service_link(name) {
             // Not a key's.
         } else if let Some(key) = GLOBAL.iter().find(|key| key.env_name() == *name) {
-            put(&mut typed.global, key, text, origin);
+            match value(key, text) {
+                Ok(value) => drop(typed.global.insert(key.name, Setting { value, origin })),
+                Err(why) => findings.problem(Some(&origin), why),
+            }
         } else if let Some((upstream, key)) = upstream_key(name, typed) {
             let section = typed.upstreams.entry(upstream).or_insert_with(|| Section {
                 origin: Some(origin.clone()),
                 settings: Settings::new(),
             });
-            put(&mut section.settings, key, text, origin);
+            if let Ok(value) = value(key, text) {
+                section.settings.insert(key.name, Setting { value, origin });
+            }
         } else {
             findings.warning(Some(&origin), unknown(name));
         }
     }
 }
 
-fn put(settings: &mut Settings, key: &Key, text: &str, origin: Origin) {
-    let value = match key.kind {
+fn value(key: &Key, text: &str) -> Result<Value, String> {
+    Ok(match key.kind {
         Kind::List => Value::Many(keys::list(text).map(str::to_owned).collect()),
+        Kind::Map => Value::Map(pairs(text)?),
         _ => Value::One(text.to_owned()),
+    })
+}
+
+/// Reads `name=value,name=value` with percent-encoded values, as OpenTelemetry's own variables have it.
+/// Values may be secrets, so a complaint repeats none.
+pub(super) fn pairs(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let wrong = |which: usize| {
+        format!("the {which}. of its items is not name=value; items are separated by commas")
     };
-    settings.insert(key.name, Setting { value, origin });
+    let items = keys::list(text).enumerate().map(|(index, item)| {
+        let (name, value) = item.split_once('=').ok_or_else(|| wrong(index + 1))?;
+        let value = percent_decode_str(value.trim()).decode_utf8().map_err(|_| wrong(index + 1))?;
+        match name.trim() {
+            "" => Err(wrong(index + 1)),
+            name => Ok((name.to_owned(), value.into_owned())),
+        }
+    });
+    items.collect()
 }
 
 /// Takes `TOKENMETER_UPSTREAMS_MY_HOUSE_BASE_URL` apart. The upstream is one that is known by name or

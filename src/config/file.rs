@@ -163,6 +163,10 @@ fn value(kind: Kind, item: &Item) -> Option<Value> {
         Kind::Text | Kind::Path | Kind::Duration => text().map(Value::One),
         Kind::Count => number().map(Value::One),
         Kind::Size => text().or_else(number).map(Value::One),
+        Kind::Share => {
+            let float = || item.as_float().map(|number| number.to_string());
+            number().or_else(float).map(Value::One)
+        }
         Kind::Switch => item.as_bool().map(|on| Value::One(on.to_string())),
         Kind::List => {
             let items = item.as_array()?.iter().map(|item| item.as_str().map(str::to_owned));

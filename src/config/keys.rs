@@ -15,11 +15,14 @@ pub enum Kind {
     Count,
     /// A whole number of bytes, or a string with a unit: `"64KiB"`.
     Size,
+    /// A number from 0 to 1.
+    Share,
     /// `true` or `false`.
     Switch,
     /// A list of strings in the file, separated by commas in the environment.
     List,
-    /// A section of names and strings; the file only.
+    /// A section of names and strings; in the environment `name=value,name=value`, where an upstream has
+    /// none.
     Map,
     /// The environment only, so that it ends up in no repository.
     Secret,
@@ -33,6 +36,7 @@ impl Kind {
             Kind::Duration => "a duration such as \"250ms\", \"5s\" or \"10m\"",
             Kind::Count => "a whole number",
             Kind::Size => "a number of bytes or a size such as \"64KiB\"",
+            Kind::Share => "a number from 0 to 1 such as 0.1",
             Kind::Switch => "true or false",
             Kind::List => "a list of strings such as [\"x-user\"]",
             Kind::Map => "a section of names and strings",
@@ -42,7 +46,7 @@ impl Kind {
     /// Writes text of this kind as TOML does.
     pub fn to_toml(self, text: &str) -> String {
         match self {
-            Kind::Count | Kind::Switch => text.to_owned(),
+            Kind::Count | Kind::Share | Kind::Switch => text.to_owned(),
             Kind::List => {
                 let quoted: Vec<String> = list(text).map(|item| format!("\"{item}\"")).collect();
                 format!("[{}]", quoted.join(", "))
@@ -170,6 +174,10 @@ keys! {
     LOG = "log", Text, value("info"),
         "What is logged to stderr: error, warn, info, debug, trace, or a filter for each part such as\n\
          \"warn,tokenmeter::ledger=debug\".";
+    LOG_FORMAT = "log_format", Text, value("text"),
+        "\"text\": lines for people. \"json\": an object a line, for what collects logs.";
+    LOG_CALLS = "log_calls", Switch, value("false"),
+        "Whether each call is a line of the log, at level info: who, what, how much, how it ended.";
     CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
         "PEM certificates to trust besides the usual ones, for https upstreams.";
     ADMIN_TOKEN = "admin_token", Secret, nothing("…"),
@@ -218,6 +226,34 @@ keys! {
     LIMIT_BODY = "limits.request_body", Size, nothing("64MiB"),
         "The body of a request; a larger one is answered 413. Without it: no limit, because bodies are\n\
          passed on as they come and take no memory.";
+    OTLP_ENDPOINT = "otlp.endpoint", Text, nothing("http://localhost:4318"),
+        "An OpenTelemetry collector, which is sent a span for each call, and metrics. /v1/traces and\n\
+         /v1/metrics are appended. Without it nothing is sent anywhere, unless the standard variable\n\
+         OTEL_EXPORTER_OTLP_ENDPOINT is set; docs/OPENTELEMETRY.md tells more.";
+    OTLP_PROTOCOL = "otlp.protocol", Text, value("http/protobuf"),
+        "The only one: collectors' port 4318. gRPC, their port 4317, is not spoken.";
+    OTLP_TRACES = "otlp.traces", Switch, value("true"),
+        "Whether spans are sent.";
+    OTLP_METRICS = "otlp.metrics", Switch, value("true"),
+        "Whether metrics are sent.";
+    OTLP_INTERVAL = "otlp.interval", Duration, value("60s"),
+        "How often metrics are sent.";
+    OTLP_SAMPLE_RATIO = "otlp.sample_ratio", Share, value("1.0"),
+        "The share of calls that get a span. Where the client sends a traceparent, that decides.";
+    OTLP_PROFILE = "otlp.profile", Text, value("latest"),
+        "Which names of OpenTelemetry's GenAI conventions are used. \"latest\": gen_ai.client.inference.*.\n\
+         \"previous\": gen_ai.client.token.usage and its like, which most dashboards read. \"both\".";
+    OTLP_SERVICE_NAME = "otlp.service_name", Text, value("tokenmeter"),
+        "What the service is called there.";
+    OTLP_TIMEOUT = "otlp.timeout", Duration, value("10s"),
+        "How long a batch may take to be sent, tries again included.";
+    OTLP_CA_FILE = "otlp.ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
+        "PEM certificates to trust for it, instead of the global ca_file.";
+    OTLP_HEADERS = "otlp.headers", Map, nothing("x-scope-orgid = \"team-a\""),
+        "Headers of every request to it. For keys there is TOKENMETER_OTLP_HEADERS=name=value,name=value\n\
+         with %2C for a comma in a value.";
+    OTLP_RESOURCE = "otlp.resource", Map, nothing("\"deployment.environment.name\" = \"production\""),
+        "What else is said of the process.";
 }
 
 keys! {
@@ -249,6 +285,10 @@ keys! {
         "How long an answer is read on, from when the client has left.";
     DRAIN_BYTES = "drain_bytes", Size, value("16MiB"),
         "How much of an answer is read on.";
+    TRACE_CONTEXT = "trace_context", Text, value("pass"),
+        "What the upstream hears of the trace that a call is part of (traceparent, tracestate). \"pass\":\n\
+         what the client says. \"own\": tokenmeter's span as the parent, for servers of one's own whose\n\
+         spans are to hang beneath it; without otlp.endpoint as \"pass\". \"drop\": nothing.";
     UPSTREAM_CA_FILE = "ca_file", Path, nothing("/etc/ssl/company-ca.pem"),
         "Instead of the global one.";
     UPSTREAM_CONNECT = "timeouts.connect", Duration, nothing("5s"), "Instead of the global one.";

@@ -18,6 +18,7 @@ mod environment;
 mod file;
 pub mod keys;
 pub mod known;
+mod otlp;
 mod parse;
 mod problem;
 pub mod reference;
@@ -28,8 +29,8 @@ mod typed;
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, PriceUpdates, StreamUsage,
-    TagHeaders, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp, PriceUpdates,
+    StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
 };
 
 use keys::ENV_CONFIG;

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
-use super::settings::{Http2, StreamUsage};
+use super::settings::{Http2, LogFormat, StreamUsage, TraceTo};
 use crate::ledger::{JournalSync, OnFailure};
+use crate::otel::{Profile, Sampler};
 use crate::pricing::PriceList;
 use crate::secret::Secret;
 
@@ -189,6 +190,80 @@ pub(super) fn http2(text: &str) -> Result<Http2, String> {
         "always" => Ok(Http2::Always),
         _ => Err(format!("`{text}` is not \"auto\", \"never\" or \"always\"")),
     }
+}
+
+pub(super) fn trace_context(text: &str) -> Result<TraceTo, String> {
+    match text {
+        "pass" => Ok(TraceTo::Pass),
+        "own" => Ok(TraceTo::Own),
+        "drop" => Ok(TraceTo::Drop),
+        _ => Err(format!("`{text}` is not \"pass\", \"own\" or \"drop\"")),
+    }
+}
+
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("`{text}` is not \"text\" or \"json\"")),
+    }
+}
+
+pub(super) fn profile(text: &str) -> Result<Profile, String> {
+    match text {
+        "latest" => Ok(Profile::Latest),
+        "previous" => Ok(Profile::Previous),
+        "both" => Ok(Profile::Both),
+        _ => Err(format!("`{text}` is not \"latest\", \"previous\" or \"both\"")),
+    }
+}
+
+/// A share of all calls.
+pub(super) fn sampler(text: &str) -> Result<Sampler, String> {
+    let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.map(Sampler::new).ok_or_else(|| format!("`{text}` is not a number from 0 to 1"))
+}
+
+pub(super) fn protocol(text: &str) -> Result<(), String> {
+    match text {
+        "http/protobuf" => Ok(()),
+        "grpc" | "http/json" => Err(format!(
+            "\"{text}\" is not spoken; use \"http/protobuf\" and the collector's HTTP port, 4318 as a rule"
+        )),
+        _ => Err(format!("`{text}` is not \"http/protobuf\"")),
+    }
+}
+
+/// Some text on one line.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("must be a text of one line".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// A collector's address without a slash at its end. What stands before an `@` is not repeated.
+pub(super) fn collector(text: &str) -> Result<String, String> {
+    let wrong = |why: &str| Err(format!("{why}, as in http://localhost:4318"));
+    if text.contains('@') {
+        return wrong("keys go into otlp.headers and not into the address; give the address alone");
+    }
+    let uri: Uri = match text.parse() {
+        Ok(uri) => uri,
+        Err(_) => return wrong("is not an address; begin with http:// or https://"),
+    };
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return wrong("begin with http:// or https:// and a host");
+    }
+    if uri.query().is_some() {
+        return wrong("must have no query");
+    }
+    let text = text.trim_end_matches('/');
+    if ["/v1/traces", "/v1/metrics", "/v1/logs"].iter().any(|path| text.ends_with(path)) {
+        return wrong("must not have /v1/… at its end, which is appended");
+    }
+    Ok(text.to_owned())
 }
 
 pub(super) fn log(text: &str) -> Result<String, String> {

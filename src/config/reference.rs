@@ -67,7 +67,7 @@ fn keys(out: &mut String, list: &[Key], owner: &str) {
             line(out, &format!("# {words}"));
         }
         match key.kind {
-            Kind::Map => line(out, &format!("#[{owner}{leaf}]\n#{}", key.sample())),
+            Kind::Map => line(out, &format!("#[{owner}{}]\n#{}", key.name, key.sample())),
             Kind::Secret => line(out, &format!("# Only in the environment: {}", key.env_name())),
             kind => line(out, &format!("#{leaf} = {}", kind.to_toml(key.sample()))),
         }

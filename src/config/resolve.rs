@@ -16,7 +16,7 @@ use super::settings::{
     UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
-use super::{Books, Files, doubts, known, parse};
+use super::{Books, Files, doubts, known, otlp, parse};
 use crate::nearest::nearest;
 use crate::pricing::PriceList;
 use crate::secret::Secret;
@@ -55,8 +55,11 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         shutdown_grace: reader.or_default(&keys::SHUTDOWN_GRACE, parse::duration_or_zero),
         workers: reader.read(&keys::WORKERS, parse::workers),
         log: reader.or_default(&keys::LOG, parse::log),
+        log_format: reader.or_default(&keys::LOG_FORMAT, parse::log_format),
+        log_calls: reader.or_default(&keys::LOG_CALLS, parse::switch),
         admin_token: reader.read(&keys::ADMIN_TOKEN, parse::secret),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
+        otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
         metrics_labels: reader.labels(&keys::METRICS_LABELS),
         metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::some),
         source: None,
@@ -102,18 +105,18 @@ struct Defaults {
 }
 
 /// Reads keys of one owner: the whole configuration or one upstream.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     /// For complaints: `upstreams.azure.`, or empty.
     owner: &'a str,
-    settings: &'a Settings,
-    findings: &'a mut Findings,
+    pub(super) settings: &'a Settings,
+    pub(super) findings: &'a mut Findings,
 }
 
 type Parse<T> = fn(&str) -> Result<T, String>;
 
 impl Reader<'_> {
     /// The value of a key; `None` where nothing, or nothing right, was typed.
-    fn read<T>(&mut self, key: &Key, parse: Parse<T>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, key: &Key, parse: Parse<T>) -> Option<T> {
         let Value::One(text) = &self.settings.get(key.name)?.value else { return None };
         match parse(text) {
             Ok(value) => Some(value),
@@ -124,11 +127,11 @@ impl Reader<'_> {
         }
     }
 
-    fn or_default<T>(&mut self, key: &Key, parse: Parse<T>) -> T {
+    pub(super) fn or_default<T>(&mut self, key: &Key, parse: Parse<T>) -> T {
         self.read(key, parse).unwrap_or_else(|| parse(default(key)).expect("defaults are valid"))
     }
 
-    fn complain(&mut self, key: &Key, why: &str) {
+    pub(super) fn complain(&mut self, key: &Key, why: &str) {
         let origin = self.settings.get(key.name).map(|setting| &setting.origin);
         let message = match origin {
             // Variables and flags name the key themselves.
@@ -199,7 +202,7 @@ impl Reader<'_> {
         lists
     }
 
-    fn extra_roots(
+    pub(super) fn extra_roots(
         &mut self,
         key: &Key,
         file: PathBuf,
@@ -342,6 +345,7 @@ fn upstream(
     let http2 = reader.read(&keys::HTTP2, parse::http2).unwrap_or_default();
     let stream_usage = reader.or_default(&keys::STREAM_USAGE, parse::stream_usage);
     let drain = drain(&mut reader);
+    let trace_context = reader.or_default(&keys::TRACE_CONTEXT, parse::trace_context);
     let typed_url = reader.read(&keys::BASE_URL, str::parse);
     if typed_url.is_none() && !section.settings.contains_key(keys::BASE_URL.name) {
         note_missing_base_url(name, section, findings);
@@ -355,6 +359,7 @@ fn upstream(
         http2,
         stream_usage,
         drain,
+        trace_context,
         extra_roots,
         timeouts,
         configured: section.origin.is_some(),

@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::base_url::BaseUrl;
 use crate::ledger::{JournalSync, OnFailure};
+use crate::otel;
 use crate::pricing::PriceList;
 use crate::secret::Secret;
 use crate::telemetry::Label;
@@ -43,8 +44,13 @@ pub struct Config {
     pub workers: Option<NonZeroUsize>,
     /// A filter in the form of `tracing_subscriber::EnvFilter`, checked.
     pub log: String,
+    pub log_format: LogFormat,
+    /// Whether each call is a line of the log.
+    pub log_calls: bool,
     pub admin_token: Option<Secret>,
     pub metrics_public: bool,
+    /// `None`: nothing is sent to a collector.
+    pub otlp: Option<Otlp>,
     /// By what calls are told apart there; none stands twice.
     pub metrics_labels: Vec<Label>,
     /// Combinations of their values at most.
@@ -81,6 +87,7 @@ pub struct Upstream {
     pub stream_usage: StreamUsage,
     /// `None`: a call whose client leaves is given up at once.
     pub drain: Option<Drain>,
+    pub trace_context: TraceTo,
     pub extra_roots: Option<Arc<ExtraRoots>>,
     pub timeouts: UpstreamTimeouts,
     /// Whether anything was said about it, as opposed to a built-in one left as it is.
@@ -105,6 +112,34 @@ pub enum StreamUsage {
     Off,
     /// Where the provider does not report it unasked.
     Inject,
+}
+
+/// What an upstream hears of the trace that a call is part of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TraceTo {
+    /// What the client says.
+    #[default]
+    Pass,
+    /// tokenmeter's span as the parent, where there are spans.
+    Own,
+    /// Nothing.
+    Drop,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// A collector and what it is sent.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    pub settings: otel::Settings,
+    pub extra_roots: Option<Arc<ExtraRoots>>,
 }
 
 /// How far an answer is read on after its client has left. Both more than zero.

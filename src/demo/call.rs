@@ -115,6 +115,7 @@ fn opened(id: CallId, at: i64, session: &Session, is_stream: bool) -> Record {
         stream_usage: None,
         charged_by: None,
         charges: Vec::new(),
+        trace: None,
         usage_json: None,
         cost_usd: None,
         cost_source: CostSource::None,

@@ -227,6 +227,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         stream_usage: from.maybe_parsed(word)?,
         charged_by: from.id()?,
         charges: Vec::new(),
+        trace: None,
     })
 }
 
@@ -453,6 +454,7 @@ pub(super) mod tests {
                     [None, Some(StreamUsage::Injected), Some(StreamUsage::Refused)][estimated.1],
                 charged_by: estimated.2.then(CallId::new),
                 charges: Vec::new(),
+                trace: None,
                 usage_json: usage_json.map(|t| RawValue::from_string(t.to_owned()).unwrap()),
                 ..call(created_at)
             }

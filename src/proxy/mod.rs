@@ -15,6 +15,7 @@ mod interim;
 mod keeping;
 mod route;
 mod tags;
+mod trace_headers;
 mod tunnel;
 mod upstream;
 
@@ -45,6 +46,7 @@ pub use exchange::Calls;
 pub use inject::Injection;
 pub use route::{Route, Routes};
 pub use tags::TagHeaders;
+pub use trace_headers::TraceHeaders;
 pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 
@@ -92,6 +94,8 @@ pub struct Upstream {
     pub injection: Option<Injection>,
     /// Its answers are read on when the client leaves; `None`: given up at once.
     pub drain: Option<DrainLimits>,
+    /// What it hears of the trace that a call is part of.
+    pub trace: TraceHeaders,
 }
 
 /// What all workers share.
@@ -106,6 +110,8 @@ pub struct Proxy {
     pub upstreams: usize,
     /// The least time for which one of them keeps its idle connections.
     pub shortest_pool_idle: Duration,
+    /// Somebody wants to know of which traces calls are part.
+    pub traces: bool,
     /// Where workers count what they do.
     pub telemetry: Telemetry,
 }
@@ -173,6 +179,10 @@ impl Worker {
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
         let mut record = new_record(upstream, &request, tags, facts.endpoint, model);
         let id = record.id;
+        if self.proxy.traces {
+            record.trace = trace_headers::read(request.headers());
+        }
+        trace_headers::write(request.headers_mut(), upstream.trace, &record);
         let max_body = self.proxy.max_request_body;
         let is_head = request.method() == Method::HEAD;
         let injection = upstream.injection.as_ref();
@@ -485,6 +495,7 @@ fn new_record(
         stream_usage: None,
         charged_by: None,
         charges: Vec::new(),
+        trace: None,
         usage_json: None,
         cost_usd: None,
         cost_source: CostSource::None,

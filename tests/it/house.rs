@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
 const ORDER: [&[&str]; 18] = [
-    &["units", "secret", "nearest"],
+    &["units", "secret", "nearest", "trace"],
     &["usage"],
     &["figures"],
     &["framing"],
@@ -15,7 +15,7 @@ const ORDER: [&[&str]; 18] = [
     &["record"],
     &["ledger"],
     &["archive", "report"],
-    &["telemetry"],
+    &["otel", "telemetry"],
     &["meter"],
     &["respond"],
     &["proxy", "admin"],

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod agree;
+mod collector;
 mod corpus;
 mod crash;
 mod dashboard;
@@ -20,8 +21,10 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod logs;
 mod metrics;
 mod openapi;
+mod otel;
 mod prices;
 mod readings;
 mod recovery;

@@ -352,7 +352,7 @@ impl<'c> Lookup<'c> {
 
 /// A record as its row has it.
 fn stored(record: &Record) -> Record {
-    let mut row = Record { charges: Vec::new(), ..record.clone() };
+    let mut row = Record { charges: Vec::new(), trace: None, ..record.clone() };
     let moment = row.created_at.millis().clamp(0, LATEST_MS);
     row.created_at = Timestamp::from_millis(moment);
     let counts = [
