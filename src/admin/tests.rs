@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::estimate::{Calibration, Corrections, Side};
 use crate::ledger::{COLUMNS, Settings, Word};
+use crate::otel;
 use crate::pricing::{PriceTable, TableError};
 use crate::record::{CallId, Record};
 use crate::secret::Secret;
@@ -66,6 +67,7 @@ fn metrics(ledger: &Ledger, telemetry: &Telemetry, is_public: bool) -> Metrics {
         telemetry: telemetry.clone(),
         connections: Box::new(|| (7, 10)),
         estimates: Box::new(|| (2, 1)),
+        otlp: Some(Box::new(otel::Health::default)),
     };
     Metrics::new(sources, is_public)
 }

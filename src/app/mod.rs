@@ -158,6 +158,7 @@ impl App {
             telemetry,
             connections: Box::new(move || (most - permits.available_permits().min(most), most)),
             estimates: Box::new(move || estimating.estimates()),
+            otlp: telling.health(),
         };
         let metrics = Metrics::new(sources, config.metrics_public);
         let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::StartError;
 use crate::config::Config;
 use crate::ledger::Watcher;
-use crate::otel::{CallLog, Otel, Server};
+use crate::otel::{CallLog, Health, Otel, Server};
 use crate::proxy::tls_config;
 
 /// How long the last spans and metrics may take to be sent.
@@ -50,6 +50,11 @@ impl Telling {
         let otel = self.otel.as_ref().map(Otel::watcher);
         let log = self.log.as_ref().map(CallLog::watcher);
         otel.into_iter().chain(log).collect()
+    }
+
+    /// How the sending to a collector goes, where there is one.
+    pub(super) fn health(&self) -> Option<Box<dyn Fn() -> Health + Send + Sync>> {
+        self.otel.as_ref().map(|otel| Box::new(otel.health()) as _)
     }
 
     /// Whether calls' own traces are of interest.

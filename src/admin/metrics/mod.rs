@@ -6,6 +6,7 @@
 //! | `page` | how a series is written |
 //! | `calls` | calls, tokens, cost and durations, as the ledger has them |
 //! | `live` | open calls, upstreams, our own time |
+//! | `otlp` | what is sent to a collector |
 //! | `ledger` | journal, database, estimates that wait |
 //! | `process` | what every process tells of itself |
 //! | `classic` | the same in the older text format |
@@ -14,6 +15,7 @@ mod calls;
 mod classic;
 mod ledger;
 mod live;
+mod otlp;
 mod page;
 mod process;
 
@@ -30,6 +32,7 @@ use prometheus_client::registry::Registry;
 
 use super::reply;
 use crate::ledger::Ledger;
+use crate::otel;
 use crate::telemetry::Telemetry;
 use page::Page;
 
@@ -49,6 +52,8 @@ pub struct Sources {
     pub connections: Box<dyn Fn() -> (usize, usize) + Send + Sync>,
     /// Estimates that wait, and how many were left rough since the start.
     pub estimates: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
+    /// How the sending to a collector goes, where calls are sent to one.
+    pub otlp: Option<Box<dyn Fn() -> otel::Health + Send + Sync>>,
 }
 
 impl fmt::Debug for Sources {
@@ -109,6 +114,9 @@ impl Collector for Sources {
         page.gauge("estimates_waiting", "Estimates to be made", waiting as u64)?;
         let help = "Estimates left rough, because too many waited";
         page.counter("estimates_left_rough", help, left_rough)?;
+        if let Some(health) = &self.otlp {
+            otlp::write(&mut page, &health())?;
+        }
         ledger::write(&mut page, &self.ledger.health())
     }
 }
