@@ -6,6 +6,11 @@
 //! client, one thread; nginx as a plain reverse proxy, one worker, if it is installed; tokenmeter, one
 //! worker. The machine is shared, so the figure that counts is the CPU time of the proxy's process
 //! per call or event, and its ratio to `bare` in the same round; the median over the rounds is printed.
+//!
+//! `cargo bench --bench passthrough -- watched` tells what being watched costs: tokenmeters of which one is
+//! left alone, one scraped every second, one scraped and telling a collector of every call (spans and
+//! metrics), and one that logs every call as JSON as well. Ratios are to the one left alone. Besides, what it
+//! takes to count a row and a call, which every tokenmeter does.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -24,6 +29,8 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokenmeter::record::Record;
+use tokenmeter::telemetry::{self, Telemetry};
 
 const ROUNDS: usize = 7;
 const CHAT_CALLS: usize = 6_000;
@@ -36,7 +43,9 @@ fn main() {
     match arguments.get(1).map(String::as_str) {
         Some("provider") => provider(),
         Some("bare") => bare(&arguments[2]),
-        _ => compare(),
+        Some("collector") => collector(),
+        Some("watched") => compare_watched(),
+        _ => compare_proxies(),
     }
 }
 
@@ -96,13 +105,92 @@ const LOADS: [Load; 3] = [
     },
 ];
 
-fn compare() {
+fn compare_proxies() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let provider = start_self("provider", &[]);
     let upstream = provider.address.clone();
     let mut targets = vec![start_self("bare", &[&upstream])];
     targets.extend(start_nginx(folder.path(), &upstream));
-    targets.push(start_tokenmeter(folder.path(), &upstream));
+    targets.push(start_tokenmeter("tokenmeter", folder.path(), &upstream, &[]));
+    compare(&provider, &targets);
+}
+
+fn compare_watched() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (provider, collector) = (start_self("provider", &[]), start_self("collector", &[]));
+    let upstream = provider.address.clone();
+    let endpoint = format!("http://{}", collector.address);
+    let public = ("TOKENMETER_METRICS_PUBLIC", "true");
+    let otlp =
+        [("TOKENMETER_OTLP_ENDPOINT", endpoint.as_str()), ("TOKENMETER_OTLP_INTERVAL", "1s")];
+    let log = [("TOKENMETER_LOG_CALLS", "true"), ("TOKENMETER_LOG_FORMAT", "json")];
+    let told = [&otlp[..], &[public]].concat();
+    let logged = [&told[..], &log].concat();
+    let start = |name, env: &[(&str, &str)]| start_tokenmeter(name, folder.path(), &upstream, env);
+    let targets = [
+        start("alone", &[]),
+        start("scraped", &[public]),
+        start("and told", &told),
+        start("and logged", &logged),
+    ];
+    let scraped: Vec<String> = targets[1..].iter().map(|one| one.address.clone()).collect();
+    thread::spawn(move || {
+        loop {
+            for address in &scraped {
+                scrape(address);
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    compare(&provider, &targets);
+    counting();
+}
+
+fn scrape(address: &str) {
+    let Ok(mut stream) = TcpStream::connect(address) else { return };
+    let asked = stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: b\r\nConnection: close\r\n\r\n");
+    let mut page = String::new();
+    let read = asked.and_then(|()| stream.read_to_string(&mut page));
+    assert!(read.is_err() || page.contains("tokenmeter_up 1"), "{page}");
+}
+
+/// What it takes to count, by itself.
+fn counting() {
+    const TIMES: u32 = 200_000;
+    let settings = telemetry::Settings {
+        labels: ["upstream", "provider", "endpoint", "model", "operation"]
+            .map(|label| label.parse().expect("a label"))
+            .to_vec(),
+        sets: 1000,
+        upstreams: vec!["openai".to_owned()],
+    };
+    let telemetry = Telemetry::new(settings);
+    let (mut watcher, worker) = (telemetry.watcher(), telemetry.worker());
+    let record: Record = serde_json::from_str(RECORD).expect("a record");
+    let nanos = |work: &mut dyn FnMut()| {
+        let started = Instant::now();
+        (0..TIMES).for_each(|_| work());
+        started.elapsed().as_nanos() / u128::from(TIMES)
+    };
+    let row = nanos(&mut || watcher.recorded(&record));
+    let call = nanos(&mut || {
+        let open = worker.open(0);
+        open.answered(200);
+        open.took(Duration::from_micros(20));
+    });
+    println!(
+        "\ncounting a row {row} ns, on the ledger's thread; a call {call} ns, on its worker's"
+    );
+}
+
+const RECORD: &str = r#"{"id":"01a2035d-475c-746c-890a-ad05033eae34","created_at":"2026-11-22T12:00:00Z",
+    "upstream":"openai","provider":"openai","endpoint":"chat.completions","method":"POST",
+    "path":"/v1/chat/completions","model":"gpt-4o","user":"ann","operation":"ask","input_tokens":180,
+    "output_tokens":190,"total_tokens":370,"usage_source":"reported","cost_usd":0.002,
+    "cost_source":"priced","status":200,"streaming":true,"outcome":"completed","duration_ms":700,
+    "time_to_first_byte_ms":300,"time_to_first_token_ms":310}"#;
+
+fn compare(provider: &Target, targets: &[Target]) {
     for load in &LOADS {
         let mut cpu = vec![Vec::new(); targets.len()];
         let mut added = vec![Vec::new(); targets.len()];
@@ -127,7 +215,7 @@ fn compare() {
                 }
             }
         }
-        report(load, &targets, &cpu, &added);
+        report(load, targets, &cpu, &added);
     }
 }
 
@@ -310,6 +398,37 @@ fn stream_answer() -> Vec<Vec<u8>> {
     pieces
 }
 
+/// Takes whatever it is told.
+fn collector() {
+    for connection in listen().incoming() {
+        let connection = connection.expect("a connection");
+        thread::spawn(move || take(connection));
+    }
+}
+
+fn take(connection: TcpStream) {
+    let mut writer = connection.try_clone().expect("an open socket");
+    let mut reader = BufReader::new(connection);
+    loop {
+        let (mut length, mut line) = (0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().expect("a number");
+            }
+        }
+        let taken = reader.read_exact(&mut vec![0; length]);
+        let answer =
+            "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n";
+        if taken.and_then(|()| writer.write_all(answer.as_bytes())).is_err() {
+            return;
+        }
+    }
+}
+
 // --- the proxies ---
 
 fn start_self(name: &'static str, arguments: &[&str]) -> Target {
@@ -328,16 +447,25 @@ fn started(name: &'static str, mut process: Child) -> Target {
     Target { name, address, process: Some(process) }
 }
 
-fn start_tokenmeter(folder: &Path, upstream: &str) -> Target {
+fn start_tokenmeter(
+    name: &'static str,
+    folder: &Path,
+    upstream: &str,
+    env: &[(&str, &str)],
+) -> Target {
+    let home = folder.join(name);
+    std::fs::create_dir(&home).expect("a new folder");
     let process = Command::new(env!("CARGO_BIN_EXE_tokenmeter"))
         .args(["serve", "--listen", "127.0.0.1:0", "--database"])
-        .arg(folder.join("bench.db"))
-        .current_dir(folder)
+        .arg(home.join("bench.db"))
+        .current_dir(&home)
         .env("TOKENMETER_WORKERS", "1")
         .env("TOKENMETER_UPSTREAMS_OPENAI_BASE_URL", format!("http://{upstream}"))
+        .envs(env.iter().copied())
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn();
-    started("tokenmeter", process.expect("tokenmeter starts"))
+    started(name, process.expect("tokenmeter starts"))
 }
 
 /// nginx with keep-alive to the provider and no buffering, in the foreground so that its one process

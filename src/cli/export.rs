@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::array::ArrayOf;
 use super::draft::{Draft, is_database};
 use super::filters::{FilterArgs, WindowArgs};
 use super::progress::Bar;
+use super::recent;
 use super::sheet::for_people;
 use super::source::{Source, wrong_parameter};
 use super::{Failure, Query, SourceArgs, push};
@@ -60,14 +62,28 @@ pub enum FormatArg {
     Csv,
     /// A JSON object on each line
     Jsonl,
+    /// One JSON array of all calls
+    Json,
+    /// What `recent` shows of each call, for people
+    Table,
 }
 
 impl ExportArgs {
     /// The parameters of `GET /admin/export`.
     pub fn query(&self) -> Query {
         let mut query = Query::new();
-        let format = self.format.to_possible_value();
-        push(&mut query, "format", format.as_ref().map(clap::builder::PossibleValue::get_name));
+        let format = match self.format {
+            FormatArg::Csv => "csv",
+            FormatArg::Jsonl | FormatArg::Json | FormatArg::Table => "jsonl",
+        };
+        push(&mut query, "format", Some(format));
+        query.extend(self.calls());
+        query
+    }
+
+    /// Which calls.
+    fn calls(&self) -> Query {
+        let mut query = Query::new();
         self.window.add_to(&mut query);
         self.filters.add_to(&mut query);
         query
@@ -77,12 +93,11 @@ impl ExportArgs {
 /// Exports; says what was written where that is not stdout.
 pub(super) fn run(args: &ExportArgs) -> Result<String, Failure> {
     let source = Source::of(&args.source)?;
-    let query = args.query();
     let Some(path) = &args.output else {
         let out = io::stdout().lock();
         // A bar between the rows would be neither.
         let is_quiet = out.is_terminal();
-        return match write(&source, &query, out, is_quiet) {
+        return match write_as(args, &source, out, is_quiet) {
             Ok(_) => Ok(String::new()),
             // Whoever stopped reading has seen enough.
             Err(Broken::Written(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -97,11 +112,11 @@ pub(super) fn run(args: &ExportArgs) -> Result<String, Failure> {
     // A pipe or a device has no place beside it, and is written as it goes.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let out = fs::OpenOptions::new().write(true).open(path).map_err(named)?;
-        write(&source, &query, out, false).map_err(|broken| broken.into_failure(&shown))?;
+        write_as(args, &source, out, false).map_err(|broken| broken.into_failure(&shown))?;
         return Ok(String::new());
     }
     let mut draft = Draft::of(path).map_err(named)?;
-    let done = write(&source, &query, &mut draft, false);
+    let done = write_as(args, &source, &mut draft, false);
     let calls = done.map_err(|broken| broken.into_failure(&shown))?;
     draft.publish().map_err(named)?;
     let bytes = for_people(&fs::metadata(path).map_err(named)?.len().into());
@@ -127,6 +142,30 @@ impl Broken {
 }
 
 /// Answers how many calls were written, where that is known.
+fn write_as(
+    args: &ExportArgs,
+    source: &Source,
+    mut out: impl Write,
+    is_quiet: bool,
+) -> Result<Option<u64>, Broken> {
+    match args.format {
+        FormatArg::Csv | FormatArg::Jsonl => write(source, &args.query(), out, is_quiet),
+        FormatArg::Json => {
+            let mut array = ArrayOf::new(out);
+            let calls = write(source, &args.query(), &mut array, is_quiet)?;
+            array.finish().map_err(Broken::Written)?;
+            Ok(calls)
+        }
+        FormatArg::Table => {
+            let table = recent::all(source, &args.calls(), &args.window.zone());
+            let (table, calls) = table.map_err(Broken::Failed)?;
+            out.write_all(table.as_bytes()).map_err(Broken::Written)?;
+            Ok(Some(calls))
+        }
+    }
+}
+
+/// The same, in a form that the ledger knows.
 fn write(
     source: &Source,
     query: &Query,

@@ -2,6 +2,7 @@
 //! they mean is decided by the reader of the admin API's parameters, which takes the same.
 
 use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
 
 use super::{Query, push};
 
@@ -27,6 +28,12 @@ pub struct WindowArgs {
 }
 
 impl WindowArgs {
+    /// The zone whose clock is shown; a question with what is none is refused.
+    pub(super) fn zone(&self) -> TimeZone {
+        let zone = self.tz.as_deref().and_then(|name| TimeZone::get(name).ok());
+        zone.unwrap_or(TimeZone::UTC)
+    }
+
     pub fn add_to(&self, query: &mut Query) {
         push(query, "days", self.days);
         push(query, "since", self.since.as_ref());

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Flags;
 use terminal::{ColorArg, ERROR, has_colours};
 
+mod array;
 pub mod backup;
 pub mod check;
 mod columns;

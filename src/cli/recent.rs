@@ -45,12 +45,6 @@ pub struct RecentArgs {
 }
 
 impl RecentArgs {
-    /// The zone whose clock is shown; the question has been refused if it is not one.
-    fn zone(&self) -> TimeZone {
-        let zone = self.window.tz.as_deref().and_then(|name| TimeZone::get(name).ok());
-        zone.unwrap_or(TimeZone::UTC)
-    }
-
     /// The parameters of `GET /admin/usage`.
     pub fn query(&self) -> Query {
         let mut query = Query::new();
@@ -63,21 +57,21 @@ impl RecentArgs {
 
 /// The newest calls, as they are to be printed.
 pub(super) fn run(args: &RecentArgs) -> Result<String, Failure> {
-    let answer = gather(args, &Source::of(&args.source)?)?;
+    let answer = gather(&Source::of(&args.source)?, &args.query(), args.limit.into())?;
     Ok(match args.format {
         Format::Json => format!("{answer:#}\n"),
         Format::Csv => all_columns(records(&answer)).csv(),
         Format::Table if records(&answer).is_empty() => "no calls\n".to_owned(),
-        Format::Table => format!("{}\n", newest(records(&answer), &args.zone()).table()),
+        Format::Table => format!("{}\n", newest(records(&answer), &args.window.zone()).table()),
     })
 }
 
 /// Page by page, because one answer holds only so many.
-fn gather(args: &RecentArgs, source: &Source) -> Result<Value, Failure> {
+fn gather(source: &Source, query: &Query, limit: u64) -> Result<Value, Failure> {
     let (mut records, mut cursor) = (Vec::new(), Value::Null);
-    let mut left = u64::from(args.limit);
+    let mut left = limit;
     while left > 0 {
-        let mut query = args.query();
+        let mut query = query.clone();
         query.retain(|(name, _)| name != "limit");
         push(&mut query, "limit", Some(left.min(*ROWS.end())));
         push(&mut query, "cursor", cursor.as_str());
@@ -91,6 +85,20 @@ fn gather(args: &RecentArgs, source: &Source) -> Result<Value, Failure> {
         }
     }
     Ok(json!({"records": records, "next_cursor": cursor}))
+}
+
+/// All calls, the oldest first, as a table, and how many there are.
+pub(super) fn all(
+    source: &Source,
+    query: &Query,
+    zone: &TimeZone,
+) -> Result<(String, u64), Failure> {
+    let mut answer = gather(source, query, u64::MAX)?;
+    if let Some(records) = answer["records"].as_array_mut() {
+        records.reverse();
+    }
+    let calls = records(&answer);
+    Ok((format!("{}\n", newest(calls, zone).table()), calls.len() as u64))
 }
 
 fn records(answer: &Value) -> &[Value] {

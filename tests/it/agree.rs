@@ -81,6 +81,10 @@ fn the_same_totals_wherever_one_looks() {
     let [json, csv] = ["json", "csv"].map(|format| command_line(&proxy, format));
     seen.push(("stats --format json", of(&json.parse::<Value>().unwrap()["totals"])));
     seen.push(("stats --format csv", sum(lines(&csv).iter().map(of))));
+    let array: Value = run(&proxy, "export", "json").parse().unwrap();
+    seen.push(("export --format json", sum(array.as_array().unwrap().iter().map(of_row))));
+    let table = run(&proxy, "export", "table");
+    assert_eq!(table.lines().filter(|line| line.contains("op-")).count(), CALLS, "{table}");
     for (place, figures) in seen {
         assert_eq!(figures, expected, "{place}");
     }
@@ -210,8 +214,12 @@ fn metrics(proxy: &Proxy) -> Figures {
 }
 
 fn command_line(proxy: &Proxy, format: &str) -> String {
+    run(proxy, "stats", format)
+}
+
+fn run(proxy: &Proxy, report: &str, format: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenmeter"));
-    command.env_clear().arg("stats").arg("--database").arg(proxy.database());
+    command.env_clear().arg(report).arg("--database").arg(proxy.database());
     command.args(["--since", "2020-02-03T04:05:06Z", "--until", "2199-01-02T03:04:05Z"]);
     let output = command.args(["--format", format]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

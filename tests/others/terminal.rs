@@ -2,9 +2,10 @@
 //! how the terminal is left.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -193,6 +194,20 @@ fn the_terminal_is_given_back_whoever_ends_it() {
     assert_eq!(tmux.tells("#{alternate_on}"), "1");
     tmux.press(&["q"]);
     is_restored(&tmux);
+}
+
+#[test]
+fn a_terminal_that_went_away_left_it_spinning() {
+    let server = Server::start();
+    let tmux = server.top(80, 24);
+    let process = PathBuf::from(format!("/proc/{}", tmux.child()));
+    assert!(process.exists());
+    drop(tmux);
+    let began = Instant::now();
+    while process.exists() {
+        assert!(began.elapsed() < Duration::from_secs(30), "it goes on without a terminal");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 #[test]

@@ -14,12 +14,12 @@ mod tables;
 mod tests;
 
 use std::io::{self, IsTerminal};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::Duration;
 
 use clap::Args;
 use jiff::tz::TimeZone;
-use ratatui::crossterm::event::{self, Event};
+use ratatui::crossterm::event::Event;
 
 use super::filters::FilterArgs;
 use super::sheet::Format;
@@ -123,24 +123,26 @@ pub(super) fn run(args: &TopArgs) -> Result<String, Failure> {
     let failed = |error: io::Error| Failure::Failed(format!("drawing: {error}"));
     let (wishes, answers) = ask::start(source).map_err(failed)?;
     let mut screen = Screen::enter().map_err(failed)?;
-    let shown = show(&mut screen, args.state(Timestamp::now()), &scene, &wishes, &answers);
+    let talks = Talks { wishes, answers, events: screen::listen().map_err(failed)? };
+    let shown = show(&mut screen, args.state(Timestamp::now()), &scene, &talks);
     drop(screen);
     shown.map_err(failed).map(|()| String::new())
 }
 
-fn show(
-    screen: &mut Screen,
-    mut state: State,
-    scene: &Scene,
-    wishes: &Sender<Wish>,
-    answers: &Receiver<Answer>,
-) -> io::Result<()> {
-    let gone = || io::Error::other("the thread that asks has ended");
+/// What goes to and comes from the threads that wait for others.
+struct Talks {
+    wishes: Sender<Wish>,
+    answers: Receiver<Answer>,
+    events: Receiver<io::Result<Event>>,
+}
+
+fn show(screen: &mut Screen, mut state: State, scene: &Scene, talks: &Talks) -> io::Result<()> {
+    let gone = || io::Error::other("a thread of its own has ended");
     let mut drawn = None;
     while !screen.is_over() {
         state.now = Timestamp::now();
         loop {
-            match answers.try_recv() {
+            match talks.answers.try_recv() {
                 Ok(answer) => {
                     state.answer(answer);
                     drawn = None;
@@ -150,7 +152,7 @@ fn show(
             }
         }
         if let Some(wish) = state.due() {
-            wishes.send(wish).map_err(|_| gone())?;
+            talks.wishes.send(wish).map_err(|_| gone())?;
         }
         // Nothing moves by itself but the clock.
         let second = state.now.millis() / 1000;
@@ -160,10 +162,15 @@ fn show(
         }
         let mut patience = TICK;
         // Keys that were pressed together are shown together.
-        while event::poll(patience)? {
+        loop {
+            let event = match talks.events.recv_timeout(patience) {
+                Ok(event) => event?,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Err(gone()),
+            };
             patience = Duration::ZERO;
             drawn = None;
-            let Event::Key(key) = event::read()? else { continue };
+            let Event::Key(key) = event else { continue };
             let Some(action) = keys::action(key, state.is_typing) else { continue };
             match state.act(action) {
                 Next::GoOn => {}

@@ -4,11 +4,13 @@
 //! Invariant: however `top` ends (a key, a fault, a panic, SIGTERM, SIGINT, SIGHUP), the terminal is as it
 //! was before. A panic is ratatui's own hook's affair.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::{io, thread};
 
 use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::event::{self, Event};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
@@ -55,6 +57,23 @@ impl Drop for Screen {
         // A terminal that is gone needs nothing.
         let _ = leave();
     }
+}
+
+/// What happens at the terminal, as it comes, from a thread of its own: where a terminal is gone, the
+/// library's reading of it never ends.
+pub(super) fn listen() -> io::Result<Receiver<io::Result<Event>>> {
+    let (outbox, events) = mpsc::channel();
+    let work = move || {
+        loop {
+            let event = event::read();
+            let is_last = event.is_err();
+            if outbox.send(event).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("keys".to_owned()).spawn(work)?;
+    Ok(events)
 }
 
 fn leave() -> io::Result<()> {
