@@ -80,7 +80,8 @@ const LOGIN: &str = "/admin/login";
 pub struct Admin {
     ledger: Ledger,
     access: Access,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
+    scrapes: Arc<Semaphore>,
     prices: Arc<dyn PriceKeeper>,
     queries: Arc<Semaphore>,
     exports: Arc<Semaphore>,
@@ -96,8 +97,10 @@ impl Admin {
         metrics: Metrics,
         prices: Arc<dyn PriceKeeper>,
     ) -> Admin {
-        let [queries, exports] = [QUERIES, EXPORTS].map(|turns| Arc::new(Semaphore::new(turns)));
-        Admin { ledger, access, metrics, prices, queries, exports }
+        let turns = [QUERIES, EXPORTS, 1].map(|turns| Arc::new(Semaphore::new(turns)));
+        let [queries, exports, scrapes] = turns;
+        let metrics = Arc::new(metrics);
+        Admin { ledger, access, metrics, scrapes, prices, queries, exports }
     }
 
     /// Path and query of a link that logs a browser in, once. Every one is new.
@@ -123,7 +126,8 @@ impl Admin {
             "/healthz" => only_read(&request.method).map(|()| reply::alive()),
             "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
             "/metrics" if self.metrics.is_public() => {
-                only_read(&request.method).map(|()| self.metrics.answer(&request.headers))
+                only_read(&request.method)?;
+                return self.scrape(request).await.map(whole);
             }
             LOGIN => self.login(request),
             _ => return self.answer_whom_it_knows(request).await,
@@ -146,7 +150,7 @@ impl Admin {
             Route::Page => self.page(request).await.map(whole),
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
-            Route::Metrics => Ok(whole(self.metrics.answer(&request.headers))),
+            Route::Metrics => self.scrape(request).await.map(whole),
             Route::Live => self.live(request).await.map(whole),
             Route::OpenApi => self.describe(request).map(whole),
             Route::Prices => self.list_prices(request).await.map(whole),
@@ -207,6 +211,17 @@ impl Admin {
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
         params::none(&pairs)?;
         Ok(reply::json(&openapi::document(self.metrics.is_public())))
+    }
+
+    /// One at a time, and not on the thread that forwards calls: with many label sets the page is megabytes.
+    async fn scrape(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+        let turn = turn(&self.scrapes).await?;
+        let (metrics, headers) = (Arc::clone(&self.metrics), request.headers.clone());
+        let written = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            metrics.answer(&headers)
+        });
+        written.await.map_err(|_| Refusal::Failed)
     }
 
     async fn live(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {

@@ -333,7 +333,7 @@ fn metrics_tell_of_the_ledger_to_whoever_may_know() {
     }
 
     assert!(home.ledger.shutdown(Duration::from_secs(20)));
-    home.admin.metrics = metrics(&home.ledger, &home.telemetry, true);
+    home.admin.metrics = Arc::new(metrics(&home.ledger, &home.telemetry, true));
     let page = home.send(Method::GET, "/metrics", &[]);
     assert_eq!(page.status, 200);
     has(&page, "tokenmeter_ledger_ok 0");

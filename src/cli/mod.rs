@@ -205,7 +205,8 @@ fn complain(message: &str) {
     let mut err = io::stderr().lock();
     let style = if has_colours(&err) { ERROR } else { Style::new() };
     for line in message.lines() {
-        let _ = writeln!(err, "{style}tokenmeter:{style:#} {line}");
+        // It may quote what somebody elsewhere said.
+        let _ = writeln!(err, "{style}tokenmeter:{style:#} {}", visible::visible(line));
     }
 }
 

@@ -189,7 +189,8 @@ keys! {
         "By what calls are told apart at GET /metrics: upstream, provider, endpoint, model, operation,\n\
          user, metadata.NAME. Each combination that occurs is some twenty lines there.";
     METRICS_SERIES = "metrics_series", Count, value("1000"),
-        "How many such combinations are kept. Beyond, models, operations, users and metadata are `other`.";
+        "How many such combinations are kept, 10000 at most. Beyond, models, operations, users and metadata\n\
+         are `other`.";
     PRICE_UPDATES_EVERY = "price_updates.every", Duration, nothing("24h"),
         "How often public price lists are read, through the upstream of their provider, and what differs\n\
          from the price table is logged. Without it: never. `tokenmeter prices update` does it by hand.";

@@ -25,6 +25,9 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// hyper refuses a smaller buffer for a request's head.
 const SMALLEST_HEAD: usize = 8 * 1024;
 
+/// Label sets that Prometheus still takes in one scrape.
+const MOST_SERIES: usize = 10_000;
+
 /// More threads than any machine has cores are a slip.
 const MOST_WORKERS: usize = 1024;
 
@@ -86,6 +89,15 @@ pub(super) fn count<T: FromStr>(text: &str) -> Result<T, String> {
 pub(super) fn some<T: FromStr + Default + PartialEq>(text: &str) -> Result<T, String> {
     let number: T = count(text)?;
     if number == T::default() { Err("must be at least 1".to_owned()) } else { Ok(number) }
+}
+
+/// Label sets: each is some twenty lines at every scrape.
+pub(super) fn metrics_series(text: &str) -> Result<usize, String> {
+    let number: usize = some(text)?;
+    if number > MOST_SERIES {
+        return Err(format!("`{text}` is more than {MOST_SERIES}"));
+    }
+    Ok(number)
 }
 
 pub(super) fn workers(text: &str) -> Result<NonZeroUsize, String> {

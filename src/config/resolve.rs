@@ -61,7 +61,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
         otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
         metrics_labels: reader.labels(&keys::METRICS_LABELS),
-        metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::some),
+        metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::metrics_series),
         source: None,
         warnings: Vec::new(),
     };

@@ -19,14 +19,14 @@ const STATUSES: [u16; 33] = [
 ];
 
 /// All figures.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Calls {
     figures: Sets<CallFigures>,
     latency: Sets<Latency>,
 }
 
 /// Of calls with the same labels.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CallFigures {
     /// By outcome and status.
     pub ended: Vec<(Outcome, &'static str, u64)>,
@@ -54,7 +54,7 @@ pub struct Told {
 }
 
 /// How long calls took.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Latency {
     pub duration: Histogram,
     pub first_byte: Histogram,
@@ -81,11 +81,11 @@ impl Calls {
     }
 
     pub(super) fn recorded(&mut self, record: &Record) {
-        let figures = self.figures.of(record);
+        let figures = self.figures.of_new(record);
         figures.ended(record);
         figures.sums.add(&Sums::of(record));
         figures.shown.raise(&figures.sums);
-        self.latency.of(record).observe(record);
+        self.latency.of_new(record).observe(record);
     }
 
     pub(super) fn corrected(&mut self, before: &Record, after: &Record) {
@@ -115,9 +115,14 @@ impl Calls {
         self.latency.known.iter().map(|(values, latency)| (values.as_slice(), latency))
     }
 
-    /// Times that a call was counted under `other`, because there were too many label sets.
+    /// Calls that were counted under `other`, because there were too many label sets.
     pub fn overflowed(&self) -> u64 {
         self.figures.overflowed
+    }
+
+    /// The same of their durations.
+    pub fn latency_overflowed(&self) -> u64 {
+        self.latency.overflowed
     }
 }
 
@@ -274,6 +279,30 @@ mod tests {
         calls.recorded(&record(&json!({"model": "é".repeat(100)})));
         let models: Vec<&str> = totals(&calls).iter().map(|(model, ..)| *model).collect();
         assert_eq!(models, ["b", "a", &"é".repeat(64)]);
+    }
+
+    #[test]
+    fn whoever_is_not_let_in_chooses_no_labels() {
+        let mut calls = Calls::new(vec![Label::Model, Label::Upstream], 10);
+        for at in 0..100 {
+            let junk = json!({"model_requested": format!("junk-{at}"), "status": 401});
+            calls.recorded(&record(&junk));
+        }
+        calls.recorded(&record(&json!({"model_requested": "busy", "status": 429})));
+        let sets: Vec<&[String]> = calls.sets().map(|(values, _)| values).collect();
+        assert_eq!(sets, [["", "up"], ["busy", "up"]]);
+        assert_eq!((calls.latency().count(), calls.overflowed()), (2, 0));
+    }
+
+    #[test]
+    fn an_amended_call_is_late_once() {
+        let mut calls = Calls::new(vec![Label::Model], 1);
+        calls.recorded(&record(&json!({"model": "a"})));
+        let late = record(&json!({"model": "b", "input_tokens": 3}));
+        calls.recorded(&late);
+        calls.corrected(&late, &record(&json!({"model": "b", "input_tokens": 4})));
+        assert_eq!(calls.overflowed(), 1);
+        assert_eq!(totals(&calls), [("a", 0, 0), ("other", 4, 0)]);
     }
 
     #[test]

@@ -74,8 +74,12 @@ impl Label {
         matches!(self, Label::Upstream | Label::Provider | Label::Endpoint | Label::Model)
     }
 
-    /// What a call has here; empty where it has nothing.
+    /// What a call has here; empty where it has nothing, and where callers choose it and the provider did not
+    /// let this one in: nobody without a key is to choose what monitoring has to keep.
     pub(super) fn of<'r>(&self, record: &'r Record) -> Cow<'r, str> {
+        if self.is_chosen_by_callers() && matches!(record.status, Some(401 | 403)) {
+            return Cow::Borrowed("");
+        }
         let text = |text: &'r Option<String>| Cow::Borrowed(text.as_deref().unwrap_or_default());
         match self {
             Label::Upstream => Cow::Borrowed(&record.upstream),

@@ -72,9 +72,10 @@ impl Telemetry {
         live
     }
 
-    /// What the ledger has, by label set.
-    pub fn calls<T>(&self, look: impl FnOnce(&Calls) -> T) -> T {
-        look(&lock(&self.0.calls))
+    /// What the ledger has by now, by label set: a copy, because whoever reads it takes longer than the
+    /// ledger's thread should wait.
+    pub fn calls(&self) -> Calls {
+        lock(&self.0.calls).clone()
     }
 
     /// What all workers are doing and have done.

@@ -16,7 +16,7 @@ const OTHER: &str = "other";
 const MOST_BYTES: usize = 128;
 
 /// Sets of label values, each with figures of one sort.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sets<F> {
     pub(super) labels: Vec<Label>,
     most: usize,
@@ -34,16 +34,29 @@ impl<F: Default> Sets<F> {
         Sets { labels, most, places, known, key, overflowed: 0 }
     }
 
+    /// The figures of calls like this new one.
+    pub(super) fn of_new(&mut self, record: &Record) -> &mut F {
+        let (place, is_late) = self.place(record);
+        self.overflowed += u64::from(is_late);
+        &mut self.known[place].1
+    }
+
     /// The figures of calls like this one.
     pub(super) fn of(&mut self, record: &Record) -> &mut F {
-        let place = self.find(record, false).unwrap_or_else(|| {
-            if self.known.len() < self.most {
-                return self.add(record, false);
-            }
-            self.overflowed += 1;
-            self.find(record, true).unwrap_or_else(|| self.add(record, true))
-        });
+        let (place, _) = self.place(record);
         &mut self.known[place].1
+    }
+
+    /// Where they are, and whether its values came too late.
+    fn place(&mut self, record: &Record) -> (usize, bool) {
+        if let Some(place) = self.find(record, false) {
+            return (place, false);
+        }
+        if self.known.len() < self.most {
+            return (self.add(record, false), false);
+        }
+        let place = self.find(record, true);
+        (place.unwrap_or_else(|| self.add(record, true)), true)
     }
 
     fn find(&mut self, record: &Record, is_late: bool) -> Option<usize> {

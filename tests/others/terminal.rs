@@ -92,8 +92,11 @@ fn is_restored(tmux: &Tmux) {
     assert_eq!(tmux.tells("#{alternate_on}"), "0", "the alternate screen is left");
     assert_eq!(tmux.tells("#{cursor_flag}"), "1", "the cursor is there");
     // What is typed is seen, and a line is a line.
-    tmux.enter("stty -a | tr ';' '\\n' | grep -wo -- '-\\?\\(echo\\|icanon\\|isig\\)' | sort | tr '\\n' ' '");
-    tmux.sees("echo icanon isig");
+    let modes = "stty -a | tr ';' '\\n' | grep -wo -- '-\\?\\(echo\\|icanon\\|isig\\)' | sort";
+    tmux.enter(&format!("echo has $({modes})"));
+    tmux.until("its modes", |screen| {
+        screen.lines().any(|line| line.trim() == "has echo icanon isig")
+    });
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) fn write(page: &mut Page<'_>, calls: &Calls) -> fmt::Result {
     )?;
     let help = "Calls counted under `other`, because there are too many combinations";
     page.counter("label_sets_overflowed_calls", help, calls.overflowed())?;
+    let help = "The same of their durations, of which fewer combinations are kept";
+    page.counter("latency_sets_overflowed_calls", help, calls.latency_overflowed())?;
     durations(page, calls)
 }
 

@@ -84,7 +84,8 @@ impl Metrics {
         self.is_public
     }
 
-    /// As `OpenMetrics` to whoever takes that, else in the older format.
+    /// As `OpenMetrics` to whoever takes that, else in the older format. With many label sets that takes
+    /// milliseconds: not for runtime threads.
     pub(super) fn answer(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let mut text = String::new();
         let written = encode_registry(&mut text, &self.registry)
@@ -105,7 +106,7 @@ impl Collector for Sources {
         page.gauge("up", "Always 1", 1)?;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         page.gauges("build_info", "Always 1; which version runs", [(version, 1)])?;
-        self.telemetry.calls(|calls| calls::write(&mut page, calls))?;
+        calls::write(&mut page, &self.telemetry.calls())?;
         let (open, most) = (self.connections)();
         page.gauge("client_connections", "Connections of clients, open now", open as u64)?;
         page.gauge("client_connections_max", "How many there may be", most as u64)?;

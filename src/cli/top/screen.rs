@@ -28,6 +28,8 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Screen> {
         let is_over = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT, SIGHUP] {
+            // The second one ends it at once: the first may wait for a terminal that takes nothing.
+            signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_over))?;
             signal_hook::flag::register(signal, Arc::clone(&is_over))?;
         }
         Ok(Screen { terminal: ratatui::try_init()?, is_over })

@@ -151,7 +151,7 @@ impl State {
             Err(why) => self.failed = Some(why),
             Ok(seen) => {
                 self.failed = None;
-                self.answered = asked;
+                self.answered = self.now;
                 if is_same(&wish, &self.wish()) {
                     self.curve.add(&wish, asked, &seen);
                     self.seen = Some((wish, *seen));
