@@ -180,6 +180,45 @@ fn errors_are_as_described_and_no_method_is_left_out() {
     }
 }
 
+/// What schemas cannot say of parameters that are right each by itself, their descriptions say; the fuzzer is
+/// kept from asking it.
+#[test]
+fn parameters_that_contradict_each_other_are_refused_as_described() {
+    let proxy = filled();
+    let document = document(&proxy);
+    let schema = json!({"$ref": "#/components/schemas/Error"});
+    let parameters = &document["components"]["parameters"];
+    let mut looked_at = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let days = json!({"$ref": "#/components/parameters/days"});
+        let listed = operations["get"]["parameters"].as_array();
+        if !listed.is_some_and(|listed| listed.contains(&days)) {
+            continue;
+        }
+        for (query, param) in [
+            ("days=7&since=2026-11-01", "days"),
+            ("until=2026-11-01T00:00:00Z&days=7", "days"),
+            ("days=7&since=2026-11-01&until=2026-11-02", "days"),
+            ("since=2026-11-02&until=2026-11-02", "until"),
+            ("since=2026-11-02&until=2026-11-01", "until"),
+            // A date's midnight is that of the zone.
+            ("since=2026-11-02&until=2026-11-02T05:00:00Z&tz=America/New_York", "until"),
+        ] {
+            let said = parameters[param]["description"].as_str().unwrap();
+            assert!(said.contains(&format!("a 400 with `param` \"{param}\"")), "{said}");
+            let target = format!("{}?{query}", path.replace("{user}", "somebody"));
+            let (status, head, body) = ask(&proxy, "GET", &target, "");
+            assert_eq!(status, 400, "{target}: {body}");
+            assert_eq!(field(&head, "x-tokenmeter-error"), Some("bad_parameter"), "{target}");
+            let body: Value = body.parse().unwrap();
+            conforms(&document, &schema, &body, &target).unwrap();
+            assert_eq!(body["error"]["param"], param, "{target}");
+            looked_at += 1;
+        }
+    }
+    assert_eq!(looked_at, 5 * 6);
+}
+
 #[test]
 fn odd_requests_are_answered_in_good_order() {
     let proxy = filled();

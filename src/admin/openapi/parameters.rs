@@ -107,11 +107,12 @@ pub(super) fn all() -> Value {
     put(
         "days",
         "days",
-        "The last so many times 24 hours; not with `since` or `until`",
+        "The last so many times 24 hours; together with `since` or `until` a 400 with `param` \"days\"",
         limits(&DAYS),
     );
     put("since", "since", moment, time());
-    put("until", "until", &format!("{moment}; not included, and later than `since`"), time());
+    let until = "not included; not later than `since` is a 400 with `param` \"until\"";
+    put("until", "until", &format!("{moment}; {until}"), time());
     put("tz", "tz", "For dates, and for hours, days, weeks and months; default UTC", zone());
     put("at", "at", "What holds at this time; default now", time());
     put(
