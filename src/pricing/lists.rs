@@ -107,7 +107,7 @@ impl PriceList {
             return Err("it is empty".to_owned());
         }
         let offers: Vec<Offer> = match self {
-            PriceList::OpenRouter => models.iter().filter_map(offer).collect(),
+            PriceList::OpenRouter => models.iter().map(offer).collect(),
         };
         if offers.iter().all(|offer| matches!(offer.price, Offered::Nothing(_))) {
             return Err("none of its models has a price as expected".to_owned());
@@ -116,17 +116,21 @@ impl PriceList {
     }
 }
 
-/// A model of OpenRouter's list; nothing where it has no usable name.
-fn offer(model: &Value) -> Option<Offer> {
-    let name = model["id"].as_str()?;
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
-        return None;
-    }
+/// A model of OpenRouter's list.
+fn offer(model: &Value) -> Offer {
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control)
+    };
+    let Some(name) = model["id"].as_str().filter(is_name) else {
+        let said = model["id"].as_str().map_or_else(|| model["id"].to_string(), str::to_owned);
+        let model = said.chars().take(LONGEST_WORD).collect();
+        return Offer { model, price: Offered::Nothing("it is no name of a model".to_owned()) };
+    };
     let price = match rates(&model["pricing"]) {
         Ok((rates, left_out)) => Offered::Rates(rates, left_out),
         Err(why) => Offered::Nothing(why),
     };
-    Some(Offer { model: name.to_owned(), price })
+    Offer { model: name.to_owned(), price }
 }
 
 fn rates(pricing: &Value) -> Result<(Rates, ListedRates), String> {

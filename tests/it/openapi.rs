@@ -231,6 +231,22 @@ fn odd_requests_are_answered_in_good_order() {
         ("/admin/prices?offset=18446744073709551615".to_owned(), vec![200]),
         ("/admin/prices?offset=18446744073709551616".to_owned(), vec![400]),
         ("/admin/prices?at=-9999-01-01".to_owned(), vec![400]),
+        // A tag may be empty, have any name, and be one of many.
+        ("/admin/usage?metadata.a=&metadata.%C3%BC%20b=".to_owned(), vec![200]),
+        ("/admin/usage?metadata.=1".to_owned(), vec![400]),
+        (
+            format!(
+                "/admin/usage?{}",
+                (0..40).map(|n| format!("metadata.{n}=1&")).collect::<String>()
+            ),
+            vec![200],
+        ),
+        (
+            "/admin/stats?group_by=status,operation,model,user,attempt,metadata.%C3%BC%20b"
+                .to_owned(),
+            vec![200],
+        ),
+        ("/admin/stats?group_by=user,metadata.%20".to_owned(), vec![400]),
         ("/admin/prices/".to_owned(), vec![404]),
         ("/admin/prices/reload/".to_owned(), vec![404]),
         ("/admin/openapi.json?x=1".to_owned(), vec![400]),

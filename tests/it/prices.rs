@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::rig::{Proxy, Settings, bytes_of, eventually, field};
 
 /// A provider that hands out a price list, and answers calls.
-struct Shop {
+pub(super) struct Shop {
     address: SocketAddr,
     list: Arc<Mutex<Vec<u8>>>,
     asked: Arc<Mutex<usize>>,
@@ -22,7 +22,7 @@ struct Shop {
 
 impl Shop {
     /// `list` is the whole answer, with its head.
-    fn open(list: Vec<u8>) -> Shop {
+    pub(super) fn open(list: Vec<u8>) -> Shop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shop =
@@ -44,7 +44,7 @@ impl Shop {
         shop
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -76,7 +76,7 @@ fn request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn ok(body: &Value) -> Vec<u8> {
+pub(super) fn ok(body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -86,12 +86,12 @@ fn ok(body: &Value) -> Vec<u8> {
     .into_bytes()
 }
 
-fn list_of(models: &[Value]) -> Value {
+pub(super) fn list_of(models: &[Value]) -> Value {
     json!({ "data": models })
 }
 
 /// A model of OpenRouter's list; prices are for one token.
-fn model(id: &str, prompt: &str, completion: &str) -> Value {
+pub(super) fn model(id: &str, prompt: &str, completion: &str) -> Value {
     json!({"id": id, "name": id, "context_length": 8192, "pricing": {"prompt": prompt,
         "completion": completion, "request": "0", "image": "0", "web_search": "0",
         "internal_reasoning": "0"}})

@@ -159,16 +159,16 @@ pub(super) fn all() -> Value {
     let group_by = json!({
         "name": "group_by", "in": "query", "style": "form", "explode": false,
         "description": "What groups have in common, in this order",
-        "schema": {"type": "array", "minItems": 1, "maxItems": 4, "uniqueItems": true, "items": {"anyOf": [
+        "schema": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"anyOf": [
             {"type": "string", "enum": GROUP_KEYS},
-            {"type": "string", "pattern": format!("^{}[A-Za-z0-9_-]+$", METADATA.replace('.', "\\."))},
+            {"type": "string", "pattern": format!("^{}[^,]*[^,\\s]$", METADATA.replace('.', "\\."))},
         ]}},
     });
     let metadata = json!({
         "name": "metadata", "in": "query", "style": "form", "explode": true,
         "description": "`metadata.NAME`: calls whose metadata has this value under NAME",
-        "schema": {"type": "object", "additionalProperties": false, "maxProperties": 8,
-            "patternProperties": {format!("^{}[A-Za-z0-9_-]+$", METADATA.replace('.', "\\.")): text()}},
+        "schema": {"type": "object", "additionalProperties": false,
+            "patternProperties": {format!("^{}[\\s\\S]+$", METADATA.replace('.', "\\.")): {"type": "string"}}},
         "example": {"metadata.team": "red"},
     });
     all.insert("group_by".to_owned(), group_by);

@@ -16,7 +16,7 @@ use crate::pricing::{ListUpdate, PriceList, PriceTable, UpdateOptions};
 use crate::units::Timestamp;
 
 /// Said of what a model costs besides.
-const LEFT_OUT: &str = "not counted: calls do not tell of it";
+const LEFT_OUT: &str = "not counted";
 
 /// Compare the prices with public price lists, and write them down if told to
 #[derive(Args, Clone, Debug)]
