@@ -175,3 +175,88 @@ impl PriceFile {
         File::open(directory.unwrap_or(Path::new("."))).and_then(|it| it.sync_all()).map_err(said)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pricing::{PriceBook, UpdateOptions};
+    use crate::units::Timestamp;
+
+    const LIST: &[u8] =
+        br#"{"data": [{"id": "a/b", "pricing": {"prompt": "1e-6", "completion": "2e-6"}}]}"#;
+
+    /// One new model.
+    fn updates(book: &PriceBook) -> Vec<ListUpdate> {
+        let options = UpdateOptions { at: Timestamp::now(), accept_large: true, only: None };
+        vec![ListUpdate::of(PriceList::OpenRouter, LIST, book, &options).unwrap()]
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|one| one.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_made_where_there_is_none_and_reads_back() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("prices.toml");
+        let (file, table) = PriceFile::open(&path).unwrap();
+        assert!(file.before.is_none() && !path.exists());
+        let written = file.write(&updates(&table.book)).unwrap();
+        let (again, table) = PriceFile::open(&path).unwrap();
+        assert!(again.before.unwrap().contains("\"a/b\" = { input = 1, output = 2"));
+        let difference = table.book.difference(&written.book, Timestamp::now());
+        assert!(difference.new.is_empty() && difference.changed.is_empty(), "{difference:?}");
+        assert_eq!(names(home.path()), ["prices.toml"]);
+    }
+
+    #[test]
+    fn a_file_that_somebody_else_has_changed_is_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("prices.toml");
+        fs::write(&path, "[prices.x]\nm = { input = 1 }\n").unwrap();
+        let (file, table) = PriceFile::open(&path).unwrap();
+        fs::write(&path, "[prices.x]\nm = { input = 2 }\n").unwrap();
+        let wrong = file.write(&updates(&table.book)).unwrap_err().to_string();
+        assert!(wrong.contains("changed meanwhile"), "{wrong}");
+        fs::remove_file(&path).unwrap();
+        assert!(file.write(&updates(&table.book)).is_err(), "one that is gone is not made again");
+        assert!(names(home.path()).is_empty());
+
+        let (file, table) = PriceFile::open(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(file.write(&updates(&table.book)).is_err(), "one that came meanwhile is kept");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_a_link_and_a_private_file_private() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let home = tempfile::tempdir().unwrap();
+        let (real, link) = (home.path().join("real.toml"), home.path().join("link.toml"));
+        fs::write(&real, "# mine\n").unwrap();
+        fs::set_permissions(&real, fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("real.toml", &link).unwrap();
+        let (file, table) = PriceFile::open(&link).unwrap();
+        file.write(&updates(&table.book)).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        let text = fs::read_to_string(&real).unwrap();
+        assert!(text.contains("# mine") && text.contains("a/b"), "{text}");
+        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn what_is_no_price_table_is_neither_read_nor_written_over() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("prices.toml");
+        fs::write(&path, "[prices.x]\nm = { inptu = 1 }\n").unwrap();
+        assert!(PriceFile::open(&path).is_err());
+        assert!(PriceFile::open(home.path()).is_err(), "a directory");
+        assert_eq!(names(home.path()), ["prices.toml"]);
+    }
+}

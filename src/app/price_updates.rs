@@ -42,6 +42,19 @@ struct ListState {
     last: Option<Result<(ListUpdate, bool), String>>,
 }
 
+/// Until the first look, so that not all of a fleet come at once; `chance` is from 0 to 1.
+fn first_wait(every: Duration, chance: f64) -> Duration {
+    (every / JITTER_PART).min(MOST_JITTER).mul_f64(chance.clamp(0.0, 1.0))
+}
+
+/// Until the next look, after so many failures in a row.
+fn wait_after(every: Duration, failures: u32) -> Duration {
+    match failures {
+        0 => every,
+        more => FIRST_BACK_OFF.saturating_mul(1 << (more - 1).min(16)).min(every),
+    }
+}
+
 /// Begins, if the configuration says so.
 pub(super) fn begin(config: &Config, desk: &Arc<PriceDesk>) -> std::io::Result<Option<Updating>> {
     let Some(settings) = config.price_updates.clone() else { return Ok(None) };
@@ -61,8 +74,7 @@ pub(super) fn begin(config: &Config, desk: &Arc<PriceDesk>) -> std::io::Result<O
 
 impl Updater {
     fn run(&mut self, stopped: &Receiver<()>) {
-        let most = (self.settings.every / JITTER_PART).min(MOST_JITTER);
-        let mut wait = most.mul_f64(fastrand::f64());
+        let mut wait = first_wait(self.settings.every, fastrand::f64());
         loop {
             self.tell(wait);
             if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
@@ -72,13 +84,7 @@ impl Updater {
                 self.look(at);
             }
             let failures = self.lists.iter().map(|state| state.failures).max().unwrap_or_default();
-            wait = match failures {
-                0 => self.settings.every,
-                more => {
-                    let back_off = FIRST_BACK_OFF.saturating_mul(1 << (more - 1).min(16));
-                    back_off.min(self.settings.every)
-                }
-            };
+            wait = wait_after(self.settings.every, failures);
         }
     }
 
@@ -177,5 +183,62 @@ impl ListState {
             "unchanged": count(|update| update.unchanged),
             "written": done.is_some_and(|(_, is_written)| *is_written),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pricing::PriceBook;
+
+    const DAY: Duration = Duration::from_hours(24);
+
+    #[test]
+    fn the_first_look_comes_soon_and_not_everywhere_at_once() {
+        for every in [Duration::from_secs(1), Duration::from_mins(10), DAY, DAY * 365] {
+            let most = (every / 10).min(Duration::from_mins(5));
+            assert_eq!(first_wait(every, 0.0), Duration::ZERO);
+            assert_eq!(first_wait(every, 1.0), most);
+            assert!(first_wait(every, 0.3) < first_wait(every, 0.6), "{every:?}");
+            for chance in [f64::MAX, -1.0, f64::INFINITY] {
+                assert!(first_wait(every, chance) <= most, "{chance}");
+            }
+        }
+    }
+
+    #[test]
+    fn failures_are_tried_again_later_and_later_and_never_later_than_usual() {
+        let minutes = |failures| wait_after(DAY, failures).as_secs() / 60;
+        let waits: Vec<u64> = (0..14).map(minutes).collect();
+        assert_eq!(waits, [1_440, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 1_440, 1_440]);
+        assert_eq!(wait_after(DAY, u32::MAX), DAY);
+        assert_eq!(wait_after(Duration::MAX, 18), wait_after(Duration::MAX, u32::MAX));
+        let second = Duration::from_secs(1);
+        assert_eq!([0, 1, 9].map(|failures| wait_after(second, failures)), [second; 3]);
+    }
+
+    #[test]
+    fn what_is_told_of_a_list_is_what_came_last() {
+        let body = br#"{"data": [{"id": "m", "pricing": {"prompt": "1e-6", "completion": "2e-6"}},
+            {"id": "n", "pricing": {"prompt": "-1", "completion": "-1"}}]}"#;
+        let book =
+            PriceBook::parse("[prices.openrouter]\nleft = { input = 1, source = \"openrouter\" }");
+        let options = UpdateOptions { at: Timestamp::now(), accept_large: false, only: None };
+        let update = ListUpdate::of(PriceList::OpenRouter, body, &book.unwrap(), &options).unwrap();
+        let list = PriceList::OpenRouter;
+        let mut state = ListState { list, at: None, failures: 0, last: None };
+        assert_eq!(
+            state.json().to_string(),
+            r#"{"list":"openrouter","at":null,"result":"waiting","message":null,"models":null,"new":null,"changed":null,"gone":null,"skipped":null,"unchanged":null,"written":false}"#
+        );
+        state.last = Some(Ok((update, true)));
+        let told = state.json();
+        assert_eq!((&told["result"], &told["written"]), (&json!("done"), &json!(true)));
+        let counts = ["models", "new", "changed", "gone", "skipped", "unchanged"];
+        assert_eq!(counts.map(|name| told[name].as_u64().unwrap()), [2, 1, 0, 1, 1, 0]);
+        state.last = Some(Err("no answer".to_owned()));
+        let told = state.json();
+        assert_eq!((&told["result"], &told["message"]), (&json!("failed"), &json!("no answer")));
+        assert!(counts.iter().all(|name| told[*name].is_null()) && told["written"] == false);
     }
 }

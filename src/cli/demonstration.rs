@@ -79,6 +79,8 @@ impl Demonstration {
         let stage = Stage::new()?;
         let replaces = config.upstreams.values().any(|upstream| upstream.configured);
         stage.direct(config);
+        // The public lists are not where the scripted provider is, and nobody's file of prices is to change.
+        config.price_updates = None;
         // They are to be looked at, all of them.
         config.retention_days = None;
         let prices = price_table(config.pricing.as_ref())?.book;

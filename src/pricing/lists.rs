@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::Value;
 
 use super::book::MAX_NAME_BYTES;
+use super::listing::{ListedRates, number};
 use super::rates::{Priced, RATE_KEYS, Rates};
 use crate::units::parse_decimal;
 
@@ -26,12 +27,13 @@ pub(super) struct Offer {
 
 #[derive(Clone, Debug)]
 pub(super) enum Offered {
-    Rates(Rates),
+    /// The rates, and what else costs by the list's own names, which calls do not tell.
+    Rates(Rates, ListedRates),
     /// Why it has no price that could be used.
     Nothing(String),
 }
 
-/// OpenRouter's names and ours. `image` is for a picture, which no usage counts, and left out.
+/// OpenRouter's names and ours. `image` is for a picture, which no usage counts.
 const OPENROUTER: [(&str, &str); 13] = [
     ("prompt", "input"),
     ("completion", "output"),
@@ -47,6 +49,16 @@ const OPENROUTER: [(&str, &str); 13] = [
     ("request", "per_1k_requests"),
     ("web_search", "per_1k_web_searches"),
 ];
+
+/// A model of OpenRouter's that costs nothing without being called so: it chooses among those that are.
+const FREE_ROUTER: &str = "openrouter/free";
+
+/// Dollars for one token that no picture's tokens cost: the price of a whole picture, which stands in the same
+/// place.
+const DEAREST_IMAGE_TOKEN: Decimal = Decimal::from_parts(1, 0, 0, false, 3);
+
+/// What is left out is said in so many characters.
+const LONGEST_WORD: usize = 60;
 
 impl PriceList {
     pub const ALL: [PriceList; 1] = [PriceList::OpenRouter];
@@ -77,6 +89,13 @@ impl PriceList {
         }
     }
 
+    /// Whether a model's name, in lower case, says that it costs nothing.
+    pub(super) fn calls_free(self, model: &str) -> bool {
+        match self {
+            PriceList::OpenRouter => model.ends_with(":free") || model == FREE_ROUTER,
+        }
+    }
+
     /// Reads the list; the error says what is wrong with all of it.
     pub(super) fn read(self, body: &[u8]) -> Result<Vec<Offer>, String> {
         let answer: Value =
@@ -88,7 +107,7 @@ impl PriceList {
             return Err("it is empty".to_owned());
         }
         let offers: Vec<Offer> = match self {
-            PriceList::OpenRouter => models.iter().filter_map(offer).collect(),
+            PriceList::OpenRouter => models.iter().map(offer).collect(),
         };
         if offers.iter().all(|offer| matches!(offer.price, Offered::Nothing(_))) {
             return Err("none of its models has a price as expected".to_owned());
@@ -97,25 +116,30 @@ impl PriceList {
     }
 }
 
-/// A model of OpenRouter's list; nothing where it has no usable name.
-fn offer(model: &Value) -> Option<Offer> {
-    let name = model["id"].as_str()?;
-    if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
-        return None;
-    }
+/// A model of OpenRouter's list.
+fn offer(model: &Value) -> Offer {
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control)
+    };
+    let Some(name) = model["id"].as_str().filter(is_name) else {
+        let said = model["id"].as_str().map_or_else(|| model["id"].to_string(), str::to_owned);
+        let model = said.chars().take(LONGEST_WORD).collect();
+        return Offer { model, price: Offered::Nothing("it is no name of a model".to_owned()) };
+    };
     let price = match rates(&model["pricing"]) {
-        Ok(rates) => Offered::Rates(rates),
+        Ok((rates, left_out)) => Offered::Rates(rates, left_out),
         Err(why) => Offered::Nothing(why),
     };
-    Some(Offer { model: name.to_owned(), price })
+    Offer { model: name.to_owned(), price }
 }
 
-fn rates(pricing: &Value) -> Result<Rates, String> {
+fn rates(pricing: &Value) -> Result<(Rates, ListedRates), String> {
     let discount = figure(&pricing["discount"])?.unwrap_or_default();
     if discount >= Decimal::ONE || discount.is_sign_negative() && !discount.is_zero() {
         return Err(format!("its discount is {discount}"));
     }
     let mut rates = Rates::new();
+    let mut left_out = not_known(pricing);
     for (theirs, ours) in OPENROUTER {
         let Some(price) = figure(&pricing[theirs])? else {
             if matches!(ours, "input" | "output") {
@@ -130,6 +154,10 @@ fn rates(pricing: &Value) -> Result<Rates, String> {
         if price.is_zero() && !matches!(ours, "input" | "output") {
             continue;
         }
+        if ours.starts_with("image_") && price > DEAREST_IMAGE_TOKEN {
+            left_out.insert(theirs.to_owned(), number(price));
+            continue;
+        }
         let Some(&(key, rate)) = RATE_KEYS.iter().find(|(key, _)| *key == ours) else { continue };
         let in_file = price
             .checked_mul(Decimal::ONE - discount)
@@ -140,20 +168,35 @@ fn rates(pricing: &Value) -> Result<Rates, String> {
         }
         rates.push(Priced::new(key, rate, in_file.normalize()));
     }
-    if rates.iter().all(|one| one.price.is_zero()) && has_more(pricing) {
-        return Err("it is priced by what calls do not tell".to_owned());
+    if rates.iter().all(|one| one.price.is_zero()) && !left_out.is_empty() {
+        let names: Vec<&str> = left_out.keys().map(String::as_str).collect();
+        return Err(format!("it is priced by what calls do not tell: {}", names.join(", ")));
     }
-    Ok(rates)
+    Ok((rates, left_out))
 }
 
-/// Whether something costs that is not known here.
-fn has_more(pricing: &Value) -> bool {
+/// What costs something and is not known here, as the list has it.
+fn not_known(pricing: &Value) -> ListedRates {
     let known =
         |name: &str| name == "discount" || OPENROUTER.iter().any(|(theirs, _)| *theirs == name);
     let others = pricing.as_object().into_iter().flatten().filter(|(name, _)| !known(name));
-    others
-        .into_iter()
-        .any(|(_, price)| !figure(price).is_ok_and(|figure| figure.unwrap_or_default().is_zero()))
+    let said = |(name, price): (&String, &Value)| {
+        let is_empty = match price {
+            Value::String(text) => text.trim().is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            _ => false,
+        };
+        let price = match figure(price) {
+            Ok(None) => return None,
+            Ok(Some(price)) if price.is_zero() => return None,
+            Ok(Some(price)) => number(price),
+            Err(_) if is_empty => return None,
+            Err(_) => Value::String(price.to_string().chars().take(LONGEST_WORD).collect()),
+        };
+        Some((name.chars().take(LONGEST_WORD).collect(), price))
+    };
+    others.filter_map(said).collect()
 }
 
 /// A decimal as a text, or as a number.
@@ -178,7 +221,7 @@ mod tests {
             {"id": "m", "pricing": pricing}]});
         let offers = PriceList::OpenRouter.read(list.to_string().as_bytes()).unwrap();
         match &offers[1].price {
-            Offered::Rates(rates) => Ok(Value::Object(of_rates(rates)).to_string()),
+            Offered::Rates(rates, _) => Ok(Value::Object(of_rates(rates)).to_string()),
             Offered::Nothing(why) => Err(why.clone()),
         }
     }
@@ -200,11 +243,33 @@ mod tests {
     }
 
     #[test]
+    fn what_costs_besides_is_named() {
+        let left_out = |more: Value| {
+            let mut pricing = json!({"prompt": "0.1", "completion": "0.2"});
+            pricing.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let (_, left_out) = rates(&pricing).unwrap();
+            Value::Object(left_out).to_string()
+        };
+        assert_eq!(left_out(json!({"image": "0", "discount": 0.5, "video": null, "x": " "})), "{}");
+        assert_eq!(left_out(json!({"overrides": [], "y": {}, "request": "0.1"})), "{}");
+        assert_eq!(
+            left_out(json!({"image": "0.0012", "clip": 1, "image_output": "0.04", "z": -1})),
+            r#"{"image":0.0012,"clip":1,"z":-1,"image_output":0.04}"#
+        );
+        let long = left_out(json!({"overrides": [{"min_prompt_tokens": 200_000, "prompt": "9"}]}));
+        assert_eq!(long, r#"{"overrides":"[{\"min_prompt_tokens\":200000,\"prompt\":\"9\"}]"}"#);
+        assert!(left_out(json!({"a".repeat(9_000): ["b".repeat(9_000)]})).len() < 200);
+    }
+
+    #[test]
     fn what_is_no_price_is_not_guessed() {
         for (pricing, why) in [
             (json!({"prompt": "-1", "completion": "-1"}), "varies"),
             (json!({"prompt": "0.1"}), "no `completion`"),
-            (json!({"prompt": "0", "completion": "0", "image": "0.04"}), "what calls do not tell"),
+            (
+                json!({"prompt": "0", "completion": "0", "image": "0.04"}),
+                "calls do not tell: image",
+            ),
             (json!({"prompt": "free", "completion": "0"}), "`free` is no price"),
             (json!({"prompt": ["0"], "completion": "0"}), "no price"),
             (json!({"prompt": "1e20", "completion": "0"}), "its `prompt`"),

@@ -53,6 +53,8 @@ pub struct ListUpdate {
     /// Names that the table has and the list has not. They stay: history is priced by them.
     pub gone: Vec<String>,
     pub unchanged: usize,
+    /// How many of them have prices besides, of which calls do not tell.
+    pub incomplete: usize,
     pub skipped: Vec<SkippedUpdate>,
 }
 
@@ -64,6 +66,9 @@ pub struct PriceUpdate {
     pub old: ListedRates,
     pub new: ListedRates,
     pub changes: Vec<RateChange>,
+    /// What costs besides, by the list's own names and figures: calls do not tell of it, so that their
+    /// costs are without it.
+    pub left_out: ListedRates,
     /// The whole entry as it would be.
     #[serde(skip)]
     pub(super) entry: PriceEntry,
@@ -119,6 +124,7 @@ impl ListUpdate {
             changed: Vec::new(),
             gone: Vec::new(),
             unchanged: 0,
+            incomplete: 0,
             skipped: Vec::new(),
         };
         let builtin = PriceBook::builtin();
@@ -132,7 +138,10 @@ impl ListUpdate {
                 continue;
             }
             match offer.price {
-                Offered::Rates(rates) => compared.add(offer.model, &rates, &mut update),
+                Offered::Rates(rates, left_out) => {
+                    update.incomplete += usize::from(!left_out.is_empty());
+                    compared.add(offer.model, &rates, left_out, &mut update);
+                }
                 Offered::Nothing(reason) => {
                     update.skipped.push(SkippedUpdate { model: offer.model, reason });
                 }
@@ -205,16 +214,19 @@ impl Compared<'_> {
         self.builtin.entries.iter().find(same).is_some_and(|known| known.costs_as(entry))
     }
 
-    fn add(&self, model: String, rates: &Rates, update: &mut ListUpdate) {
+    fn add(&self, model: String, rates: &Rates, left_out: ListedRates, update: &mut ListUpdate) {
         let name = lower(&model).into_owned();
         let mut skip = |model: String, reason: &str| {
             update.skipped.push(SkippedUpdate { model, reason: reason.to_owned() });
         };
         let found = self.book.find(self.provider(), Some(&name));
         let old = match found {
-            Found::Free => {
+            Found::Free if costs_nothing(rates) => {
                 update.unchanged += 1;
                 return;
+            }
+            Found::Free => {
+                return skip(model, "its name says that it is free, and the list that it is not");
             }
             Found::Entry(entry, CostSource::Priced) => Some(entry),
             _ => None,
@@ -226,6 +238,10 @@ impl Compared<'_> {
             if !self.options.accept_large && rates.iter().any(is_dear) {
                 return skip(model, "its price is more than any model's");
             }
+            let is_free = costs_nothing(rates);
+            if !self.options.accept_large && is_free && !self.list.calls_free(&name) {
+                return skip(model, "it is listed at 0, and its name does not say that it is free");
+            }
             let set = PriceSet { rates: rates.clone(), ..PriceSet::default() };
             let entry = PriceEntry { base: set, ..self.entry(&name) };
             update.new.push(PriceUpdate {
@@ -233,6 +249,7 @@ impl Compared<'_> {
                 old: ListedRates::new(),
                 new: of_rates(rates),
                 changes: changes(&Rates::new(), rates),
+                left_out,
                 entry,
             });
             return;
@@ -261,7 +278,8 @@ impl Compared<'_> {
             entry.source = Some(self.list.as_str().to_owned());
             entry.since.push(Since { start: self.options.at, label, set });
             let old = of_rates(&old.in_force(self.options.at).0.rates);
-            update.changed.push(PriceUpdate { model, old, new: of_rates(&now), changes, entry });
+            let new = of_rates(&now);
+            update.changed.push(PriceUpdate { model, old, new, changes, left_out, entry });
         }
     }
 
@@ -292,6 +310,10 @@ impl Compared<'_> {
         now.sort_by_key(order);
         now
     }
+}
+
+fn costs_nothing(rates: &Rates) -> bool {
+    rates.iter().all(|one| one.price.is_zero())
 }
 
 fn changes(old: &Rates, new: &Rates) -> Vec<RateChange> {

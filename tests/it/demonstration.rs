@@ -121,7 +121,10 @@ fn a_newcomer_sees_a_month_and_calls_that_keep_coming() {
     Loader::open(&real).unwrap().finish().unwrap();
     fs::create_dir(home.path().join("journal")).unwrap();
     fs::write(home.path().join("journal/.lock"), "1\n\"tokenmeter.db\"\n").unwrap();
-    let config = "database = \"tokenmeter.db\"\ntags.user = [\"x-who\"]\n\
+    // Public prices are neither asked for nor written.
+    fs::write(home.path().join("prices.toml"), "extends = \"builtin\"\n").unwrap();
+    let config = "database = \"tokenmeter.db\"\npricing = \"prices.toml\"\ntags.user = [\"x-who\"]\n\
+                  [price_updates]\nevery = \"1s\"\nwrite = true\n\
                   [upstreams.house]\nbase_url = \"http://127.0.0.1:1\"\n";
     fs::write(home.path().join("tokenmeter.toml"), config).unwrap();
     let untouched = [files(home.path()), files(&home.path().join("journal"))];
@@ -169,6 +172,8 @@ fn a_newcomer_sees_a_month_and_calls_that_keep_coming() {
         sources = page.records.iter().map(|row| row.usage_source).collect();
         sources == [UsageSource::None, UsageSource::Estimated, UsageSource::Reported]
     });
+    let log = fs::read_to_string(home.path().join("log")).unwrap();
+    assert!(!log.contains("price list") && !log.contains("prices were not updated"), "{log}");
     assert!(demo.stop().success());
 
     // The totals are those of the rows, of which every one that went through is in the journal once.

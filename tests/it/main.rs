@@ -25,6 +25,7 @@ mod logs;
 mod metrics;
 mod openapi;
 mod otel;
+mod price_tables;
 mod prices;
 mod readings;
 mod recovery;

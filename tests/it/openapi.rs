@@ -180,6 +180,45 @@ fn errors_are_as_described_and_no_method_is_left_out() {
     }
 }
 
+/// What schemas cannot say of parameters that are right each by itself, their descriptions say; the fuzzer is
+/// kept from asking it.
+#[test]
+fn parameters_that_contradict_each_other_are_refused_as_described() {
+    let proxy = filled();
+    let document = document(&proxy);
+    let schema = json!({"$ref": "#/components/schemas/Error"});
+    let parameters = &document["components"]["parameters"];
+    let mut looked_at = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let days = json!({"$ref": "#/components/parameters/days"});
+        let listed = operations["get"]["parameters"].as_array();
+        if !listed.is_some_and(|listed| listed.contains(&days)) {
+            continue;
+        }
+        for (query, param) in [
+            ("days=7&since=2026-11-01", "days"),
+            ("until=2026-11-01T00:00:00Z&days=7", "days"),
+            ("days=7&since=2026-11-01&until=2026-11-02", "days"),
+            ("since=2026-11-02&until=2026-11-02", "until"),
+            ("since=2026-11-02&until=2026-11-01", "until"),
+            // A date's midnight is that of the zone.
+            ("since=2026-11-02&until=2026-11-02T05:00:00Z&tz=America/New_York", "until"),
+        ] {
+            let said = parameters[param]["description"].as_str().unwrap();
+            assert!(said.contains(&format!("a 400 with `param` \"{param}\"")), "{said}");
+            let target = format!("{}?{query}", path.replace("{user}", "somebody"));
+            let (status, head, body) = ask(&proxy, "GET", &target, "");
+            assert_eq!(status, 400, "{target}: {body}");
+            assert_eq!(field(&head, "x-tokenmeter-error"), Some("bad_parameter"), "{target}");
+            let body: Value = body.parse().unwrap();
+            conforms(&document, &schema, &body, &target).unwrap();
+            assert_eq!(body["error"]["param"], param, "{target}");
+            looked_at += 1;
+        }
+    }
+    assert_eq!(looked_at, 5 * 6);
+}
+
 #[test]
 fn odd_requests_are_answered_in_good_order() {
     let proxy = filled();
@@ -192,6 +231,22 @@ fn odd_requests_are_answered_in_good_order() {
         ("/admin/prices?offset=18446744073709551615".to_owned(), vec![200]),
         ("/admin/prices?offset=18446744073709551616".to_owned(), vec![400]),
         ("/admin/prices?at=-9999-01-01".to_owned(), vec![400]),
+        // A tag may be empty, have any name, and be one of many.
+        ("/admin/usage?metadata.a=&metadata.%C3%BC%20b=".to_owned(), vec![200]),
+        ("/admin/usage?metadata.=1".to_owned(), vec![400]),
+        (
+            format!(
+                "/admin/usage?{}",
+                (0..40).map(|n| format!("metadata.{n}=1&")).collect::<String>()
+            ),
+            vec![200],
+        ),
+        (
+            "/admin/stats?group_by=status,operation,model,user,attempt,metadata.%C3%BC%20b"
+                .to_owned(),
+            vec![200],
+        ),
+        ("/admin/stats?group_by=user,metadata.%20".to_owned(), vec![400]),
         ("/admin/prices/".to_owned(), vec![404]),
         ("/admin/prices/reload/".to_owned(), vec![404]),
         ("/admin/openapi.json?x=1".to_owned(), vec![400]),

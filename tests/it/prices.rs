@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::rig::{Proxy, Settings, bytes_of, eventually, field};
 
 /// A provider that hands out a price list, and answers calls.
-struct Shop {
+pub(super) struct Shop {
     address: SocketAddr,
     list: Arc<Mutex<Vec<u8>>>,
     asked: Arc<Mutex<usize>>,
@@ -22,7 +22,7 @@ struct Shop {
 
 impl Shop {
     /// `list` is the whole answer, with its head.
-    fn open(list: Vec<u8>) -> Shop {
+    pub(super) fn open(list: Vec<u8>) -> Shop {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shop =
@@ -44,7 +44,7 @@ impl Shop {
         shop
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
@@ -76,7 +76,7 @@ fn request(stream: &mut TcpStream) -> String {
     }
 }
 
-fn ok(body: &Value) -> Vec<u8> {
+pub(super) fn ok(body: &Value) -> Vec<u8> {
     let body = body.to_string();
     format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -86,12 +86,12 @@ fn ok(body: &Value) -> Vec<u8> {
     .into_bytes()
 }
 
-fn list_of(models: &[Value]) -> Value {
+pub(super) fn list_of(models: &[Value]) -> Value {
     json!({ "data": models })
 }
 
 /// A model of OpenRouter's list; prices are for one token.
-fn model(id: &str, prompt: &str, completion: &str) -> Value {
+pub(super) fn model(id: &str, prompt: &str, completion: &str) -> Value {
     json!({"id": id, "name": id, "context_length": 8192, "pricing": {"prompt": prompt,
         "completion": completion, "request": "0", "image": "0", "web_search": "0",
         "internal_reasoning": "0"}})
@@ -413,6 +413,61 @@ fn what_is_absurd_is_not_believed_unless_told_to() {
     let (code, _, err) = desk.run("prices update");
     assert!(code == 1 && err.contains("far fewer than the 10"), "{err}");
     assert_eq!(desk.run("prices update --force").0, 0);
+}
+
+#[test]
+fn what_is_listed_at_nothing_is_free_only_if_it_says_so() {
+    let mut all = offers();
+    all.extend([
+        model("house/gift", "0", "0"),
+        model("openrouter/free", "0", "0.0"),
+        model("house/late:free", "0.000001", "0"),
+        json!({"id": "house/paint", "pricing": {"prompt": "0", "completion": "0", "image": "0.04"}}),
+        json!({"id": "house/eyes", "pricing": {"prompt": "0.000001", "completion": "0.000002",
+            "image": "0.0012", "image_output": "0.04", "request": "0.001", "web_search": "0.01",
+            "overrides": [{"min_prompt_tokens": 200_000, "prompt": "0.000002"}]}}),
+    ]);
+    let shop = Shop::open(ok(&list_of(&all)));
+    let desk = Desk::new(&shop);
+    let update = desk.json("prices update --write")["updates"][0].take();
+    assert_eq!(models(&update["new"]), ["house/new", "openrouter/free", "house/eyes"]);
+    let why = |model: &str| {
+        let skipped = update["skipped"].as_array().unwrap();
+        let one = skipped.iter().find(|one| one["model"] == model).unwrap();
+        one["reason"].as_str().unwrap().to_owned()
+    };
+    assert!(why("house/gift").contains("listed at 0"), "{update}");
+    assert!(why("house/late:free").contains("the list that it is not"), "{update}");
+    assert!(why("house/paint").contains("calls do not tell: image"), "{update}");
+    // Whatever is not counted is said.
+    let eyes = &update["new"][2];
+    assert_eq!(
+        eyes["new"].to_string(),
+        r#"{"input":1,"output":2,"per_1k_requests":1,"per_1k_web_searches":10}"#
+    );
+    let left_out = eyes["left_out"].as_object().unwrap();
+    assert_eq!(left_out.keys().collect::<Vec<_>>(), ["image", "overrides", "image_output"]);
+    assert_eq!(
+        (&update["incomplete"], &left_out["image_output"].to_string()[..]),
+        (&json!(1), "0.04")
+    );
+    let applies = |model: &str| {
+        let shown = desk.json(&format!("prices show {model} --provider openrouter"));
+        shown["applies"][0]["cost_source"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(applies("house/gift"), "priced");
+    assert_ne!(applies("house/gift"), "free");
+    assert_eq!(applies("openrouter/free"), "priced");
+    assert!(
+        desk.done("prices update").contains("that is not counted"),
+        "also when it is unchanged"
+    );
+
+    desk.done("prices update --write --accept-large");
+    assert_eq!(applies("house/gift"), "priced");
+    let shown = desk.json("prices list --model house/gift");
+    assert_eq!(shown["prices"][0]["is_free"], true);
+    assert!(!desk.read("prices.toml").contains("house/paint"));
 }
 
 #[test]

@@ -107,11 +107,12 @@ pub(super) fn all() -> Value {
     put(
         "days",
         "days",
-        "The last so many times 24 hours; not with `since` or `until`",
+        "The last so many times 24 hours; together with `since` or `until` a 400 with `param` \"days\"",
         limits(&DAYS),
     );
     put("since", "since", moment, time());
-    put("until", "until", &format!("{moment}; not included, and later than `since`"), time());
+    let until = "not included; not later than `since` is a 400 with `param` \"until\"";
+    put("until", "until", &format!("{moment}; {until}"), time());
     put("tz", "tz", "For dates, and for hours, days, weeks and months; default UTC", zone());
     put("at", "at", "What holds at this time; default now", time());
     put(
@@ -158,16 +159,16 @@ pub(super) fn all() -> Value {
     let group_by = json!({
         "name": "group_by", "in": "query", "style": "form", "explode": false,
         "description": "What groups have in common, in this order",
-        "schema": {"type": "array", "minItems": 1, "maxItems": 4, "uniqueItems": true, "items": {"anyOf": [
+        "schema": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"anyOf": [
             {"type": "string", "enum": GROUP_KEYS},
-            {"type": "string", "pattern": format!("^{}[A-Za-z0-9_-]+$", METADATA.replace('.', "\\."))},
+            {"type": "string", "pattern": format!("^{}[^,]*[^,\\s]$", METADATA.replace('.', "\\."))},
         ]}},
     });
     let metadata = json!({
         "name": "metadata", "in": "query", "style": "form", "explode": true,
         "description": "`metadata.NAME`: calls whose metadata has this value under NAME",
-        "schema": {"type": "object", "additionalProperties": false, "maxProperties": 8,
-            "patternProperties": {format!("^{}[A-Za-z0-9_-]+$", METADATA.replace('.', "\\.")): text()}},
+        "schema": {"type": "object", "additionalProperties": false,
+            "patternProperties": {format!("^{}[\\s\\S]+$", METADATA.replace('.', "\\.")): {"type": "string"}}},
         "example": {"metadata.team": "red"},
     });
     all.insert("group_by".to_owned(), group_by);

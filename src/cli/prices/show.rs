@@ -145,10 +145,14 @@ fn sets(entry: &Value) -> Sheet {
             }
         }
     }
-    let columns = ["since", "for"].map(str::to_owned).into_iter();
+    // Where nothing has a date, none is told.
+    let is_dated = entry["sets"].as_array().is_some_and(|sets| sets.len() > 1);
+    let words = if is_dated { vec!["since", "for"] } else { vec!["for"] };
+    let columns = words.iter().map(|word| (*word).to_owned());
     let mut sheet = Sheet::new(columns.chain(keys.iter().map(|key| (*key).clone())));
     for (since, condition, rates) in &lines {
         let mut cells = vec![json!(since), json!(condition)];
+        cells.drain(..cells.len() - words.len());
         cells.extend(keys.iter().map(|key| match &rates[key.as_str()] {
             sizes @ Value::Object(_) => json!(figure(sizes)),
             rate => rate.clone(),

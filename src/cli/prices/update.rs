@@ -15,6 +15,9 @@ use crate::config::{Config, Flags};
 use crate::pricing::{ListUpdate, PriceList, PriceTable, UpdateOptions};
 use crate::units::Timestamp;
 
+/// Said of what a model costs besides.
+const LEFT_OUT: &str = "not counted";
+
 /// Compare the prices with public price lists, and write them down if told to
 #[derive(Args, Clone, Debug)]
 pub struct UpdateArgs {
@@ -170,6 +173,11 @@ fn csv(updates: &[ListUpdate]) -> String {
                         json!(change.percent),
                     ]);
                 }
+                for (name, price) in &one.left_out {
+                    let cells = [json!(update.list), json!(kind), json!(one.model), json!(name)];
+                    let rest = [Value::Null, price.clone(), Value::Null, json!(LEFT_OUT)];
+                    sheet.push(cells.into_iter().chain(rest));
+                }
             }
         }
         for model in &update.gone {
@@ -185,29 +193,35 @@ fn csv(updates: &[ListUpdate]) -> String {
     sheet.csv()
 }
 
+/// What is new and changed, a line for each rate.
+fn differences(update: &ListUpdate) -> Sheet {
+    let mut sheet = Sheet::new(["", "model", "rate", "old", "new", "change"]);
+    for (kind, all) in [("new", &update.new), ("changed", &update.changed)] {
+        for one in all {
+            let mut words = [json!(kind), json!(one.model)];
+            let mut line = |rate: &str, rest: [Value; 3]| {
+                let words = std::mem::replace(&mut words, [json!(""), json!("")]);
+                sheet.push(words.into_iter().chain([json!(rate)]).chain(rest));
+            };
+            for change in &one.changes {
+                let sign =
+                    |text: String| if text.starts_with('-') { text } else { format!("+{text}") };
+                let percent = change.percent.as_ref().map(ToString::to_string);
+                let percent = percent.map(|percent| format!("{} %", sign(percent)));
+                line(&change.rate, [json!(change.old), json!(change.new), json!(percent)]);
+            }
+            for (name, price) in &one.left_out {
+                line(name, [Value::Null, price.clone(), json!(LEFT_OUT)]);
+            }
+        }
+    }
+    sheet
+}
+
 fn words(args: &UpdateArgs, updates: &[ListUpdate], written: Option<&str>) -> String {
     let mut out = String::new();
     for update in updates {
-        let mut sheet = Sheet::new(["", "model", "rate", "old", "new", "change"]);
-        for (kind, all) in [("new", &update.new), ("changed", &update.changed)] {
-            for one in all {
-                let mut words = (json!(kind), json!(one.model));
-                for change in &one.changes {
-                    let sign = |text: String| {
-                        if text.starts_with('-') { text } else { format!("+{text}") }
-                    };
-                    let percent = change
-                        .percent
-                        .as_ref()
-                        .map(|percent| format!("{} %", sign(percent.to_string())));
-                    let (kind, model) = words.clone();
-                    let cells =
-                        [kind, model, json!(change.rate), json!(change.old), json!(change.new)];
-                    sheet.push(cells.into_iter().chain([json!(percent)]));
-                    words = (json!(""), json!(""));
-                }
-            }
-        }
+        let sheet = differences(update);
         if !update.is_empty() {
             say(&mut out, format_args!("{}\n\n", sheet.table()));
         }
@@ -235,6 +249,15 @@ fn words(args: &UpdateArgs, updates: &[ListUpdate], written: Option<&str>) -> St
                 update.gone.len(),
             ),
         );
+        if update.incomplete > 0 {
+            say(
+                &mut out,
+                format_args!(
+                    "{} of them cost something besides that calls do not tell of, and that is not counted\n",
+                    update.incomplete
+                ),
+            );
+        }
     }
     let something = updates.iter().any(|update| !update.is_empty());
     match written {
