@@ -154,6 +154,7 @@ impl PriceFile {
             let mut file = File::options().write(true).create_new(true).open(&draft)?;
             file.write_all(text.as_bytes())?;
             if let Ok(known) = fs::metadata(&target) {
+                keep_owner(&file, &known)?;
                 file.set_permissions(known.permissions())?;
             }
             file.sync_all()?;
@@ -174,6 +175,31 @@ impl PriceFile {
         let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new("."))).and_then(|it| it.sync_all()).map_err(said)
     }
+}
+
+/// Gives a new file the owner and the group of the one whose place it takes: a service that may read the one
+/// must be able to read the other, whoever updates the prices.
+#[cfg(unix)]
+fn keep_owner(file: &File, known: &fs::Metadata) -> std::io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) == (known.uid(), known.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(known.uid()), Some(known.gid())).map_err(|error| {
+        let (user, group) = (known.uid(), known.gid());
+        let message = format!(
+            "the file belongs to user {user} and group {group}, which a new one in its place cannot be given \
+             ({error}); do it as that user, or as root"
+        );
+        std::io::Error::new(error.kind(), message)
+    })
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps)] // as where there are owners
+fn keep_owner(_: &File, _: &fs::Metadata) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(test)]
@@ -258,5 +284,34 @@ mod tests {
         assert!(PriceFile::open(&path).is_err());
         assert!(PriceFile::open(home.path()).is_err(), "a directory");
         assert_eq!(names(home.path()), ["prices.toml"]);
+    }
+}
+
+#[cfg(all(test, unix))]
+mod owners {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+
+    use super::*;
+
+    /// Root can give files away; for anybody else, another's file is refused.
+    #[test]
+    fn a_file_stays_with_its_owner_or_is_not_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("prices.toml");
+        let before = "[prices.a]\nm = { input = 1 }\n";
+        fs::write(&path, before).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if chown(&path, Some(12_345), Some(12_346)).is_ok() {
+            let (file, _) = PriceFile::open(&path).unwrap();
+            file.replace("version = 1\n").unwrap();
+            let now = fs::metadata(&path).unwrap();
+            assert_eq!((now.uid(), now.gid(), now.mode() & 0o777), (12_345, 12_346, 0o600));
+            assert_eq!(fs::read_to_string(&path).unwrap(), "version = 1\n");
+        } else {
+            let file = File::open(&path).unwrap();
+            let error = keep_owner(&file, &fs::metadata("/").unwrap()).unwrap_err().to_string();
+            assert!(error.contains("belongs to user 0"), "{error}");
+        }
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 }

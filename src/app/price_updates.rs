@@ -13,6 +13,7 @@ use super::price_lists::{PriceFile, fetch_list};
 use super::prices::PriceDesk;
 use crate::admin::PriceKeeper;
 use crate::config::{Config, PriceUpdates};
+use crate::meter::guarded;
 use crate::pricing::{ListUpdate, PriceList, UpdateOptions};
 use crate::units::Timestamp;
 
@@ -33,6 +34,9 @@ struct Updater {
     desk: Arc<PriceDesk>,
     lists: Vec<ListState>,
 }
+
+/// What a list would change, and whether it is written down.
+type Looked = Result<(ListUpdate, bool), StartError>;
 
 /// How a list was read last.
 struct ListState {
@@ -68,12 +72,14 @@ pub(super) fn begin(config: &Config, desk: &Arc<PriceDesk>) -> std::io::Result<O
     let (config, desk) = (config.clone(), Arc::clone(desk));
     let mut updater = Updater { config, settings, desk, lists };
     let (stop, stopped) = channel();
-    thread::Builder::new().name("prices".to_owned()).spawn(move || updater.run(&stopped))?;
+    let run = move || updater.run(&stopped, Updater::update);
+    thread::Builder::new().name("prices".to_owned()).spawn(run)?;
     Ok(Some(Updating(stop)))
 }
 
 impl Updater {
-    fn run(&mut self, stopped: &Receiver<()>) {
+    /// Goes on until it is told to stop, whatever becomes of a single look.
+    fn run(&mut self, stopped: &Receiver<()>, update: impl Fn(&Updater, PriceList) -> Looked) {
         let mut wait = first_wait(self.settings.every, fastrand::f64());
         loop {
             self.tell(wait);
@@ -81,17 +87,22 @@ impl Updater {
                 return;
             }
             for at in 0..self.lists.len() {
-                self.look(at);
+                let list = self.lists[at].list;
+                // The log has the panic already, with its place.
+                let looked = guarded(|| update(self, list)).unwrap_or_else(|| {
+                    Err(StartError(format!("{}'s list: reading it panicked", list.as_str())))
+                });
+                self.note(at, looked);
             }
             let failures = self.lists.iter().map(|state| state.failures).max().unwrap_or_default();
             wait = wait_after(self.settings.every, failures);
         }
     }
 
-    /// Reads one list.
-    fn look(&mut self, at: usize) {
+    /// Keeps how one list was read.
+    fn note(&mut self, at: usize, looked: Looked) {
         let list = self.lists[at].list;
-        let looked = self.update(list).map_err(|error| error.to_string());
+        let looked = looked.map_err(|error| error.to_string());
         let state = &mut self.lists[at];
         state.at = Some(Timestamp::now());
         match &looked {
@@ -132,7 +143,8 @@ impl Updater {
         self.lists[at].last = Some(looked);
     }
 
-    fn update(&self, list: PriceList) -> Result<(ListUpdate, bool), StartError> {
+    /// Reads one list, and writes what it says if that is wanted.
+    fn update(&self, list: PriceList) -> Looked {
         let body = fetch_list(list, &self.config)?;
         let options = UpdateOptions { at: Timestamp::now(), accept_large: false, only: None };
         let said = |error: &dyn std::fmt::Display| StartError(error.to_string());
@@ -240,5 +252,50 @@ mod tests {
         let told = state.json();
         assert_eq!((&told["result"], &told["message"]), (&json!("failed"), &json!("no answer")));
         assert!(counts.iter().all(|name| told[*name].is_null()) && told["written"] == false);
+    }
+}
+
+#[cfg(test)]
+mod panics {
+    use std::cell::{Cell, RefCell};
+    use std::collections::BTreeMap;
+    use std::io;
+
+    use super::*;
+    use crate::config::Flags;
+    use crate::ledger::{Ledger, Settings};
+    use crate::meter::Meter;
+    use crate::pricing::{PriceBook, PriceTable};
+
+    #[test]
+    fn a_panic_is_a_failure_like_others_and_the_next_look_comes() {
+        let home = tempfile::tempdir().unwrap();
+        let nothing = |_: &std::path::Path| Err(io::Error::from(io::ErrorKind::NotFound));
+        let config = Config::from_sources(&Flags::default(), &BTreeMap::new(), &nothing).unwrap();
+        let ledger = Ledger::open(&Settings::of(home.path().join("t.db"))).unwrap();
+        let meter = Arc::new(Meter::new(ledger, PriceBook::builtin()));
+        let desk = Arc::new(PriceDesk::new(meter, PriceTable::builtin()));
+        let list = PriceList::OpenRouter;
+        let every = Duration::from_millis(2);
+        let mut updater = Updater {
+            config,
+            settings: PriceUpdates { every, write: false, lists: vec![list] },
+            desk: Arc::clone(&desk),
+            lists: vec![ListState { list, at: None, failures: 0, last: None }],
+        };
+        let (stop, stopped) = channel();
+        let (stop, looks) = (RefCell::new(Some(stop)), Cell::new(0));
+        updater.run(&stopped, |updater, _| {
+            looks.set(looks.get() + 1);
+            assert!(looks.get() > 1, "on purpose, in a test");
+            assert_eq!(updater.lists[0].failures, 1);
+            let said = desk.updates()["lists"][0].clone();
+            assert_eq!(said["result"], "failed", "{said}");
+            assert!(said["message"].as_str().unwrap().contains("panicked"), "{said}");
+            stop.take();
+            Err(StartError("enough".to_owned()))
+        });
+        assert_eq!((looks.get(), updater.lists[0].failures), (2, 2));
+        assert_eq!(desk.updates()["lists"][0]["message"], "enough");
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::sheet::{Format, Sheet};
 use super::super::source::{Report, Source};
+use super::super::visible::visible;
 use super::super::{Failure, Query, SourceArgs, push};
 use super::{failed, say};
 use crate::app::{self, PriceFile};
@@ -233,7 +234,8 @@ fn words(args: &UpdateArgs, updates: &[ListUpdate], written: Option<&str>) -> St
             say(&mut out, format_args!("{}\n\n", sheet.table()));
         }
         if args.only_used && !update.gone.is_empty() {
-            say(&mut out, format_args!("No longer in the list: {}\n", update.gone.join(", ")));
+            let gone: Vec<_> = update.gone.iter().map(|name| visible(name)).collect();
+            say(&mut out, format_args!("No longer in the list: {}\n", gone.join(", ")));
         }
         say(
             &mut out,
@@ -277,4 +279,34 @@ fn words(args: &UpdateArgs, updates: &[ListUpdate], written: Option<&str>) -> St
         );
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        args: UpdateArgs,
+    }
+
+    #[test]
+    fn names_that_a_list_had_cannot_steer_the_terminal() {
+        let Typed { args } = Typed::parse_from(["update", "--only-used"]);
+        let update = ListUpdate {
+            incomplete: 0,
+            list: "openrouter",
+            provider: "openrouter",
+            models: 1,
+            new: Vec::new(),
+            changed: Vec::new(),
+            gone: vec!["a/\u{202e}b".to_owned(), "a/c".to_owned()],
+            unchanged: 1,
+            skipped: Vec::new(),
+        };
+        let said = words(&args, &[update], None);
+        assert!(said.contains("No longer in the list: a/\\u{202e}b, a/c\n"), "{said}");
+    }
 }
