@@ -29,6 +29,7 @@ pub fn amended(text: &str, updates: &[ListUpdate]) -> Result<String, String> {
         for one in &update.new {
             let mut entry = inline_of(&one.entry.base);
             entry.insert("source", Value::from(update.list));
+            entry.insert("source_check", Value::from(one.entry.mark()));
             put(models, &one.model, Item::Value(Value::InlineTable(entry)));
         }
         for one in &update.changed {
@@ -88,6 +89,7 @@ fn change(models: &mut dyn TableLike, one: &PriceUpdate, list: &str) -> Result<(
         entry.insert("since", Item::Table(dotted([(dated.label.clone(), set)])));
     }
     entry.insert("source", Item::Value(Value::from(list)));
+    entry.insert("source_check", Item::Value(Value::from(one.entry.mark())));
     Ok(())
 }
 
@@ -101,6 +103,7 @@ fn table_of(entry: &PriceEntry) -> Table {
     }
     if let Some(source) = &entry.source {
         table.insert("source", Item::Value(Value::from(source.as_str())));
+        table.insert("source_check", Item::Value(Value::from(entry.mark())));
     }
     for (key, sets) in conditions(&entry.base) {
         table.insert(

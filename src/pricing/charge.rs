@@ -33,8 +33,8 @@ pub(super) fn charge(
     if let Some(heard) = by_time {
         bill.audio_time(heard);
     }
-    bill.add("web_searches", usage.web_searches.unwrap_or(0), &[Rate::WebSearches]);
-    bill.add("requests", 1, &[Rate::Requests]);
+    bill.add("web_searches", usage.web_searches.unwrap_or(0), Rate::WebSearches);
+    bill.add("requests", 1, Rate::Requests);
     let measured = if has_token_rate(card) {
         tokens.is_some() || by_time.is_some()
     } else {
@@ -101,56 +101,45 @@ impl Bill<'_> {
     /// claim more than there is (`OpenRouter` reports tokens as both written and read), the earlier
     /// ones keep their share.
     fn input(&mut self, input: u64, usage: &Usage, audio_by_time: bool) {
-        use Rate::{AudioInput, CacheWrite, CacheWrite1h, CachedAudioInput, CachedImageInput};
-        use Rate::{CachedInput, ImageInput, Input, VideoInput};
-
         let known = |class: Option<u64>| class.unwrap_or(0);
         let mut left = Share(input);
 
         let mut cached = Share(left.take(known(usage.cache_read)));
         let cached_audio = cached.take(known(usage.cache_read_audio));
         let cached_image = cached.take(known(usage.cache_read_image));
-        self.add(
-            "cached_audio_input",
-            cached_audio,
-            &[CachedAudioInput, CachedInput, AudioInput, Input],
-        );
-        self.add(
-            "cached_image_input",
-            cached_image,
-            &[CachedImageInput, CachedInput, ImageInput, Input],
-        );
-        self.add("cached_input", cached.0, &[CachedInput, Input]);
+        self.add("cached_audio_input", cached_audio, Rate::CachedAudioInput);
+        self.add("cached_image_input", cached_image, Rate::CachedImageInput);
+        self.add("cached_input", cached.0, Rate::CachedInput);
 
         let mut written =
             Share(left.take(known(usage.cache_write).max(known(usage.cache_write_1h))));
         let hour = written.take(known(usage.cache_write_1h));
-        self.add("cache_write_1h", hour, &[CacheWrite1h, CacheWrite, Input]);
-        self.add("cache_write", written.0, &[CacheWrite, Input]);
+        self.add("cache_write_1h", hour, Rate::CacheWrite1h);
+        self.add("cache_write", written.0, Rate::CacheWrite);
 
         let audio = left.take(known(usage.audio_input).saturating_sub(cached_audio));
         if !audio_by_time {
-            self.add("audio_input", audio, &[AudioInput, Input]);
+            self.add("audio_input", audio, Rate::AudioInput);
         }
         let image = left.take(known(usage.image_input).saturating_sub(cached_image));
-        self.add("image_input", image, &[ImageInput, Input]);
+        self.add("image_input", image, Rate::ImageInput);
         let video = left.take(known(usage.video_input));
-        self.add("video_input", video, &[VideoInput, Input]);
-        self.add("input", left.0, &[Input]);
+        self.add("video_input", video, Rate::VideoInput);
+        self.add("input", left.0, Rate::Input);
     }
 
     /// Divides the output: heard, seen, thought (only where that has a rate), and the rest.
     fn output(&mut self, output: u64, usage: &Usage) {
         let mut left = Share(output);
         let audio = left.take(usage.audio_output.unwrap_or(0));
-        self.add("audio_output", audio, &[Rate::AudioOutput, Rate::Output]);
+        self.add("audio_output", audio, Rate::AudioOutput);
         let image = left.take(usage.image_output.unwrap_or(0));
-        self.add("image_output", image, &[Rate::ImageOutput, Rate::Output]);
+        self.add("image_output", image, Rate::ImageOutput);
         if self.card.get(Rate::Reasoning).is_some() {
             let reasoning = left.take(usage.reasoning.unwrap_or(0));
-            self.add("reasoning", reasoning, &[Rate::Reasoning]);
+            self.add("reasoning", reasoning, Rate::Reasoning);
         }
-        self.add("output", left.0, &[Rate::Output]);
+        self.add("output", left.0, Rate::Output);
     }
 
     fn audio_time(&mut self, heard_ms: u64) {
@@ -161,12 +150,13 @@ impl Bill<'_> {
         }
     }
 
-    /// Charges a quantity at the first of the rates that the card has.
-    fn add(&mut self, class: &'static str, quantity: u64, rates: &[Rate]) {
+    /// Charges a quantity at its rate, or at the first of its parents' that the card has.
+    fn add(&mut self, class: &'static str, quantity: u64, rate: Rate) {
         if quantity == 0 {
             return;
         }
-        match rates.iter().find_map(|&rate| self.card.get(rate)) {
+        let mut rates = std::iter::once(&rate).chain(rate.parents());
+        match rates.find_map(|&rate| self.card.get(rate)) {
             Some(price) => self.push(class, quantity, times(price, quantity)),
             None => self.unpriced |= !matches!(class, "requests" | "web_searches"),
         }

@@ -5,11 +5,13 @@
 //! `book` looks up the entry (with `names` and `glob`), `rates` says which of its prices
 //! hold, `charge` multiplies. For readers: `listing` says what an entry holds, `lookup` why it applies,
 //! `difference` what another table changes, `doubts` what may be a slip; `table` is a book and which one.
-//! From public lists: `lists` reads them, `update` says what they would change, `amend` writes it down.
+//! From public lists: `lists` reads them, `update` says what they would change, `belief` what
+//! of it is too odd to be taken, `amend` writes it down with a `mark`.
 //!
 //! Invariant: a cost is the exact sum of its parts, and unknown is never 0.
 
 mod amend;
+mod belief;
 mod book;
 mod build;
 mod charge;
@@ -20,6 +22,7 @@ mod glob;
 mod listing;
 mod lists;
 mod lookup;
+mod mark;
 mod names;
 mod parse;
 mod rates;

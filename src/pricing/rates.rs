@@ -35,6 +35,22 @@ pub(super) enum Rate {
 impl Rate {
     const COUNT: usize = Rate::Uncounted as usize + 1;
 
+    /// At what a unit without a rate of its own is charged: the first of these that there is.
+    pub(super) fn parents(self) -> &'static [Rate] {
+        match self {
+            Rate::CachedAudioInput => &[Rate::CachedInput, Rate::AudioInput, Rate::Input],
+            Rate::CachedImageInput => &[Rate::CachedInput, Rate::ImageInput, Rate::Input],
+            Rate::CacheWrite1h => &[Rate::CacheWrite, Rate::Input],
+            Rate::CachedInput
+            | Rate::CacheWrite
+            | Rate::AudioInput
+            | Rate::ImageInput
+            | Rate::VideoInput => &[Rate::Input],
+            Rate::Reasoning | Rate::AudioOutput | Rate::ImageOutput => &[Rate::Output],
+            _ => &[],
+        }
+    }
+
     /// How many units the price in the file is for.
     pub(super) fn per(self) -> Decimal {
         match self {
@@ -171,6 +187,8 @@ pub(super) struct PriceEntry {
     pub(super) min_audio_ms: u64,
     /// The public list that it was taken from; `None` where a person wrote it.
     pub(super) source: Option<String>,
+    /// Its mark as that list left it: a person's change gives it another.
+    pub(super) source_check: Option<String>,
     /// Where it stands in its file; 0 in the built-in table.
     pub(super) line: usize,
 }
@@ -231,7 +249,8 @@ impl PriceEntry {
 
     /// Whether two entries cost the same at all times, wherever they stand.
     pub(super) fn costs_as(&self, other: &PriceEntry) -> bool {
-        let PriceEntry { id: _, base, since, min_audio_ms, source: _, line: _ } = self;
+        let PriceEntry { id: _, base, since, min_audio_ms, source: _, source_check: _, line: _ } =
+            self;
         *base == other.base && *since == other.since && *min_audio_ms == other.min_audio_ms
     }
 

@@ -9,17 +9,12 @@ use serde::Serialize;
 use serde_json::{Number, Value};
 
 use super::CostSource;
+use super::belief::{LARGE, is_large, too_dear};
 use super::book::{Found, PriceBook, Provider, lower};
 use super::listing::{ListedRates, number, of_rates};
 use super::lists::{Offered, PriceList};
-use super::rates::{PriceEntry, PriceSet, Priced, Rate, Rates, Since};
+use super::rates::{PriceEntry, PriceSet, Priced, Rates, Since};
 use crate::units::Timestamp;
-
-/// A price that changes by more than this factor is not believed.
-const LARGE: Decimal = Decimal::from_parts(10, 0, 0, false, 0);
-
-/// Dollars for a million tokens that no new model costs.
-const DEAREST: Decimal = Decimal::from_parts(2_000, 0, 0, false, 0);
 
 /// A list with fewer models than this part of the last one is not believed.
 const PART_OF_LAST: u64 = 2;
@@ -208,7 +203,7 @@ impl Compared<'_> {
             return false;
         }
         if entry.line == 0 || entry.source.as_deref() == Some(self.list.as_str()) {
-            return true;
+            return !entry.is_altered();
         }
         let same = |known: &&PriceEntry| known.id.eq_ignore_ascii_case(&entry.id);
         self.builtin.entries.iter().find(same).is_some_and(|known| known.costs_as(entry))
@@ -232,11 +227,8 @@ impl Compared<'_> {
             _ => None,
         };
         let Some(old) = old else {
-            let is_dear = |one: &Priced| {
-                matches!(one.rate, Rate::Input | Rate::Output) && one.in_file() > DEAREST
-            };
-            if !self.options.accept_large && rates.iter().any(is_dear) {
-                return skip(model, "its price is more than any model's");
+            if let Some(why) = self.unless_accepted(too_dear(&Rates::new(), rates)) {
+                return skip(model, &why);
             }
             let is_free = costs_nothing(rates);
             if !self.options.accept_large && is_free && !self.list.calls_free(&name) {
@@ -260,17 +252,16 @@ impl Compared<'_> {
         let changes = changes(&set.rates, &now);
         if changes.is_empty() {
             update.unchanged += 1;
+        } else if is_from_list && old.is_altered() {
+            skip(model, "its price is changed by hand since the list's was written, and differs");
         } else if !self.is_ours(old, &name) {
             skip(model, "its price is written by hand, and differs");
         } else if old.since.iter().any(|since| since.start > self.options.at) {
             skip(model, "the table has another price from a later date on");
         } else if since.is_some_and(|since| since.start == self.options.at) {
             skip(model, "the table has a price since this very moment");
-        } else if !self.options.accept_large && is_large(&set.rates, &now) {
-            let said: Vec<String> = changes.iter().map(ToString::to_string).collect();
-            let reason =
-                format!("its price changes by more than {LARGE} times: {}", said.join(", "));
-            update.skipped.push(SkippedUpdate { model, reason });
+        } else if let Some(why) = self.unless_accepted(odd(&set.rates, &now, &changes)) {
+            skip(model, &why);
         } else {
             let set = PriceSet { rates: now.clone(), ..set.clone() };
             let label = self.options.at.to_string();
@@ -281,6 +272,11 @@ impl Compared<'_> {
             let new = of_rates(&now);
             update.changed.push(PriceUpdate { model, old, new, changes, left_out, entry });
         }
+    }
+
+    /// A reason that counts only where what is odd is not believed anyway.
+    fn unless_accepted(&self, why: Option<String>) -> Option<String> {
+        why.filter(|_| !self.options.accept_large)
     }
 
     fn entry(&self, name: &str) -> PriceEntry {
@@ -314,6 +310,15 @@ impl Compared<'_> {
 
 fn costs_nothing(rates: &Rates) -> bool {
     rates.iter().all(|one| one.price.is_zero())
+}
+
+/// Why a changed price is not believed.
+fn odd(before: &Rates, now: &Rates, changes: &[RateChange]) -> Option<String> {
+    if !is_large(before, now) {
+        return too_dear(before, now);
+    }
+    let said: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    Some(format!("its price changes by more than {LARGE} times: {}", said.join(", ")))
 }
 
 fn changes(old: &Rates, new: &Rates) -> Vec<RateChange> {
@@ -355,15 +360,4 @@ impl fmt::Display for RateChange {
             None => Ok(()),
         }
     }
-}
-
-/// Whether a token's price changes by more than [`LARGE`], or to or from nothing.
-fn is_large(old: &Rates, new: &Rates) -> bool {
-    old.iter().any(|before| {
-        let Some(now) = new.iter().find(|one| one.key == before.key && one.by == before.by) else {
-            return false;
-        };
-        let (small, great) = (before.price.min(now.price), before.price.max(now.price));
-        great > small.checked_mul(LARGE).unwrap_or(Decimal::MAX)
-    })
 }

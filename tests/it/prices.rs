@@ -471,6 +471,89 @@ fn what_is_listed_at_nothing_is_free_only_if_it_says_so() {
 }
 
 #[test]
+fn no_class_of_a_price_is_believed_blindly() {
+    let with = |id: &str, prompt: &str, more: Value| {
+        let mut one = model(id, prompt, "0.00001");
+        one["pricing"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        one
+    };
+    let odd = [
+        with("house/calls", "0.000001", json!({"request": "500"})),
+        with("house/cache", "0.000001", json!({"input_cache_read": "0.9"})),
+        with("house/turned", "0.000001", json!({"input_cache_write": "0.000005"})),
+        with("house/adds", "0.000001", json!({"request": "0.001"})),
+        with("house/searches", "0.000001", json!({"web_search": "0.01"})),
+        with("house/loses", "0.00001", json!({})),
+        with("house/found", "0.000001", json!({"web_search": "0"})),
+    ];
+    let fine = with("house/fine", "0.000001", json!({"input_cache_read": "0.0000001"}));
+    let shop = Shop::open(ok(&list_of(&[&odd[..], &[fine]].concat())));
+    let desk = Desk::new(&shop);
+    let table = "[prices.openrouter]\n\
+        \"house/adds\" = { input = 1, output = 10, source = \"openrouter\" }\n\
+        \"house/searches\" = { input = 1, output = 10, source = \"openrouter\" }\n\
+        \"house/loses\" = { input = 10, cached_input = 0.5, output = 10, source = \"openrouter\" }\n\
+        \"house/found\" = { input = 1, output = 10, per_1k_web_searches = 10, source = \"openrouter\" }\n\
+        \"house/fine\" = { input = 1, output = 10, source = \"openrouter\" }\n";
+    desk.put("prices.toml", table);
+    let update = &desk.json("prices update --write")["updates"][0];
+    let names: Vec<&str> = odd.iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(models(&update["skipped"]), names, "{update}");
+    assert_eq!(models(&update["changed"]), ["house/fine"]);
+    let reason = |at: usize| update["skipped"][at]["reason"].as_str().unwrap();
+    for (at, why) in [
+        (0, "per_1k_requests 500000"),
+        (1, "cached_input 900000"),
+        (2, "its cache_write (5) is more than 4 times its input (1)"),
+        (5, "cached_input 0.5 → none"),
+    ] {
+        assert!(reason(at).contains(why), "{}", reason(at));
+    }
+    let text = desk.read("prices.toml");
+    assert_eq!(text.matches("since").count(), 1, "{text}");
+    let update = &desk.json("prices update --write --accept-large")["updates"][0];
+    assert_eq!(update["skipped"], json!([]));
+    assert!(desk.read("prices.toml").contains("per_1k_requests = 500000"));
+}
+
+#[test]
+fn what_is_changed_by_hand_is_nobody_elses() {
+    let shop = Shop::open(ok(&list_of(&offers())));
+    let desk = Desk::new(&shop);
+    desk.done("prices update --write");
+    let written = desk.read("prices.toml");
+    let by_hand = written.replace("input = 0.15,", "input = 0.16,");
+    desk.put(
+        "prices.toml",
+        &by_hand.replace("above.1000 = { input = 4 }", "above.1000 = { input = 5 }"),
+    );
+    let by_hand = desk.read("prices.toml");
+    let mut later = offers();
+    later[4] = model("house/long", "0.000004", "0.000006");
+    later[5] = model("house/new", "0.0000002", "0.0000006");
+    shop.offers(&later);
+    let update = &desk.json("prices update --write --accept-large")["updates"][0];
+    assert_eq!(update["changed"], json!([]), "{written}\n{by_hand}");
+    let skipped = update["skipped"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["reason"].as_str().unwrap().contains("changed by hand"));
+    assert_eq!(models(&skipped.cloned().collect()), ["house/long", "house/new"], "{by_hand}");
+    assert_eq!(desk.read("prices.toml"), by_hand);
+
+    // Without the mark nothing tells, and the list has its price back.
+    let mark = by_hand.split("\"house/new\" = ").nth(1).unwrap();
+    let mark = mark.split("source_check = \"").nth(1).unwrap().split('"').next().unwrap();
+    let line = format!(", source_check = \"{mark}\"");
+    desk.put("prices.toml", &by_hand.replace(&line, ""));
+    assert_eq!(models(&desk.json("prices update --write")["updates"][0]["changed"]), ["house/new"]);
+    desk.put("prices.toml", &by_hand.replace(mark, "mine"));
+    let (code, out, err) = desk.run("prices check prices.toml");
+    assert!(code == 1 && format!("{out}{err}").contains("`source_check` is no mark"), "{out}{err}");
+}
+
+#[test]
 fn without_a_file_one_is_made_over_the_built_in_prices() {
     let mut all = vec![model("openai/gpt-4o", "0.000002", "0.00001")];
     all.extend((0..300).map(|at| model(&format!("house/m{at}"), "0.000001", "0.000002")));

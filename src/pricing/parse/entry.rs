@@ -3,13 +3,14 @@
 use toml_edit::TableLike;
 
 use super::reader::{Field, Reader};
+use crate::pricing::mark::is_mark;
 use crate::pricing::rates::{
     Above, PriceEntry, PriceSet, Priced, RATE_KEYS, Rate, Rates, Since, Tier, Window,
 };
 use crate::units::Timestamp;
 
 const SET_KEYS: [&str; 3] = ["above", "tier", "daily"];
-const ENTRY_KEYS: [&str; 3] = ["since", "min_audio_seconds", "source"];
+const ENTRY_KEYS: [&str; 4] = ["since", "min_audio_seconds", "source", "source_check"];
 const MS_PER_SECOND: u64 = 1_000;
 
 fn rate_of(key: &str) -> Option<(&'static str, Rate)> {
@@ -29,6 +30,7 @@ impl Reader<'_> {
             match field.key {
                 "since" => entry.since = self.since(place, field),
                 "source" => entry.source = self.string(field).map(str::to_owned),
+                "source_check" => entry.source_check = self.mark(field),
                 "min_audio_seconds" => entry.min_audio_ms = self.whole(field) * MS_PER_SECOND,
                 _ => self.set_field(place, field, &mut entry.base, &ENTRY_KEYS),
             }
@@ -37,6 +39,16 @@ impl Reader<'_> {
             self.error(line, format!("{place} has no price; give at least `input` and `output`"));
         }
         entry
+    }
+
+    fn mark(&mut self, field: Field<'_>) -> Option<String> {
+        let mark = self.string(field)?;
+        if !is_mark(mark) {
+            let message = "`source_check` is no mark of `prices update`; without this line the list of `source` \
+                           may change the price";
+            self.error(field.line, message);
+        }
+        Some(mark.to_owned())
     }
 
     fn since(&mut self, place: &str, field: Field<'_>) -> Vec<Since> {
