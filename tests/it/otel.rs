@@ -380,17 +380,19 @@ fn call(model: &str) -> Record {
 #[test]
 fn what_a_collector_does_not_take_is_counted() {
     let collector = Collector::that(Answer::Refuses("400 Bad Request", ""));
-    let sending = sending(&collector, |_| ());
+    let sending = sending(&collector, |settings| {
+        settings.headers.insert("api-key", "c4nary".parse().unwrap());
+    });
     let (mut watcher, health) = (sending.watcher(), sending.health());
     watcher.recorded(&call("a"));
     eventually("a batch that is given up", || health().lost == 1);
     assert_eq!((health().failed_exports, health().exported, health().queued), (1, 0, 0));
     assert_eq!(health().last_error.as_deref(), Some("traces: it answers 400 Bad Request"));
     // A part is taken.
-    collector.answers(Answer::Rejects(1));
+    collector.answers(Answer::Rejects(1, "too\nmany for key c4nary"));
     watcher.recorded(&call("a"));
     eventually("a batch that is taken", || health().rejected == 1);
-    assert!(health().last_error.unwrap().contains("too\\nmany"));
+    assert!(health().last_error.unwrap().ends_with("too many for key …"));
     collector.answers(Answer::Takes);
     watcher.recorded(&call("a"));
     eventually("a batch that is taken", || health().exported == 1);
