@@ -277,6 +277,13 @@ pub struct RowCost {
     pub price_id: Option<String>,
 }
 
+/// Where a histogram of [`Record::seconds_per_output_token`] has its bounds: those that OpenTelemetry advises,
+/// and four more for the fast providers.
+pub const SECONDS_PER_OUTPUT_TOKEN: [f64; 17] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75,
+    1.0, 2.5,
+];
+
 impl Record {
     pub fn cost(&self) -> RowCost {
         RowCost {
@@ -325,6 +332,71 @@ impl Record {
         [input, output, self.cost_source != CostSource::Provider]
     }
 
+    /// Seconds for each token after the first one, of a stream that came to its end.
+    // A measurement is no account: a double is exact enough.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn seconds_per_output_token(&self) -> Option<f64> {
+        let (first, whole) = (self.time_to_first_token_ms?, self.duration_ms?);
+        let further = self.output_tokens?.checked_sub(1).filter(|further| *further > 0)?;
+        let is_whole = self.streaming && self.outcome == Outcome::Completed;
+        let seconds = whole.saturating_sub(first) as f64 / 1000.0;
+        is_whole.then(|| seconds / further as f64)
+    }
+
+    /// The same without what may be large and is of use to the ledger only: charges, the usage object.
+    pub fn light(&self) -> Record {
+        // One by one, because a batch's charges can be megabytes, and are not to be copied first.
+        Record {
+            id: self.id,
+            created_at: self.created_at,
+            upstream: self.upstream.clone(),
+            provider: self.provider.clone(),
+            endpoint: self.endpoint.clone(),
+            method: self.method.clone(),
+            path: self.path.clone(),
+            model_requested: self.model_requested.clone(),
+            model: self.model.clone(),
+            user: self.user.clone(),
+            session: self.session.clone(),
+            operation: self.operation.clone(),
+            attempt: self.attempt,
+            metadata: self.metadata.clone(),
+            key_id: self.key_id.clone(),
+            input_tokens: self.input_tokens,
+            cache_read_tokens: self.cache_read_tokens,
+            cache_write_tokens: self.cache_write_tokens,
+            audio_input_tokens: self.audio_input_tokens,
+            image_input_tokens: self.image_input_tokens,
+            output_tokens: self.output_tokens,
+            reasoning_tokens: self.reasoning_tokens,
+            audio_output_tokens: self.audio_output_tokens,
+            image_output_tokens: self.image_output_tokens,
+            total_tokens: self.total_tokens,
+            usage_source: self.usage_source,
+            estimate: self.estimate.clone(),
+            stream_usage: self.stream_usage,
+            charged_by: self.charged_by,
+            charges: Vec::new(),
+            trace: self.trace.clone(),
+            usage_json: None,
+            cost_usd: self.cost_usd,
+            cost_source: self.cost_source,
+            computed_cost_usd: self.computed_cost_usd,
+            price_id: self.price_id.clone(),
+            status: self.status,
+            streaming: self.streaming,
+            finish_reason: self.finish_reason.clone(),
+            outcome: self.outcome,
+            error: self.error.clone(),
+            retry: self.retry,
+            upstream_request_id: self.upstream_request_id.clone(),
+            service_tier: self.service_tier.clone(),
+            duration_ms: self.duration_ms,
+            time_to_first_byte_ms: self.time_to_first_byte_ms,
+            time_to_first_token_ms: self.time_to_first_token_ms,
+        }
+    }
+
     /// Writes the token classes that have a column.
     pub fn set_usage(&mut self, usage: &Usage, source: UsageSource) {
         self.input_tokens = usage.input;
@@ -338,5 +410,57 @@ impl Record {
         self.image_output_tokens = usage.image_output;
         self.total_tokens = usage.total;
         self.usage_source = source;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record() -> Record {
+        let json = json!({
+            "id": CallId::new(), "created_at": "2026-11-22T12:00:00.000Z", "upstream": "openai",
+            "provider": "openai", "endpoint": "chat.completions", "method": "POST",
+            "path": "/v1/chat/completions", "model_requested": "gpt-4o", "model": "gpt-4o-2024-08-06",
+            "user": "ann", "session": "s", "operation": "o", "attempt": 2, "metadata": {"a": 1},
+            "key_id": "k", "input_tokens": 10, "cache_read_tokens": 1, "cache_write_tokens": 2,
+            "audio_input_tokens": 3, "image_input_tokens": 4, "output_tokens": 5,
+            "reasoning_tokens": 6, "audio_output_tokens": 7, "image_output_tokens": 8,
+            "total_tokens": 15, "usage_source": "estimated", "stream_usage": "refused",
+            "charged_by": CallId::new(), "cost_usd": 0.5, "cost_source": "priced",
+            "computed_cost_usd": 0.25, "price_id": "p", "status": 200, "streaming": true,
+            "finish_reason": "stop", "outcome": "completed", "error": "e", "retry": 1,
+            "upstream_request_id": "r", "service_tier": "flex", "duration_ms": 1100,
+            "time_to_first_byte_ms": 90, "time_to_first_token_ms": 100,
+        });
+        // By way of text, because money cannot be read from a value.
+        serde_json::from_str(&json.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_light_record_lacks_only_what_is_named() {
+        let mut record = record();
+        record.estimate = Some(EstimateNote::default());
+        let all = serde_json::to_string(&record).unwrap();
+        record.usage_json = serde_json::from_str("{}").unwrap();
+        let (key, usage) = ("resp_1".to_owned(), Usage::default());
+        record.charges.push(Charge { key, fetched: false, usage, cost_usd: None });
+        assert_eq!(serde_json::to_string(&record.light()).unwrap(), all);
+    }
+
+    #[test]
+    fn a_stream_that_came_to_its_end_tells_its_pace() {
+        let mut record = record();
+        record.output_tokens = Some(11);
+        assert_eq!(record.seconds_per_output_token(), Some(0.1));
+        for other in [
+            Record { output_tokens: Some(1), ..record.clone() },
+            Record { streaming: false, ..record.clone() },
+            Record { outcome: Outcome::ClientClosed, ..record.clone() },
+        ] {
+            assert_eq!(other.seconds_per_output_token(), None);
+        }
     }
 }

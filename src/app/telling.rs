@@ -13,13 +13,11 @@ use crate::proxy::tls_config;
 /// How long the last spans and metrics may take to be sent.
 const OTLP_GRACE: Duration = Duration::from_secs(5);
 
-/// How long the last calls may take to be logged.
-const LOG_GRACE: Duration = Duration::from_secs(2);
-
 #[derive(Debug)]
 pub(super) struct Telling {
     otel: Option<Otel>,
-    log: Option<CallLog>,
+    /// Calls are logged.
+    has_log: bool,
     /// Calls have spans.
     has_spans: bool,
 }
@@ -40,15 +38,14 @@ impl Telling {
             Otel::start(&otlp.settings, servers, tls.as_ref().clone())
                 .map_err(|error| failed(&error))
         });
-        let log = config.log_calls.then(|| CallLog::start(has_spans));
-        let log = log.transpose().map_err(|error| StartError::new("log_calls", error))?;
-        Ok(Telling { otel: otel.transpose()?, log, has_spans })
+        Ok(Telling { otel: otel.transpose()?, has_log: config.log_calls, has_spans })
     }
 
     /// Those who watch the ledger.
     pub(super) fn watchers(&self) -> Vec<Box<dyn Watcher>> {
         let otel = self.otel.as_ref().map(Otel::watcher);
-        let log = self.log.as_ref().map(CallLog::watcher);
+        let log = CallLog { is_traced: self.has_spans };
+        let log = self.has_log.then(|| Box::new(log) as _);
         otel.into_iter().chain(log).collect()
     }
 
@@ -59,10 +56,10 @@ impl Telling {
 
     /// Whether calls' own traces are of interest.
     pub(super) fn wants_traces(&self) -> bool {
-        self.has_spans || self.log.is_some()
+        self.has_spans || self.has_log
     }
 
-    /// Sends and writes what is left. The ledger tells of nothing any more.
+    /// Sends what is left. The ledger tells of nothing any more.
     pub(super) fn finish(&self) {
         if let Some(otel) = &self.otel
             && !otel.shutdown(OTLP_GRACE)
@@ -72,9 +69,6 @@ impl Telling {
                 spans = health.queued,
                 "the OpenTelemetry collector was too slow for the last spans and metrics"
             );
-        }
-        if let Some(log) = &self.log {
-            log.shutdown(LOG_GRACE);
         }
     }
 }

@@ -27,6 +27,7 @@ mod draft;
 pub mod export;
 pub mod filters;
 pub mod import;
+mod log;
 pub mod man;
 pub mod prices;
 mod progress;

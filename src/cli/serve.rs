@@ -3,19 +3,20 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::future::poll_fn;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::path::PathBuf;
+use std::process;
 use std::task::Poll;
 use std::thread;
 
 use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 use super::demonstration::{self, DemoFlags, Demonstration};
+use super::log::Log;
 use crate::app::App;
-use crate::config::{Config, Flags, LogFormat};
+use crate::config::{Config, Flags};
 use crate::ledger;
 
 /// Run the proxy
@@ -76,8 +77,17 @@ impl ServeArgs {
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Box<dyn Error>> {
-    let mut config = Config::load(&args.flags())?;
-    log_to_stderr(&config.log, config.log_format);
+    let config = Config::load(&args.flags())?;
+    let log = Log::to_stderr(&config.log, config.log_format);
+    let served = serve(args, config);
+    if !log.finish() && served.is_err() {
+        // Nobody reads stderr: to say there what went wrong would never end.
+        process::exit(1);
+    }
+    served
+}
+
+fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
     panic::set_hook(Box::new(|panicked| tracing::error!("{}", place(panicked))));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -133,25 +143,6 @@ fn banner(app: &App, config: &Config) -> io::Result<String> {
     lines.push(format!("dashboard (logs in once): http://{address}{}", app.login_path()));
     lines.push(String::new());
     Ok(lines.join("\n"))
-}
-
-fn log_to_stderr(filter: &str, format: LogFormat) {
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        // It would complain to stderr that stderr cannot be written (its disk is full, its reader is
-        // gone), and panic over that.
-        .log_internal_errors(false);
-    match format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => log
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_ansi(false)
-            .init(),
-    }
 }
 
 /// Where a panic happened. Not what it said: where text is read, that may quote a prompt.

@@ -32,7 +32,8 @@ pub(super) struct Rows<'t> {
     replaced: Vec<Replaced>,
 }
 
-/// A row as it was and as it is.
+/// A row as it was and as it is, the latter light: a batch's charges can be megabytes, and many rows wait for
+/// the end of their transaction.
 #[derive(Debug)]
 pub(super) struct Replaced {
     pub(super) before: Record,
@@ -78,7 +79,7 @@ impl<'t> Rows<'t> {
         let same_time = present.key >> KEY_BITS == record.created_at.millis();
         let key = if same_time { present.key } else { self.next_key(record.created_at)? };
         self.put(key, record)?;
-        self.replaced.push(Replaced { before: present.record, after: record.clone() });
+        self.replaced.push(Replaced { before: present.record, after: record.light() });
         Ok(false)
     }
 

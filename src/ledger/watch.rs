@@ -20,7 +20,8 @@ pub trait Watcher: fmt::Debug + Send {
     /// A call has its row.
     fn recorded(&mut self, record: &Record);
 
-    /// A row says something else than before: an estimate came late, or another call is charged.
+    /// A row says something else than before: an estimate came late, or another call is charged. `after` has neither
+    /// charges nor the usage object.
     fn corrected(&mut self, before: &Record, after: &Record);
 }
 
@@ -54,12 +55,18 @@ impl Watchers {
 
 #[cfg(test)]
 mod tests {
+    use std::iter::{empty, once};
     use std::sync::mpsc;
     use std::time::Duration;
 
     use super::*;
     use crate::ledger::row::tests::call;
     use crate::ledger::{Ledger, Settings};
+    use crate::record::Charge;
+    use crate::trace::TraceContext;
+    use crate::usage::Usage;
+
+    const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[derive(Debug)]
     struct Diary(mpsc::Sender<String>);
@@ -71,6 +78,7 @@ mod tests {
         }
 
         fn corrected(&mut self, before: &Record, after: &Record) {
+            assert!(after.charges.is_empty() && after.trace.is_some(), "{after:?}");
             let figures = (before.input_tokens, after.input_tokens);
             self.0.send(format!("{figures:?}")).unwrap();
         }
@@ -91,6 +99,11 @@ mod tests {
         ledger.closed(&record);
         sync();
         record.input_tokens = Some(14);
+        record.trace = TraceContext::read(once(PARENT.as_bytes()), empty());
+        assert!(record.trace.is_some());
+        let usage = Usage { input: Some(14), ..Usage::default() };
+        let key = "resp_1".to_owned();
+        record.charges.push(Charge { key, fetched: false, usage, cost_usd: None });
         ledger.amended(&record);
         sync();
         assert!(ledger.shutdown(Duration::from_secs(10)));

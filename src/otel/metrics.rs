@@ -2,7 +2,8 @@
 //! the profile.
 //!
 //! Invariant: an attribute has few values. Models are named by clients, so that of each instrument the SDK
-//! keeps 2,000 sets of attributes and adds up the rest under `otel.metric.overflow`.
+//! keeps 2,000 sets of attributes and adds up the rest under `otel.metric.overflow`. What a counter has too much
+//! is made up for by what it counts later.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,9 @@ use rust_decimal::prelude::ToPrimitive;
 
 use super::Server;
 use super::names::{self, Class, FETCH, Names, Profile, TokenHistograms};
+use super::owed::{Owed, Part};
 use super::spans::{cut, error_type, seconds};
-use crate::record::Record;
+use crate::record::{Record, SECONDS_PER_OUTPUT_TOKEN};
 use crate::units::Usd;
 
 /// Bounds of buckets, as the conventions advise.
@@ -37,7 +39,6 @@ const DURATION: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
 const FIRST: [f64; 16] =
     [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
-const EACH: [f64; 13] = [0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];
 
 const UNKNOWN: &str = "unknown";
 
@@ -46,6 +47,7 @@ const UNKNOWN: &str = "unknown";
 pub(super) struct Metrics {
     profiles: Vec<Instruments>,
     cost: Counter<f64>,
+    cost_owed: Owed<Usd>,
     per_token: Histogram<f64>,
     servers: HashMap<String, Server>,
 }
@@ -53,10 +55,18 @@ pub(super) struct Metrics {
 /// Those of one profile.
 #[derive(Debug)]
 struct Instruments {
-    counters: Vec<(Class, Counter<u64>)>,
+    counters: Vec<TokenCounter>,
     tokens: Tokens,
     duration: Histogram<f64>,
     first_chunk: Histogram<f64>,
+}
+
+/// Of one class of tokens.
+#[derive(Debug)]
+struct TokenCounter {
+    class: Class,
+    counter: Counter<u64>,
+    owed: Owed<u64>,
 }
 
 #[derive(Debug)]
@@ -78,20 +88,24 @@ impl Metrics {
                 .with_unit("{USD}")
                 .with_description("What calls cost; exact figures are in the ledger")
                 .build(),
+            cost_owed: Owed::default(),
             per_token: times(
                 meter,
                 "tokenmeter.time_per_output_token",
                 "Seconds of a stream for each token after the first",
-                &EACH,
+                &SECONDS_PER_OUTPUT_TOKEN,
             ),
             servers,
         }
     }
 
     /// Counts a call.
-    pub(super) fn record(&self, record: &Record) {
+    pub(super) fn record(&mut self, record: &Record) {
         let attributes = self.attributes(record);
-        self.add_cost(&attributes, record, record.cost_usd);
+        for (with_source, cost) in cost(record, &attributes) {
+            let more = self.cost_owed.settle(&with_source, cost);
+            self.add_cost(more, &with_source);
+        }
         let mut timed = attributes.clone();
         timed.extend(error_type(record).map(|error| KeyValue::new("error.type", error)));
         for instruments in &self.profiles {
@@ -102,36 +116,36 @@ impl Metrics {
                 instruments.first_chunk.record(seconds(first), &attributes);
             }
         }
-        if let Some(each) = time_per_token(record) {
+        if let Some(each) = record.seconds_per_output_token() {
             self.per_token.record(each, &attributes);
         }
         if is_fetched(record) {
             return;
         }
-        for instruments in &self.profiles {
+        for instruments in &mut self.profiles {
             instruments.count(record, &attributes);
         }
     }
 
-    /// Counts what a row has more than before. A counter cannot be taken back.
-    pub(super) fn correct(&self, before: &Record, after: &Record) {
-        let attributes = self.attributes(after);
-        let more = after.cost_usd.unwrap_or_default() - before.cost_usd.unwrap_or_default();
-        self.add_cost(&attributes, after, Some(more).filter(|more| *more > Usd::ZERO));
+    /// Counts what a row has more than before, and remembers what it has less.
+    pub(super) fn correct(&mut self, before: &Record, after: &Record) {
+        let old = self.attributes(before);
+        let new = self.attributes(after);
+        let more = self.cost_owed.correct(&cost(before, &old), cost(after, &new));
+        for (with_source, cost) in more {
+            self.add_cost(cost, &with_source);
+        }
         if is_fetched(after) {
             return;
         }
-        for instruments in &self.profiles {
-            instruments.correct(before, after, &attributes);
+        for instruments in &mut self.profiles {
+            instruments.correct((before, &old), (after, &new));
         }
     }
 
-    fn add_cost(&self, attributes: &[KeyValue], record: &Record, cost: Option<Usd>) {
-        if let Some(cost) = cost.and_then(|cost| cost.decimal().to_f64()).filter(|cost| *cost > 0.0)
-        {
-            let mut attributes = attributes.to_vec();
-            attributes.push(KeyValue::new("tokenmeter.cost_source", record.cost_source.as_str()));
-            self.cost.add(cost, &attributes);
+    fn add_cost(&self, cost: Usd, attributes: &[KeyValue]) {
+        if let Some(cost) = cost.decimal().to_f64().filter(|cost| *cost > 0.0) {
+            self.cost.add(cost, attributes);
         }
     }
 
@@ -166,7 +180,15 @@ impl Instruments {
                 .build()
         };
         Instruments {
-            counters: names.counters.iter().map(|(class, name)| (*class, counter(name))).collect(),
+            counters: names
+                .counters
+                .iter()
+                .map(|(class, name)| TokenCounter {
+                    class: *class,
+                    counter: counter(name),
+                    owed: Owed::default(),
+                })
+                .collect(),
             tokens: match names.tokens {
                 TokenHistograms::ByType(name) => Tokens::ByType(tokens(name)),
                 TokenHistograms::BySide(input, output) => {
@@ -183,23 +205,25 @@ impl Instruments {
         }
     }
 
-    fn count(&self, record: &Record, attributes: &[KeyValue]) {
-        for (class, counter) in &self.counters {
-            for (modality, count) in counted(record, *class) {
-                counter.add(count, &with(attributes, "gen_ai.token.modality", modality));
+    fn count(&mut self, record: &Record, attributes: &[KeyValue]) {
+        for TokenCounter { class, counter, owed } in &mut self.counters {
+            for (with_modality, count) in tokens(record, *class, attributes) {
+                counter.add(owed.settle(&with_modality, count), &with_modality);
             }
         }
         self.tokens.record(attributes, record.input_tokens, record.output_tokens);
     }
 
-    fn correct(&self, before: &Record, after: &Record, attributes: &[KeyValue]) {
-        for (class, counter) in &self.counters {
-            let sum =
-                |record: &Record| counted(record, *class).map(|(_, count)| count).sum::<u64>();
-            let more = sum(after).saturating_sub(sum(before));
-            if more > 0 {
-                let modality = rest(after, *class);
-                counter.add(more, &with(attributes, "gen_ai.token.modality", modality));
+    /// Each row with its attributes.
+    fn correct(
+        &mut self,
+        (before, old): (&Record, &[KeyValue]),
+        (after, attributes): (&Record, &[KeyValue]),
+    ) {
+        for TokenCounter { class, counter, owed } in &mut self.counters {
+            let parts = tokens(after, *class, attributes);
+            for (with_modality, count) in owed.correct(&tokens(before, *class, old), parts) {
+                counter.add(count, &with_modality);
             }
         }
         // A histogram takes a call once.
@@ -243,6 +267,22 @@ fn with(attributes: &[KeyValue], name: &'static str, value: &'static str) -> Vec
     let mut attributes = attributes.to_vec();
     attributes.push(KeyValue::new(name, value));
     attributes
+}
+
+/// What a call costs, by where that is from.
+fn cost(record: &Record, attributes: &[KeyValue]) -> Vec<Part<Usd>> {
+    let source = record.cost_source.as_str();
+    let with_source = || with(attributes, "tokenmeter.cost_source", source);
+    let cost = record.cost_usd.filter(|cost| *cost > Usd::ZERO);
+    cost.map(|cost| (with_source(), cost)).into_iter().collect()
+}
+
+/// What a call has of a class, by modality.
+fn tokens(record: &Record, class: Class, attributes: &[KeyValue]) -> Vec<Part<u64>> {
+    let parts = counted(record, class);
+    parts
+        .map(|(modality, count)| (with(attributes, "gen_ai.token.modality", modality), count))
+        .collect()
 }
 
 fn is_fetched(record: &Record) -> bool {
@@ -289,15 +329,6 @@ fn rest(record: &Record, class: Class) -> &'static str {
     if parts.iter().any(Option::is_some) { "text" } else { UNKNOWN }
 }
 
-/// Seconds for each token of a stream after the first.
-fn time_per_token(record: &Record) -> Option<f64> {
-    let (took, first) = (record.duration_ms?, record.time_to_first_token_ms?);
-    let tokens = record.output_tokens?.checked_sub(1).filter(|tokens| *tokens > 0)?;
-    let tokens = u32::try_from(tokens).ok()?;
-    (record.streaming && error_type(record).is_none())
-        .then(|| seconds(took.saturating_sub(first)) / f64::from(tokens))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -318,16 +349,5 @@ mod tests {
         record.status = Some(500);
         (record.audio_input_tokens, record.image_input_tokens) = (None, None);
         assert_eq!(parts(&record, Class::Input), [("unknown", 0)]);
-    }
-
-    #[test]
-    fn a_stream_tells_its_pace() {
-        let mut record = call();
-        record.streaming = true;
-        (record.duration_ms, record.time_to_first_token_ms) = (Some(1100), Some(100));
-        record.output_tokens = Some(11);
-        assert_eq!(time_per_token(&record), Some(0.1));
-        record.output_tokens = Some(1);
-        assert_eq!(time_per_token(&record), None);
     }
 }

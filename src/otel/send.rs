@@ -1,9 +1,10 @@
 //! The way to the collector: one request a batch, by the SDK's exporters. Owns what is told of its state:
 //! counts for `Health`, and a line in the log when it changes.
 //!
-//! Invariant: our own headers go out and no others, and neither they nor what a collector says of them is
-//! ever logged.
+//! Invariant: our own headers go out and no others, and what they say is never logged, nor told in `Health`,
+//! not even where a collector repeats it.
 
+use std::cmp::Reverse;
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::io::Read;
@@ -12,8 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, USER_AGENT};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+};
 use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError, ResponseBodyTooLarge};
 use opentelemetry_otlp::{
@@ -110,6 +115,8 @@ pub(super) fn exporters(
     let client = Client::builder()
         .tls_backend_preconfigured(tls)
         .redirect(redirect::Policy::none())
+        // As everywhere in the program: what is configured is where it goes.
+        .no_proxy()
         .timeout(settings.timeout)
         .build()
         .map_err(explain)?;
@@ -181,7 +188,7 @@ impl Line {
         let rejected = u64::try_from(rejected).unwrap_or_default();
         if rejected > 0 {
             self.rejected.store(rejected, Ordering::Relaxed);
-            let words: String = words.escape_debug().take(MAX_WORDS).collect();
+            let words = harmless(&words, &self.headers);
             self.note(format!("it rejects {rejected} {} of a batch: {words}", self.signal));
         }
     }
@@ -219,6 +226,33 @@ impl Line {
         }
         rejected
     }
+}
+
+/// What a collector says, without our secrets, on one line, and not too long.
+fn harmless(words: &str, headers: &HeaderMap) -> String {
+    let mut secrets: Vec<String> = headers.values().flat_map(|value| secrets_of(value)).collect();
+    // One may be a part of another.
+    secrets.sort_by_key(|secret| Reverse(secret.len()));
+    let mut words = words.to_owned();
+    for secret in secrets {
+        words = words.replace(&secret, "…");
+    }
+    words = words.replace(char::is_control, " ");
+    let mut short: String = words.chars().take(MAX_WORDS).collect();
+    if short.len() < words.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// A header's value, the key behind its scheme (`Bearer`, `Basic`), and the name and password in that.
+fn secrets_of(value: &HeaderValue) -> Vec<String> {
+    let whole = String::from_utf8_lossy(value.as_bytes()).trim().to_owned();
+    let key = whole.split_once(' ').map(|(_, key)| key.trim().to_owned());
+    let pair = key.as_ref().and_then(|key| String::from_utf8(STANDARD.decode(key).ok()?).ok());
+    let password = pair.as_ref().and_then(|pair| Some(pair.split_once(':')?.1.to_owned()));
+    let all = [Some(whole), key, pair, password];
+    all.into_iter().flatten().filter(|secret| !secret.is_empty()).collect()
 }
 
 /// The whole chain, without the URL.
@@ -332,5 +366,32 @@ impl PushMetricExporter for Metrics {
 
     fn temporality(&self) -> Temporality {
         self.inner.temporality()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_repeated_a_key_and_it_was_in_the_log() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("api-key", "c4nary"),
+            ("x-longer", "c4nary-and-more"),
+            ("authorization", "Bearer t0ken"),
+            // ann:swordfish
+            ("proxy-authorization", "Basic YW5uOnN3b3JkZmlzaA=="),
+            ("x-empty", ""),
+        ] {
+            headers.insert(name, value.parse().unwrap());
+        }
+        let said = "key c4nary-and-more (c4nary, t0ken, YW5uOnN3b3JkZmlzaA==) of ann:swordfish, \
+                    swordfish,\r\nmay\u{1b}[31m not \u{9b}write";
+        assert_eq!(harmless(said, &headers), "key … (…, …, …) of …, …,  may [31m not  write");
+        let long = format!("{}c4nary", "é".repeat(MAX_WORDS - 3));
+        assert_eq!(harmless(&long, &headers), format!("{}…", "é".repeat(MAX_WORDS - 3)));
+        let longer = harmless(&"é".repeat(MAX_WORDS + 1), &headers);
+        assert_eq!(longer.chars().count(), MAX_WORDS + 1);
     }
 }

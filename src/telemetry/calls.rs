@@ -186,18 +186,10 @@ impl Latency {
         if let Some(millis) = record.time_to_first_token_ms {
             self.first_token.observe(seconds(millis));
         }
-        if let Some(seconds) = per_token(record) {
+        if let Some(seconds) = record.seconds_per_output_token() {
             self.per_token.observe(seconds);
         }
     }
-}
-
-/// Seconds for each token after the first one, of a stream that came to its end.
-fn per_token(record: &Record) -> Option<f64> {
-    let (first, whole) = (record.time_to_first_token_ms?, record.duration_ms?);
-    let further = record.output_tokens?.checked_sub(1).filter(|further| *further > 0)?;
-    let is_whole = record.streaming && record.outcome == Outcome::Completed;
-    is_whole.then(|| seconds(whole.saturating_sub(first)) / rounded(further))
 }
 
 fn seconds(millis: u64) -> f64 {

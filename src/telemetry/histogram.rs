@@ -1,5 +1,7 @@
 //! How often something took how long. Owns the bounds of the buckets; knows nothing of what was measured.
 
+use crate::record::SECONDS_PER_OUTPUT_TOKEN;
+
 /// Where buckets end, in seconds. The last one has no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buckets {
@@ -8,7 +10,7 @@ pub enum Buckets {
     /// The first byte or token: those that OpenTelemetry advises, from 10 ms (rows have whole
     /// milliseconds), and two more.
     First,
-    /// One token: those that OpenTelemetry advises, and four more for the fast providers.
+    /// One token.
     PerToken,
     /// Our own part of a call.
     Own,
@@ -26,10 +28,7 @@ impl Buckets {
                 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0,
                 60.0,
             ],
-            Buckets::PerToken => &[
-                0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4,
-                0.5, 0.75, 1.0, 2.5,
-            ],
+            Buckets::PerToken => &SECONDS_PER_OUTPUT_TOKEN,
             Buckets::Own => &[
                 0.000_01, 0.000_02, 0.000_04, 0.000_08, 0.000_16, 0.000_32, 0.000_64, 0.001_28,
                 0.002_56, 0.01, 0.1, 1.0,

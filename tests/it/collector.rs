@@ -27,8 +27,8 @@ pub(crate) enum Answer {
     Takes,
     /// A status line's rest and further header lines, each with its end.
     Refuses(&'static str, &'static str),
-    /// Takes all but so many.
-    Rejects(i64),
+    /// Takes all but so many, and says that.
+    Rejects(i64, &'static str),
     /// Nothing comes.
     Silence,
 }
@@ -155,8 +155,8 @@ impl Answer {
         let (status, fields, body) = match self {
             Answer::Takes | Answer::Silence => ("200 OK", "", Vec::new()),
             Answer::Refuses(status, fields) => (*status, *fields, Vec::new()),
-            Answer::Rejects(rejected_spans) => {
-                let error_message = "too\nmany".to_owned();
+            Answer::Rejects(rejected_spans, words) => {
+                let error_message = (*words).to_owned();
                 let partial =
                     ExportTracePartialSuccess { rejected_spans: *rejected_spans, error_message };
                 let answer = ExportTraceServiceResponse { partial_success: Some(partial) };

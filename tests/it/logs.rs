@@ -2,7 +2,7 @@
 //! forge a line, and what is secret is not in it.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -65,10 +65,14 @@ impl Program {
         client.rest();
     }
 
-    /// Stops it as a service manager does; gives its log.
-    fn stop(mut self) -> String {
+    fn ask_to_stop(&self) {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
+    }
+
+    /// Stops it as a service manager does; gives its log.
+    fn stop(mut self) -> String {
+        self.ask_to_stop();
         let mut log = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
         assert!(self.child.wait().unwrap().success());
@@ -148,4 +152,82 @@ fn a_collector_that_fails_is_told_of_once_and_its_keys_never() {
     assert!(log.contains("401 Unauthorized"), "{log}");
     assert!(!log.contains("c4nary") && !log.contains("s3cret"), "{log}");
     assert!(collector.got("/v1/traces")[0].head.contains("authorization: bearer c4nary"));
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_call_and_no_stop() {
+    let (home, provider) = (tempfile::tempdir().unwrap(), Provider::new());
+    // A port that nobody listens on.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let env = [
+        ("TOKENMETER_WORKERS", "2".to_owned()),
+        ("TOKENMETER_UPSTREAMS_NOBODY_BASE_URL", format!("http://{nobody}")),
+    ];
+    let mut program = Program::start(home.path(), &provider, &env);
+    let user = format!("X-User: {}\r\n", "ann".repeat(40));
+    // A pipe holds 64 KiB.
+    for _ in 0..250 {
+        program.call(&provider, "gpt-4o", &user);
+    }
+    for _ in 0..10 {
+        let mut client = Conn::new(TcpStream::connect(&program.address).unwrap());
+        client.send("GET /nobody/v1/models HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n");
+        assert!(client.rest().starts_with("HTTP/1.1 502 "));
+    }
+    for _ in 0..10 {
+        program.call(&provider, "gpt-4o", "");
+    }
+    program.ask_to_stop();
+    let child = &mut program.child;
+    eventually("an end", || child.try_wait().unwrap().is_some());
+    assert!(child.wait().unwrap().success());
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(log.len() > 50_000, "the pipe was full: {}", log.len());
+}
+
+#[test]
+fn a_stop_loses_no_line() {
+    const MANY: usize = 300;
+    let (home, provider) = (tempfile::tempdir().unwrap(), Provider::new());
+    let program = Program::start(home.path(), &provider, &[]);
+    for _ in 0..MANY {
+        program.call(&provider, "gpt-4o", "");
+    }
+    let log = program.stop();
+    let calls = log.lines().filter(|line| line.contains(" tokenmeter::calls: call "));
+    assert_eq!(calls.count(), MANY, "{}", log.len());
+    assert!(!log.contains("missing here"));
+}
+
+#[test]
+fn what_a_start_warns_of_is_there_before_what_ends_it() {
+    let home = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenmeter"));
+    command.arg("serve").current_dir(home.path()).env_clear();
+    command.env("TOKENMETER_LISTEN", taken.local_addr().unwrap().to_string());
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", "no address");
+    let done = command.output().unwrap();
+    let log = String::from_utf8(done.stderr).unwrap();
+    let (warned, failed) = (log.find("WARN"), log.find("listen on"));
+    assert!(warned.is_some() && warned < failed, "{log}");
+    assert_eq!(done.status.code(), Some(1));
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_none_of_the_collector_s() {
+    let (home, provider) = (tempfile::tempdir().unwrap(), Provider::new());
+    let (collector, wrong) = (Collector::new(), Collector::that(Answer::Refuses("502 No", "")));
+    let env = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url()),
+        ("TOKENMETER_OTLP_METRICS", "false".to_owned()),
+        ("HTTP_PROXY", wrong.url()),
+        ("http_proxy", wrong.url()),
+        ("ALL_PROXY", wrong.url()),
+    ];
+    let program = Program::start(home.path(), &provider, &env);
+    program.call(&provider, "gpt-4o", "");
+    program.stop();
+    assert_eq!(collector.spans().len(), 1);
 }

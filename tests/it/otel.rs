@@ -8,9 +8,11 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use serde_json::{Value, json};
+use tokenmeter::ledger::Watcher;
 use tokenmeter::otel::{self, Otel, Profile, Sampler};
 use tokenmeter::proxy::tls_config;
-use tokenmeter::record::{CallId, Record};
+use tokenmeter::record::{CallId, Outcome, Record};
+use tokenmeter::telemetry::Buckets;
 use tokenmeter::trace::hex;
 
 use super::collector::{Answer, Collector, attribute};
@@ -380,17 +382,19 @@ fn call(model: &str) -> Record {
 #[test]
 fn what_a_collector_does_not_take_is_counted() {
     let collector = Collector::that(Answer::Refuses("400 Bad Request", ""));
-    let sending = sending(&collector, |_| ());
+    let sending = sending(&collector, |settings| {
+        settings.headers.insert("api-key", "c4nary".parse().unwrap());
+    });
     let (mut watcher, health) = (sending.watcher(), sending.health());
     watcher.recorded(&call("a"));
     eventually("a batch that is given up", || health().lost == 1);
     assert_eq!((health().failed_exports, health().exported, health().queued), (1, 0, 0));
     assert_eq!(health().last_error.as_deref(), Some("traces: it answers 400 Bad Request"));
     // A part is taken.
-    collector.answers(Answer::Rejects(1));
+    collector.answers(Answer::Rejects(1, "too\nmany for key c4nary"));
     watcher.recorded(&call("a"));
     eventually("a batch that is taken", || health().rejected == 1);
-    assert!(health().last_error.unwrap().contains("too\\nmany"));
+    assert!(health().last_error.unwrap().ends_with("too many for key …"));
     collector.answers(Answer::Takes);
     watcher.recorded(&call("a"));
     eventually("a batch that is taken", || health().exported == 1);
@@ -457,24 +461,67 @@ fn ten_thousand_models_take_the_room_of_two() {
     assert!(metrics.sum(name, &[("otel.metric.overflow", "true")]) > 7000.0);
 }
 
+/// What two counters of tokens say after some rows.
+fn counted(watch: impl FnOnce(&mut dyn Watcher)) -> (f64, f64, f64) {
+    let collector = Collector::new();
+    let sending = sending(&collector, |settings| {
+        (settings.traces, settings.metrics) = (false, true);
+    });
+    watch(sending.watcher().as_mut());
+    assert!(sending.shutdown(PATIENCE));
+    let metrics = collector.metrics();
+    let sum =
+        |side: &str| metrics.sum(&format!("gen_ai.client.inference.usage.{side}_tokens"), &[]);
+    (sum("input"), sum("output"), metrics.sum("tokenmeter.cost", &[]))
+}
+
+#[test]
+fn rows_that_were_corrected_to_less_left_counters_too_high_for_good() {
+    let row = |input, output, cost: &str| {
+        let cost_usd = Some(cost.parse().unwrap());
+        Record { input_tokens: Some(input), output_tokens: output, cost_usd, ..call("a") }
+    };
+    let (rough, better) = (row(100, Some(1), "0.5"), row(130, None, "0.25"));
+    let told = counted(|watcher| {
+        watcher.recorded(&rough);
+        watcher.corrected(&rough, &better);
+        watcher.corrected(&better, &rough);
+    });
+    // A counter does not go back: 30 more, but 1 no second time.
+    assert_eq!(told, (130.0, 1.0, 0.5));
+    let told = counted(|watcher| {
+        watcher.recorded(&better);
+        watcher.corrected(&better, &rough);
+        watcher.corrected(&rough, &row(70, Some(3), "0.25"));
+        // Other models owe nothing.
+        watcher.recorded(&Record { model_requested: Some("b".to_owned()), ..call("b") });
+        watcher.recorded(&row(40, Some(1), "0.25"));
+        watcher.recorded(&row(40, Some(1), "0.25"));
+    });
+    assert_eq!(told, (151.0, 6.0, 0.75));
+}
+
 #[test]
 #[allow(clippy::float_cmp)]
-fn a_row_that_is_corrected_adds_what_it_has_more() {
+fn the_pace_is_that_of_streams_that_came_to_their_end() {
     let collector = Collector::new();
     let sending = sending(&collector, |settings| {
         (settings.traces, settings.metrics) = (false, true);
     });
     let mut watcher = sending.watcher();
-    let before = Record { input_tokens: Some(100), ..call("a") };
-    let after = Record { input_tokens: Some(130), output_tokens: None, ..before.clone() };
-    watcher.recorded(&before);
-    watcher.corrected(&before, &after);
-    watcher.corrected(&after, &before);
-    assert!(sending.shutdown(PATIENCE));
-    let sum = |side: &str| {
-        let name = format!("gen_ai.client.inference.usage.{side}_tokens");
-        collector.metrics().sum(&name, &[])
+    let stream = Record {
+        streaming: true,
+        output_tokens: Some(11),
+        duration_ms: Some(1100),
+        time_to_first_token_ms: Some(100),
+        ..call("a")
     };
-    // A counter does not go back: 30 more, and 1 more than none.
-    assert_eq!((sum("input"), sum("output")), (130.0, 2.0));
+    watcher.recorded(&stream);
+    // Its client hung up, which is no error.
+    watcher.recorded(&Record { outcome: Outcome::ClientClosed, ..stream });
+    assert!(sending.shutdown(PATIENCE));
+    let points = collector.metrics().points("tokenmeter.time_per_output_token");
+    let [point] = points.as_slice() else { panic!("{points:?}") };
+    assert_eq!((point.count, point.sum), (1, 0.1));
+    assert_eq!(point.bounds, Buckets::PerToken.bounds());
 }
