@@ -415,28 +415,26 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn record() -> Record {
-        let json = json!({
-            "id": CallId::new(), "created_at": "2026-11-22T12:00:00.000Z", "upstream": "openai",
-            "provider": "openai", "endpoint": "chat.completions", "method": "POST",
-            "path": "/v1/chat/completions", "model_requested": "gpt-4o", "model": "gpt-4o-2024-08-06",
-            "user": "ann", "session": "s", "operation": "o", "attempt": 2, "metadata": {"a": 1},
-            "key_id": "k", "input_tokens": 10, "cache_read_tokens": 1, "cache_write_tokens": 2,
-            "audio_input_tokens": 3, "image_input_tokens": 4, "output_tokens": 5,
-            "reasoning_tokens": 6, "audio_output_tokens": 7, "image_output_tokens": 8,
-            "total_tokens": 15, "usage_source": "estimated", "stream_usage": "refused",
-            "charged_by": CallId::new(), "cost_usd": 0.5, "cost_source": "priced",
-            "computed_cost_usd": 0.25, "price_id": "p", "status": 200, "streaming": true,
-            "finish_reason": "stop", "outcome": "completed", "error": "e", "retry": 1,
-            "upstream_request_id": "r", "service_tier": "flex", "duration_ms": 1100,
-            "time_to_first_byte_ms": 90, "time_to_first_token_ms": 100,
-        });
-        // By way of text, because money cannot be read from a value.
-        serde_json::from_str(&json.to_string()).unwrap()
+        let json = r#"{
+            "id": "0193543a-0000-7000-8000-000000000001", "created_at": "2026-11-22T12:00:00.000Z",
+            "upstream": "openai", "provider": "openai", "endpoint": "chat.completions",
+            "method": "POST", "path": "/v1/chat/completions", "model_requested": "gpt-4o",
+            "model": "gpt-4o-2024-08-06", "user": "ann", "session": "s", "operation": "o",
+            "attempt": 2, "metadata": {"a": 1}, "key_id": "k", "input_tokens": 10,
+            "cache_read_tokens": 1, "cache_write_tokens": 2, "audio_input_tokens": 3,
+            "image_input_tokens": 4, "output_tokens": 5, "reasoning_tokens": 6,
+            "audio_output_tokens": 7, "image_output_tokens": 8, "total_tokens": 15,
+            "usage_source": "estimated", "stream_usage": "refused",
+            "charged_by": "0193543a-0000-7000-8000-000000000002", "cost_usd": 0.5,
+            "cost_source": "priced", "computed_cost_usd": 0.25, "price_id": "p", "status": 200,
+            "streaming": true, "finish_reason": "stop", "outcome": "completed", "error": "e",
+            "retry": 1, "upstream_request_id": "r", "service_tier": "flex", "duration_ms": 1100,
+            "time_to_first_byte_ms": 90, "time_to_first_token_ms": 100
+        }"#;
+        serde_json::from_str(json).unwrap()
     }
 
     #[test]

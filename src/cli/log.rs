@@ -65,7 +65,7 @@ impl Log {
         has_colours: bool,
     ) -> (Log, Dispatch) {
         let lines = Arc::new(Lines::default());
-        let out = Out { out, lines: Arc::clone(&lines), told_at: None };
+        let out = Out { to: out, lines: Arc::clone(&lines), told_at: None };
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(most);
         let (queue, guard) = builder.thread_name("log").finish(out);
         let counter = queue.error_counter();
@@ -170,7 +170,7 @@ impl Write for In {
 
 /// Where the thread writes it.
 struct Out<W> {
-    out: W,
+    to: W,
     lines: Arc<Lines>,
     told_at: Option<Instant>,
 }
@@ -185,11 +185,11 @@ impl<W: Write> Out<W> {
 
 impl<W: Write> Write for Out<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.out.write(bytes)
+        self.to.write(bytes)
     }
 
     fn write_all(&mut self, line: &[u8]) -> io::Result<()> {
-        let written = self.out.write_all(line);
+        let written = self.to.write_all(line);
         self.lines.written.fetch_add(1, Ordering::Release);
         // Not in the place of every line that has found room.
         if self.told_at.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
@@ -201,7 +201,7 @@ impl<W: Write> Write for Out<W> {
     /// Nothing waits at the moment.
     fn flush(&mut self) -> io::Result<()> {
         self.tell_lost();
-        self.out.flush()
+        self.to.flush()
     }
 }
 

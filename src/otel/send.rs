@@ -230,7 +230,7 @@ impl Line {
 
 /// What a collector says, without our secrets, on one line, and not too long.
 fn harmless(words: &str, headers: &HeaderMap) -> String {
-    let mut secrets: Vec<String> = headers.values().flat_map(|value| secrets_of(value)).collect();
+    let mut secrets: Vec<String> = headers.values().flat_map(secrets_of).collect();
     // One may be a part of another.
     secrets.sort_by_key(|secret| Reverse(secret.len()));
     let mut words = words.to_owned();
