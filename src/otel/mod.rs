@@ -385,7 +385,7 @@ mod tests {
             "output_tokens": 5,
             "total_tokens": 15,
             "usage_source": "reported",
-            "cost_usd": 0.000075,
+            "cost_usd": 0.000_075,
             "cost_source": "priced",
             "status": 200,
             "streaming": false,

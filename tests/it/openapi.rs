@@ -237,7 +237,7 @@ fn odd_requests_are_answered_in_good_order() {
         (
             format!(
                 "/admin/usage?{}",
-                (0..40).map(|n| format!("metadata.{n}=1&")).collect::<String>()
+                (0..40).map(|n| format!("metadata.{n}=1")).collect::<Vec<_>>().join("&")
             ),
             vec![200],
         ),
