@@ -31,7 +31,7 @@ impl Server {
             "extends = \"builtin\"\n[prices.house]\nm = { input = 1 }\n",
         )
         .unwrap();
-        let mut child = Command::new(tokenmeter)
+        let child = Command::new(tokenmeter)
             .args(["serve", "--listen", "127.0.0.1:0", "--database", "demo.db"])
             .args(["--pricing", "prices.toml"])
             .env("TOKENMETER_ADMIN_TOKEN", TOKEN)
@@ -40,11 +40,13 @@ impl Server {
             .stderr(fs::File::create(home.join("serve.log")).unwrap())
             .spawn()
             .unwrap();
+        // From now on it ends with the test, however that ends.
+        let mut server = Server { child, url: String::new() };
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
-        assert!(url.starts_with("http://"), "{line}");
-        Server { child, url }
+        BufReader::new(server.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        server.url.push_str(line.trim().rsplit(' ').next().unwrap());
+        assert!(server.url.starts_with("http://"), "{line}");
+        server
     }
 }
 

@@ -50,7 +50,8 @@ pub struct UpdateArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "pricing", requires = "write")]
     pub output: Option<PathBuf>,
 
-    /// Believe prices that change by more than 10 times, and lists that have become short
+    /// Believe what is doubted: prices that change by more than 10 times, come, go or are very high, zeros, and
+    /// lists that have become short
     #[arg(long, visible_alias = "force")]
     pub accept_large: bool,
 
