@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn lines_without_room_are_counted_and_told() {
         const MANY: usize = 50;
-        let (begun, begin) = channel();
+        let (gate, begin) = channel();
         let read = Arc::new(Mutex::new(Vec::new()));
         let slow = Slow { begin, read: Arc::clone(&read) };
         let (log, dispatch) = Log::to(slow, 4, "info", LogFormat::Text, false);
@@ -242,7 +242,7 @@ mod tests {
                 tracing::info!(number, "a line");
             }
         });
-        drop(begun);
+        drop(gate);
         assert!(log.finish());
         let text = String::from_utf8(read.lock().unwrap().clone()).unwrap();
         let there = text.lines().filter(|line| line.contains("a line")).count();
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_never_reads_holds_up_neither_lines_nor_the_end() {
-        let (begun, begin) = channel();
+        let (gate, begin) = channel();
         let slow = Slow { begin, read: Arc::default() };
         let (log, dispatch) = Log::to(slow, 4, "info", LogFormat::Json, false);
         dispatcher::with_default(&dispatch, || {
@@ -261,9 +261,9 @@ mod tests {
                 tracing::info!(number, "a line");
             }
         });
-        let began = Instant::now();
+        let start = Instant::now();
         assert!(!log.finish());
-        assert!(began.elapsed() < GRACE * 5);
-        drop(begun);
+        assert!(start.elapsed() < GRACE * 5);
+        drop(gate);
     }
 }
