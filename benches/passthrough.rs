@@ -105,6 +105,10 @@ const LOADS: [Load; 3] = [
     },
 ];
 
+/// Long enough for what comes once a second.
+const WATCHED: [Load; 2] =
+    [Load { calls: 8 * CHAT_CALLS, ..LOADS[0] }, Load { calls: 8 * STREAMS, ..LOADS[1] }];
+
 fn compare_proxies() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let provider = start_self("provider", &[]);
@@ -112,7 +116,7 @@ fn compare_proxies() {
     let mut targets = vec![start_self("bare", &[&upstream])];
     targets.extend(start_nginx(folder.path(), &upstream));
     targets.push(start_tokenmeter("tokenmeter", folder.path(), &upstream, &[]));
-    compare(&provider, &targets);
+    compare(&provider, &targets, &LOADS);
 }
 
 fn compare_watched() {
@@ -142,7 +146,7 @@ fn compare_watched() {
             thread::sleep(Duration::from_secs(1));
         }
     });
-    compare(&provider, &targets);
+    compare(&provider, &targets, &WATCHED);
     counting();
 }
 
@@ -190,8 +194,8 @@ const RECORD: &str = r#"{"id":"01a2035d-475c-746c-890a-ad05033eae34","created_at
     "cost_source":"priced","status":200,"streaming":true,"outcome":"completed","duration_ms":700,
     "time_to_first_byte_ms":300,"time_to_first_token_ms":310}"#;
 
-fn compare(provider: &Target, targets: &[Target]) {
-    for load in &LOADS {
+fn compare(provider: &Target, targets: &[Target], loads: &[Load]) {
+    for load in loads {
         let mut cpu = vec![Vec::new(); targets.len()];
         let mut added = vec![Vec::new(); targets.len()];
         for round in 0..=ROUNDS {

@@ -1,5 +1,5 @@
 //! `tokenmeter top`: who is spending what, right now. Owns what can be typed and the loop of keys, answers
-//! and pictures; what they mean is [`state`]'s, how it looks [`draw`]'s.
+//! and pictures; what they mean is `state`'s, how it looks `draw`'s.
 
 mod ask;
 mod curve;
