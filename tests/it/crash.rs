@@ -578,6 +578,7 @@ fn a_second_process_ends_with_a_message_and_disturbs_nothing() {
     let heads = story.provider.take_heads();
     let left = Left { session: "first".to_owned(), calls, heads };
     story.left.push((left, Rows::Undisturbed));
+    running.wait_idle();
     running.wait_settled();
     running.kill();
 

@@ -223,6 +223,15 @@ impl Running {
         said
     }
 
+    /// Waits until no call is open: that a client has left is noticed a moment later.
+    pub(crate) fn wait_idle(&self) -> Duration {
+        wait_until("idle", || {
+            let Ok((200, body)) = ask(self.address, "/admin/live") else { return false };
+            let live: Value = serde_json::from_str(&body).unwrap();
+            live["open_calls"] == 0
+        })
+    }
+
     /// Waits until all that has closed is in the database.
     pub(crate) fn wait_settled(&self) -> Duration {
         wait_until("settled", || {
