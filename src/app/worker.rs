@@ -187,7 +187,8 @@ async fn answer(
         }
         Route::Own => {
             let (head, _) = request.into_parts();
-            shared.admin.respond(&head).await.map(Either::Left)
+            // Boxed, so that connections need no room for it.
+            Box::pin(shared.admin.respond(&head)).await.map(Either::Left)
         }
         Route::Unconfigured(message) => {
             let answer: Response<Full<Bytes>> = respond::error(ErrorCode::NotFound, &message, None);

@@ -12,6 +12,7 @@ mod encoding;
 pub mod json;
 pub mod members;
 mod sse;
+mod value;
 mod websocket;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use edit::{EventFilter, Verdict};
 pub use encoding::{Coding, Decoder};
 pub use json::{Keep, Lines, Scanner, Selection};
 pub use sse::Sse;
+pub use value::{Members, Value, put};
 pub use websocket::{Extensions, Sender, WebSocket};
 
 /// Where framers put what they find.

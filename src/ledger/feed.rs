@@ -700,7 +700,7 @@ mod tests {
             let (record, running) = (call(1), call(2));
             journal.append(&Line::Open(&record));
             first.pass().unwrap();
-            journal.append(&Line::provisional(&record));
+            journal.append(&Line::Provisional(&record));
             journal.append(&Line::Open(&running));
             journal.append(&Line::Close(&call(3)));
             first.pass().unwrap();

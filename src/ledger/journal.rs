@@ -17,12 +17,11 @@ use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use serde::Serialize;
 
 use super::tail::same_file;
 use super::unsynced::{JournalSync, SyncFile, Unsynced, sync_directory};
 use crate::estimate::Calibration;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::units::Timestamp;
 
 /// Memory for lines that cannot be written and for copies of lines that are not on the disk yet, about
@@ -44,37 +43,24 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// as lines are, because a disk that is nearly full may still take a byte.
 const PROBE: [u8; 4096] = [b'\n'; 4096];
 
+/// Room for a line as most are.
+const LINE_GUESS: usize = 1536;
+
 const DAY_MS: i64 = 86_400_000;
 
 /// No line is longer. A call that fetched the results of a batch has a charge for each of its
 /// requests: 100,000 of them are some 15 MB, written while no other call can append.
 pub(super) const LINE_BYTES: usize = 64 << 20;
 
-/// A line as it is written.
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
+/// A line as it is written: an object with one member, of the name of what it is.
 pub(super) enum Line<'a> {
     Open(&'a Record),
     Close(&'a Record),
     /// What takes the place of a record that closed before.
     Amend(&'a Record),
     Learned(&'a Calibration),
-    /// Closed, with an [`Line::Amend`] about to follow.
-    #[serde(untagged)]
-    Provisional(Provisional<'a>),
-}
-
-/// A close line with a second member.
-#[derive(Serialize)]
-pub(super) struct Provisional<'a> {
-    close: &'a Record,
-    provisional: bool,
-}
-
-impl<'a> Line<'a> {
-    pub(super) fn provisional(record: &'a Record) -> Line<'a> {
-        Line::Provisional(Provisional { close: record, provisional: true })
-    }
+    /// Closed, with an [`Line::Amend`] about to follow: a second member, `provisional`, says so.
+    Provisional(&'a Record),
 }
 
 /// What there is to say about lines that are not in the file, or not on the disk.
@@ -632,8 +618,7 @@ fn take_back(file: &File, bytes: &[u8], written: usize) -> io::Result<()> {
 fn encode_within(line: &Line<'_>, limit: usize) -> serde_json::Result<Vec<u8>> {
     let bytes = encode(line)?;
     let record = match line {
-        Line::Close(record) | Line::Amend(record) => *record,
-        Line::Provisional(line) => line.close,
+        Line::Close(record) | Line::Amend(record) | Line::Provisional(record) => *record,
         Line::Open(_) | Line::Learned(_) => return Ok(bytes),
     };
     let charges = record.charges.len();
@@ -644,14 +629,31 @@ fn encode_within(line: &Line<'_>, limit: usize) -> serde_json::Result<Vec<u8>> {
     let bare = Record { charges: Vec::new(), ..record.clone() };
     encode(&match line {
         Line::Amend(_) => Line::Amend(&bare),
-        Line::Provisional(_) => Line::provisional(&bare),
+        Line::Provisional(_) => Line::Provisional(&bare),
         _ => Line::Close(&bare),
     })
 }
 
 fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(1024);
-    serde_json::to_writer(&mut bytes, line)?;
+    let mut bytes = Vec::with_capacity(LINE_GUESS);
+    let mut around = |before: &str, record, after: &str| {
+        bytes.extend_from_slice(before.as_bytes());
+        record::json::write(record, &mut bytes)?;
+        bytes.extend_from_slice(after.as_bytes());
+        Ok(())
+    };
+    match line {
+        Line::Open(record) => around("{\"open\":", record, "}"),
+        Line::Close(record) => around("{\"close\":", record, "}"),
+        Line::Amend(record) => around("{\"amend\":", record, "}"),
+        Line::Provisional(record) => around("{\"close\":", record, ",\"provisional\":true}"),
+        Line::Learned(learned) => {
+            bytes.extend_from_slice(b"{\"learned\":");
+            serde_json::to_writer(&mut bytes, learned)?;
+            bytes.push(b'}');
+            Ok(())
+        }
+    }?;
     // A provider's usage object may be spread over lines. In valid JSON a newline byte only ever
     // stands between tokens, where a space means the same.
     while let Some(at) = memchr::memchr(b'\n', &bytes) {
@@ -687,7 +689,7 @@ mod tests {
     fn a_row_matters_more_than_what_it_is_charged_for() {
         let mut record = call(0);
         let (usage, cost_usd) = (crate::usage::Usage::default(), None);
-        record.charges.push(crate::record::Charge {
+        record.charges.push(record::Charge {
             key: "k".repeat(99),
             fetched: true,
             usage,

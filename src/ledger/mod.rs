@@ -269,7 +269,7 @@ impl Ledger {
 
     /// The same; the end of the call's answer waits for what is returned.
     pub fn close_for_now(&self, record: &Record) -> Kept {
-        self.closing(&Line::provisional(record))
+        self.closing(&Line::Provisional(record))
     }
 
     fn closing(&self, line: &Line<'_>) -> Kept {

@@ -777,7 +777,7 @@ proptest! {
             if lines & 2 == 0 {
                 match lines & 4 {
                     0 => journal.append(&Line::Close(record)),
-                    _ => journal.append(&Line::provisional(&for_now(record))),
+                    _ => journal.append(&Line::Provisional(&for_now(record))),
                 }
             }
         }

@@ -286,7 +286,7 @@ mod tests {
     fn a_response_of_a_session_is_estimated_if_nothing_was_reported_and_something_was_generated() {
         let nothing = Reading::default();
         let reported =
-            Reading { usage_json: Some(json!({"output_tokens": 1})), ..Reading::default() };
+            Reading { usage_json: Some(json!({"output_tokens": 1}).into()), ..Reading::default() };
         let of_turn = |has_prompt| Missing {
             input: has_prompt,
             output: true,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde_json::value::to_raw_value;
+use serde_json::value::RawValue;
 
 pub use capture::{Prompt, RequestObserver};
 pub use repricing::{LeftAlone, Repricing};
@@ -200,7 +200,8 @@ impl Books {
         let source =
             if reading.usage_json.is_some() { UsageSource::Reported } else { UsageSource::None };
         record.set_usage(&reading.usage, source);
-        record.usage_json = reading.usage_json.as_ref().and_then(|raw| to_raw_value(raw).ok());
+        record.usage_json =
+            reading.usage_json.as_ref().and_then(|raw| RawValue::from_string(raw.to_string()).ok());
         record.model.clone_from(&reading.model);
         record.finish_reason.clone_from(&reading.finish_reason);
         record.service_tier.clone_from(&reading.service_tier);

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::charging::{self, FETCHED_AGAIN, REPEATS};
 use crate::pricing::{CostSource, PriceBook, entry_name};
@@ -160,7 +160,7 @@ fn read(record: &Record) -> Result<Reading, LeftAlone> {
     let mut reading = match &record.usage_json {
         None => Reading::default(),
         Some(raw) => {
-            let raw = serde_json::from_str::<Value>(raw.get()).map_err(|_| LeftAlone::Unlike)?;
+            let raw = Value::parse(raw.get().as_bytes()).ok_or(LeftAlone::Unlike)?;
             match read_again(&raw, |usage| is_alike(usage, record)) {
                 Some(reading) => reading,
                 None if tells_more_than_columns(&raw) => return Err(LeftAlone::Unlike),
@@ -206,7 +206,7 @@ fn with_columns(usage: &Usage, record: &Record) -> Usage {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::record::CallId;

@@ -3,7 +3,7 @@
 //!
 //! Invariant: what [`super::Reader`] made of an object is among the readings that are tried.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::reader::Reading;
 use super::value::{count, text};
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_figure_that_the_columns_hold_decides_between_two_readings() {
         // Thoughts stand in the total only, if there were choices.
-        let raw = json!({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 10});
+        let raw = json!({"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 10}).into();
         for output in [5, 2] {
             let reading = read_again(&raw, |usage| usage.output == Some(output)).unwrap();
             assert_eq!((reading.usage.input, reading.usage.total), (Some(5), Some(10)));
@@ -123,7 +123,8 @@ mod tests {
             "cache_creation": {"ephemeral_1h_input_tokens": 6}, "speed": "fast",
             "server_tool_use": {"web_search_requests": 2},
             "iterations": [{"type": "advisor_message", "model": "m", "input_tokens": 3}],
-        });
+        })
+        .into();
         let reading = read_again(&raw, |usage| usage.total == Some(20)).unwrap();
         assert_eq!(reading.usage.cache_write_1h, Some(6));
         assert_eq!(reading.usage.web_searches, Some(2));
@@ -137,7 +138,7 @@ mod tests {
     #[test]
     fn what_is_no_usage_has_no_reading() {
         for raw in [json!({}), json!([1]), json!({"tokens": 5}), json!({"totalTokenCount": 5})] {
-            assert!(read_again(&raw, |_| true).is_none(), "{raw}");
+            assert!(read_again(&raw.clone().into(), |_| true).is_none(), "{raw}");
         }
     }
 }

@@ -5,9 +5,8 @@
 //! `input_tokens` + `cache_creation_input_tokens` + `cache_read_input_tokens`; `output_tokens`
 //! includes thinking.
 
-use serde_json::{Map, Value};
-
 use super::value::{count, elements, object, plus, text};
+use crate::framing::{Members, Value, put};
 use crate::usage::Usage;
 
 /// True if this is a usage object of the dialect: its cache fields are its own, and OpenAI's names
@@ -23,11 +22,11 @@ pub(super) fn is_usage(usage: &Value) -> bool {
 pub(super) fn lay_over(start: Option<Value>, delta: &Value) -> Value {
     let mut merged = match start {
         Some(Value::Object(start)) => start,
-        _ => Map::new(),
+        _ => Members::new(),
     };
     if let Value::Object(delta) = delta {
         for (name, value) in delta.iter().filter(|(_, value)| !value.is_null()) {
-            merged.insert(name.clone(), value.clone());
+            put(&mut merged, name, value.clone());
         }
     }
     Value::Object(merged)

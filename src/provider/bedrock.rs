@@ -3,7 +3,7 @@
 //! Source: the Bedrock runtime API reference (`TokenUsage`). Cache reads and writes stand outside
 //! `inputTokens` and inside `totalTokens`.
 
-use serde_json::{Map, Value};
+use crate::framing::{Members, Value};
 
 use super::value::{count, elements, first_count, plus};
 use crate::usage::Usage;
@@ -53,9 +53,9 @@ pub(super) fn invoke_counts(document: &Value) -> Option<Value> {
     } else {
         llama.iter().all(|name| count(document, name).is_some()).then_some(llama)?
     };
-    let counts: Map<String, Value> = names
+    let counts: Members = names
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), document.get(name)?.clone())))
+        .filter_map(|name| Some(((*name).into(), document.get(name)?.clone())))
         .collect();
     Some(Value::Object(counts))
 }

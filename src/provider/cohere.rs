@@ -5,7 +5,7 @@
 //! other provider; the billed units stay in the raw usage. Images stand outside
 //! `tokens.input_tokens`.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::value::{count, first_count, object, plus};
 use crate::usage::Usage;

@@ -3,7 +3,7 @@
 //! Source: the Gemini API reference, `UsageMetadata`. Thoughts stand outside the candidates, the
 //! prompts of tool use outside the prompt: total = prompt + tool use + candidates + thoughts.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::value::{count, elements, plus, text};
 use crate::usage::Usage;

@@ -4,7 +4,7 @@
 //! the top of the object or line with `done: true`; `prompt_eval_count` is left out when 0. LM Studio's
 //! REST reference: `stats`.
 
-use serde_json::{Map, Value};
+use crate::framing::{Members, Value};
 
 use super::value::{count, plus};
 use crate::usage::Usage;
@@ -21,9 +21,9 @@ const COUNTERS: [&str; 6] = [
 /// The counters of a document, as an object of their own, if it has a count.
 pub(super) fn counters(document: &Value) -> Option<Value> {
     count(document, "prompt_eval_count").or_else(|| count(document, "eval_count"))?;
-    let counters: Map<String, Value> = COUNTERS
+    let counters: Members = COUNTERS
         .iter()
-        .filter_map(|name| Some(((*name).to_owned(), document.get(name)?.clone())))
+        .filter_map(|name| Some(((*name).into(), document.get(name)?.clone())))
         .collect();
     Some(Value::Object(counters))
 }

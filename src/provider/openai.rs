@@ -4,7 +4,7 @@
 //! Sources: OpenAI's API reference; the variations are wire facts seen in recorded traffic, named
 //! where they are read.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::value::{count, decimal, elements, first_count, object, plus, text, usd};
 use crate::units::Usd;

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde_json::{Map, Value};
+use crate::framing::{Members, Value};
 
 use super::generated::Generated;
 use super::texts::Texts;
@@ -101,7 +101,7 @@ impl Sink for Reader {
         if self.last != json {
             self.last.clear();
             self.last.extend_from_slice(json);
-            let document = serde_json::from_slice(json).unwrap_or_default();
+            let document = Value::parse(json).unwrap_or_default();
             self.read(&document);
             self.last_document = document;
         }
@@ -157,10 +157,10 @@ impl Reader {
         if self.reading.usage_json.is_some() {
             return;
         }
-        let counts: Map<String, Value> = bedrock::HEADERS
+        let counts: Members = bedrock::HEADERS
             .iter()
             .filter_map(|(name, count)| {
-                Some(((*count).to_owned(), Value::from(header(name)?.parse::<u64>().ok()?)))
+                Some(((*count).into(), Value::from(header(name)?.parse::<u64>().ok()?)))
             })
             .collect();
         if !counts.is_empty() {
@@ -444,7 +444,7 @@ impl Reader {
 
     /// The finish reason, at the place of each dialect.
     fn finish(&mut self, document: &Value) {
-        let candidate = document.get("candidates").and_then(|candidates| candidates.get(0));
+        let candidate = document.get("candidates").and_then(|candidates| candidates.at(0));
         // Vertex can be asked for numbers instead of words.
         if let Some(number) = candidate.and_then(|candidate| count(candidate, "finishReason")) {
             self.reading.finish_reason = Some(number.to_string());
@@ -475,10 +475,10 @@ impl Reader {
 
     fn note_generated(&mut self, document: &Value) {
         let choice = || {
-            let choice = document.get("choices")?.get(0)?;
+            let choice = document.get("choices")?.at(0)?;
             choice.get("delta").or_else(|| choice.get("text"))
         };
-        let candidate = || document.get("candidates")?.get(0)?.get("content");
+        let candidate = || document.get("candidates")?.at(0)?.get("content");
         let message = || {
             let message = object(document, "message")?;
             ["content", "thinking", "tool_calls"].iter().find_map(|name| message.get(name))
@@ -497,7 +497,7 @@ impl Reader {
 
     /// An error at the top, in a choice, or in an event: its code, else its type, else `error`.
     fn error(&mut self, document: &Value) {
-        let in_choice = || document.get("choices")?.get(0)?.get("error");
+        let in_choice = || document.get("choices")?.at(0)?.get("error");
         let error = document.get("error").or_else(in_choice);
         // A Responses error event and Mistral's errors are the error themselves.
         let is_error = ["type", "object"].iter().any(|name| text(document, name) == Some("error"));

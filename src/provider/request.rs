@@ -1,7 +1,7 @@
 //! What a request says about itself. Owns which members of a request's body are read: model, whether
 //! a stream or the background is asked for, who the caller is. Never a word of the prompt.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::selection::REQUEST;
 use super::value::{object, text};
@@ -23,7 +23,7 @@ pub struct RequestFacts {
 
 impl Sink for RequestFacts {
     fn document(&mut self, json: &[u8]) {
-        let Ok(document) = serde_json::from_slice::<Value>(json) else { return };
+        let Some(document) = Value::parse(json) else { return };
         let metadata = object(&document, "metadata");
         self.model = text(&document, "model").map(str::to_owned);
         self.stream = document.get("stream") == Some(&Value::Bool(true));

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::generated::{Generated, Kind, MAX_KEPT};
 use super::value::{count, text};
@@ -125,7 +125,7 @@ impl Texts {
         }
         self.has_deltas |= document
             .get("choices")
-            .and_then(|choices| choices.get(0))
+            .and_then(|choices| choices.at(0))
             .is_some_and(|choice| choice.get("delta").is_some());
         if self.has_left_out {
             generated.note_left_out();
@@ -189,7 +189,7 @@ impl Texts {
             slot::ITEM_NAME => (of_event == "response.output_item.added").then_some(Kind::ToolName),
             slot::ITEM_TEXT => {
                 let items = document.get("output").or_else(|| document.get("steps"));
-                let item = items.and_then(|items| items.get(one.outer as usize));
+                let item = items.and_then(|items| items.at(one.outer as usize));
                 match item.and_then(|item| text(item, "type")) {
                     Some("reasoning") => Some(Kind::Reasoning),
                     Some("thought") => Some(Kind::ReasoningSummary),
@@ -197,7 +197,7 @@ impl Texts {
                 }
             }
             slot::PART => {
-                let candidate = document.get("candidates").and_then(|c| c.get(one.outer as usize));
+                let candidate = document.get("candidates").and_then(|c| c.at(one.outer as usize));
                 Some(part_kind(candidate.and_then(|c| c.get("content")), one.inner))
             }
             slot::LIVE_PART => {
@@ -233,7 +233,7 @@ fn delta_kind(of_event: &str) -> Option<Kind> {
 
 /// What a Gemini part is. A thought is a summary: the thoughts themselves are longer.
 fn part_kind(content: Option<&Value>, at: u32) -> Kind {
-    let part = content.and_then(|content| content.get("parts")?.get(at as usize));
+    let part = content.and_then(|content| content.get("parts")?.at(at as usize));
     let is_thought = part.and_then(|part| part.get("thought")) == Some(&Value::Bool(true));
     if is_thought { Kind::ReasoningSummary } else { Kind::Content }
 }
@@ -243,7 +243,7 @@ fn part_kind(content: Option<&Value>, at: u32) -> Kind {
 fn choice(document: &Value, outer: u32) -> u32 {
     let choices = document.get("choices").or_else(|| document.get("candidates"));
     let Some(choices) = choices else { return 0 };
-    let index = choices.get(outer as usize).and_then(|choice| count(choice, "index"));
+    let index = choices.at(outer as usize).and_then(|choice| count(choice, "index"));
     index.and_then(|index| u32::try_from(index).ok()).unwrap_or(outer)
 }
 

@@ -1,8 +1,8 @@
 //! Reading numbers and texts out of reduced documents. Owns what counts as a token count: an integer,
 //! however it is written, that a call can have used.
 
+use crate::framing::Value;
 use rust_decimal::Decimal;
-use serde_json::Value;
 
 use crate::units::{Usd, parse_decimal};
 
@@ -14,10 +14,10 @@ pub(super) const MAX_COUNT: u64 = 1_000_000_000_000;
 /// and implausible ones as unknown.
 pub(super) fn count(object: &Value, name: &str) -> Option<u64> {
     let Value::Number(number) = object.get(name)? else { return None };
-    if let Some(count) = number.as_u64() {
+    if let Ok(count) = number.parse::<u64>() {
         return (count <= MAX_COUNT).then_some(count);
     }
-    let decimal = parse_decimal(number.as_str()).ok()?;
+    let decimal = parse_decimal(number).ok()?;
     if decimal.is_sign_negative() {
         return Some(0);
     }
@@ -35,7 +35,7 @@ pub(super) fn first_count(object: &Value, names: &[&str]) -> Option<u64> {
 /// An amount of money or time as written, exactly.
 pub(super) fn decimal(object: &Value, name: &str) -> Option<Decimal> {
     let Value::Number(number) = object.get(name)? else { return None };
-    parse_decimal(number.as_str()).ok().filter(|amount| !amount.is_sign_negative())
+    parse_decimal(number).ok().filter(|amount| !amount.is_sign_negative())
 }
 
 pub(super) fn usd(object: &Value, name: &str) -> Option<Usd> {
@@ -54,12 +54,12 @@ pub(super) fn object<'a>(parent: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// True if a number stands anywhere in the object's own members.
 pub(super) fn has_number(object: &Value) -> bool {
-    object.as_object().is_some_and(|members| members.values().any(Value::is_number))
+    object.as_object().is_some_and(|members| members.iter().any(|(_, value)| value.is_number()))
 }
 
 /// The members of an array, or nothing.
 pub(super) fn elements<'a>(parent: &'a Value, name: &str) -> &'a [Value] {
-    parent.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    parent.get(name).and_then(Value::as_array).unwrap_or_default()
 }
 
 /// `a + b`, unknown only where both are.

@@ -128,7 +128,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Must be called on the worker's thread, within its `LocalSet`.
+    /// Must be called on the worker's thread, within its runtime.
     pub fn new(proxy: Arc<Proxy>) -> Worker {
         let live = proxy.telemetry.worker();
         let pool = Pool::new(proxy.upstreams, Arc::clone(&live));
@@ -207,9 +207,10 @@ impl Worker {
             Ok(exchange) => exchange.having_taken(prepared + resumed.elapsed()),
             Err(why) => return unrecordable(&why),
         };
+        // What few calls do is boxed: every connection has room for the largest of its futures.
         let mut response = match (protocol, upstream.drain) {
             (Some(protocol), _) => {
-                tunnel::upgrade(request, call, exchange, protocol, progress).await
+                Box::pin(tunnel::upgrade(request, call, exchange, protocol, progress)).await
             }
             (None, None) => {
                 let answered = call.send(&self.pool, request, &progress).await;
@@ -217,7 +218,7 @@ impl Worker {
             }
             (None, Some(limits)) => {
                 let pool = Rc::clone(&self.pool);
-                drain::exchange(pool, request, call, exchange, progress, limits).await
+                Box::pin(drain::exchange(pool, request, call, exchange, progress, limits)).await
             }
         };
         if let Ok(id) = HeaderValue::from_str(&id.to_string()) {

@@ -111,8 +111,8 @@ fn a_crash_leaves_what_was_provisional_or_what_was_exact() {
     home.write_journal(&[
         Line::Open(&cut_off),
         Line::Open(&amended),
-        Line::provisional(&first),
-        Line::provisional(&second),
+        Line::Provisional(&first),
+        Line::Provisional(&second),
         Line::Amend(&exact),
     ]);
     for _ in 0..2 {
@@ -130,7 +130,7 @@ fn an_amendment_may_stand_in_the_next_days_file() {
     let (provisional, exact) = (with_tokens(&record, 1), with_tokens(&record, 2));
     let today = Timestamp::now().calendar().to_zoned(TimeZone::UTC).date();
     let file = |days: i64| home.journal().join(format!("{}.jsonl", today - days.days()));
-    home.write_journal(&[Line::Open(&record), Line::provisional(&provisional)]);
+    home.write_journal(&[Line::Open(&record), Line::Provisional(&provisional)]);
     fs::rename(file(0), file(1)).unwrap();
     let ledger = home.open();
     assert_eq!(tokens(&ledger, &record.id), Some(1));

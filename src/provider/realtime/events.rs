@@ -1,7 +1,7 @@
 //! OpenAI's events: Realtime, and Responses over a WebSocket. Owns which event belongs to which
 //! response, and what of it was generated.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::{Asked, Change, OpenTurn, Session};
 use crate::provider::RequestFacts;

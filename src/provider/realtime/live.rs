@@ -1,7 +1,7 @@
 //! Gemini Live (`BidiGenerateContent`). Owns where a turn begins and ends: its messages have no ids,
 //! and its figures may come before, with or after the word that the turn is complete.
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::Session;
 use crate::provider::RequestFacts;

@@ -16,7 +16,7 @@ mod selection;
 use std::collections::VecDeque;
 use std::fmt;
 
-use serde_json::Value;
+use crate::framing::Value;
 
 use super::RequestFacts;
 use super::generated::Generated;
@@ -239,7 +239,7 @@ impl Sink for ClientMessages<'_> {
     fn document(&mut self, json: &[u8]) {
         let session = &mut *self.0;
         if session.last_of_client != json {
-            let Ok(message) = serde_json::from_slice::<Value>(json) else { return };
+            let Some(message) = Value::parse(json) else { return };
             let before = session.changes.len();
             match text(&message, "type") {
                 Some(kind) => session.asks(kind, &message),
@@ -266,7 +266,7 @@ impl Sink for ProviderMessages<'_> {
         let session = &mut *self.0;
         if session.last_of_provider.json == json {
             session.speaks_on();
-        } else if let Ok(message) = serde_json::from_slice::<Value>(json) {
+        } else if let Some(message) = Value::parse(json) {
             let before = session.changes.len();
             session.speaker = None;
             match text(&message, "type") {

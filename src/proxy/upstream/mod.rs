@@ -181,7 +181,8 @@ impl Pool {
             let is_fresh = pooled.is_none();
             let connection = match pooled {
                 Some(connection) => connection,
-                None => self.connect(target).await?,
+                // Boxed: every call would carry the room that opening a connection takes.
+                None => Box::pin(self.connect(target)).await?,
             };
             let sent = match connection {
                 Connection::H1(connection) => {
@@ -200,7 +201,7 @@ impl Pool {
                     // hyper does not tell of informational answers over HTTP/2.
                     request.body_mut().gate = None;
                     *request.uri_mut() = target.origin.absolute(&path);
-                    connection.send(request).await
+                    Box::pin(connection.send(request)).await
                 }
             };
             match sent {

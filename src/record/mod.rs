@@ -3,6 +3,8 @@
 //!
 //! Invariant: a record never holds a prompt, a completion, a key or a query string.
 
+pub mod json;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -414,10 +416,10 @@ impl Record {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn record() -> Record {
+    pub(super) fn record() -> Record {
         let json = r#"{
             "id": "0193543a-0000-7000-8000-000000000001", "created_at": "2026-11-22T12:00:00.000Z",
             "upstream": "openai", "provider": "openai", "endpoint": "chat.completions",
