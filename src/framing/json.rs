@@ -14,6 +14,10 @@ use super::{Sink, Text};
 /// tools with many iterations) a few thousand.
 pub const MAX_KEPT: usize = 24 * 1024;
 
+/// Room made at once for what is kept of a document, and for a name.
+const KEPT_GUESS: usize = 512;
+const NAME_GUESS: usize = 32;
+
 /// Bytes kept of one string: ids, model names, finish reasons are far shorter.
 const MAX_STRING: usize = 512;
 
@@ -225,7 +229,7 @@ impl Scanner {
                 self.state = State::Name;
                 return 1;
             }
-            State::Literal => return self.literal(byte),
+            State::Literal => return self.literal(bytes),
             _ => {}
         }
         if byte.is_ascii_whitespace() {
@@ -288,6 +292,8 @@ impl Scanner {
     fn begin_document(&mut self) {
         self.is_many |= self.has_given || self.in_array;
         self.kept.clear();
+        self.kept.reserve(KEPT_GUESS);
+        self.name.reserve(NAME_GUESS);
         self.containers.clear();
         self.kept.push(b'{');
         self.containers.push(Container {
@@ -328,6 +334,7 @@ impl Scanner {
     }
 
     fn end_name(&mut self) {
+        // What the selection knows is text.
         let asked = match self.containers.last().map(|open| open.keep) {
             _ if self.name.len() > MAX_NAME => None,
             Some(Keep::Members(selection) | Keep::TextOrMembers(_, selection)) => {
@@ -337,13 +344,13 @@ impl Scanner {
                     selection.find(&self.name)
                 }
             }
-            Some(Keep::Whole) => Some(Keep::Whole),
+            Some(Keep::Whole) if is_text(&self.name) => Some(Keep::Whole),
             _ => None,
         };
         self.member = self.kept.len();
         self.state = State::Colon;
         match asked {
-            Some(keep) if self.name_is_text() => {
+            Some(keep) => {
                 self.separate();
                 self.kept.push(b'"');
                 self.kept.extend_from_slice(&self.name);
@@ -351,17 +358,13 @@ impl Scanner {
                 self.keep = keep;
             }
             // Nothing is kept of it: the value is skipped when it begins.
-            _ => self.keep = Keep::Nothing,
+            None => self.keep = Keep::Nothing,
         }
     }
 
     fn unescaped_name(&self) -> Option<String> {
         let quoted = [b"\"", self.name.as_slice(), b"\""].concat();
         serde_json::from_slice(&quoted).ok()
-    }
-
-    fn name_is_text(&self) -> bool {
-        is_text(&self.name)
     }
 
     /// The comma before a further member or element.
@@ -531,14 +534,16 @@ impl Scanner {
         }
     }
 
-    fn literal(&mut self, byte: u8) -> usize {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.') {
-            if self.kept.len() - self.scalar < MAX_LITERAL {
-                self.kept.push(byte);
-                return 1;
+    fn literal(&mut self, bytes: &[u8]) -> usize {
+        let goes_on = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
+        let length = bytes.iter().position(|b| !goes_on(b)).unwrap_or(bytes.len());
+        if length > 0 {
+            if self.kept.len() - self.scalar + length <= MAX_LITERAL {
+                self.kept.extend_from_slice(&bytes[..length]);
+            } else {
+                self.state = State::Broken;
             }
-            self.state = State::Broken;
-            return 1;
+            return length;
         }
         let word = &self.kept[self.scalar..];
         let null_is_absent = matches!(self.keep, Keep::Scalar)
@@ -546,7 +551,7 @@ impl Scanner {
         if word == b"null" && null_is_absent {
             self.kept.truncate(self.member);
             self.state = State::CommaOrEnd;
-        } else if serde_json::from_slice::<IgnoredAny>(word).is_ok() {
+        } else if is_whole_number(word) || serde_json::from_slice::<IgnoredAny>(word).is_ok() {
             self.end_value();
         } else {
             self.state = State::Broken;
@@ -672,8 +677,17 @@ impl Scanner {
     }
 }
 
+/// True for what nearly all numbers are. Others may be numbers too.
+fn is_whole_number(word: &[u8]) -> bool {
+    word.iter().all(u8::is_ascii_digit) && (word.len() == 1 || word.first() != Some(&b'0'))
+}
+
 /// True if `inside`, put between quotes, is a JSON string.
 fn is_text(inside: &[u8]) -> bool {
+    let needs_a_look = |b: u8| !(0x20..0x80).contains(&b) || b == b'\\';
+    if !inside.iter().fold(false, |found, b| found | needs_a_look(*b)) {
+        return true;
+    }
     if inside.iter().any(|b| *b < 0x20) || std::str::from_utf8(inside).is_err() {
         return false;
     }

@@ -689,12 +689,7 @@ mod tests {
     fn a_row_matters_more_than_what_it_is_charged_for() {
         let mut record = call(0);
         let (usage, cost_usd) = (crate::usage::Usage::default(), None);
-        record.charges.push(record::Charge {
-            key: "k".repeat(99),
-            fetched: true,
-            usage,
-            cost_usd,
-        });
+        record.charges.push(record::Charge { key: "k".repeat(99), fetched: true, usage, cost_usd });
         let whole = encode_within(&Line::Amend(&record), LINE_BYTES).unwrap();
         assert_eq!(encode_within(&Line::Amend(&record), whole.len()).unwrap(), whole);
         let bare = encode_within(&Line::Amend(&record), whole.len() - 1).unwrap();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::capture::Prompt;
 use super::estimating::{self, Estimates, Missing};
@@ -19,8 +20,10 @@ use crate::usage::{Usage, UsageSource};
 /// Calls of a model that are all compared.
 const FIRST: u64 = 16;
 
-/// Afterwards one in so many.
+/// Afterwards one in so many, and no more than one in so long: to count the tokens of a call costs more than
+/// to forward it.
 const THEN: u64 = 64;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Bytes of a request's body that are still compared.
 const MAX_BODY: u64 = 512 * 1024;
@@ -30,10 +33,17 @@ const MAX_MODELS: usize = 2_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Learner {
-    /// Calls of a model, by a hash of provider and model: asked for at every call.
-    calls: Mutex<HashMap<u64, u64>>,
+    /// By a hash of provider and model: asked for at every call.
+    calls: Mutex<HashMap<u64, Calls>>,
     hasher: RandomState,
     lessons: Mutex<HashMap<Key, Lesson>>,
+}
+
+/// How many calls of a model there were, and when one was compared that was not among the first.
+#[derive(Debug, Default)]
+struct Calls {
+    count: u64,
+    compared: Option<Instant>,
 }
 
 /// Provider and model.
@@ -72,7 +82,7 @@ impl Learner {
             let hash = learner.hasher.hash_one((provider, model));
             let mut calls = learner.calls.lock().unwrap_or_else(PoisonError::into_inner);
             let counted = calls.entry(hash).or_default();
-            *counted = (*counted).max(*samples);
+            counted.count = counted.count.max(*samples);
             drop(calls);
             let (key, side) = ((provider.clone(), model.clone()), *side);
             *learner.lessons().entry(key).or_default().side(side) = Some(calibration);
@@ -87,9 +97,17 @@ impl Learner {
         if calls.len() >= MAX_MODELS && !calls.contains_key(&hash) {
             return false;
         }
-        let count = calls.entry(hash).or_default();
-        *count += 1;
-        *count <= FIRST || count.is_multiple_of(THEN)
+        let of_model = calls.entry(hash).or_default();
+        of_model.count += 1;
+        if of_model.count <= FIRST {
+            return true;
+        }
+        let is_due = of_model.count.is_multiple_of(THEN)
+            && of_model.compared.is_none_or(|last| last.elapsed() >= PAUSE);
+        if is_due {
+            of_model.compared = Some(Instant::now());
+        }
+        is_due
     }
 
     /// The call as a sample, if it is one to learn from and its turn has come.

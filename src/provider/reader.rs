@@ -27,7 +27,9 @@ pub(super) const MAX_LINES: usize = 100_000;
 
 /// True for headers that [`Reader::read_headers`] may ask for.
 pub fn is_read_header(name: &str) -> bool {
-    name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name)
+    // All of them begin so, as few others do.
+    name.starts_with("x-")
+        && (name == LITELLM_COST || bedrock::HEADERS.iter().any(|(header, _)| *header == name))
 }
 
 /// What an answer said about itself.

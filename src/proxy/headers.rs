@@ -21,11 +21,15 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// Takes out what belongs to the connection that the message came by: the fields above and those that
 /// `Connection` names. Never what frames the message or names its host.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_hop_by_hop_and(headers, |_| false);
+}
+
+/// The same, and what `goes` too. To take out fields is to make the map anew, so it is done once.
+pub(super) fn remove_hop_by_hop_and(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(headers);
     let belongs_to_the_message = |name: &HeaderName| name == HOST || name == CONTENT_LENGTH;
-    retain(headers, |name| {
-        belongs_to_the_message(name) || !(HOP_BY_HOP.contains(name) || named.contains(name))
-    });
+    let is_of_the_hop = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+    retain(headers, |name| !goes(name) && (belongs_to_the_message(name) || !is_of_the_hop(name)));
 }
 
 /// Takes fields out and leaves the others in their order, which [`HeaderMap::remove`] does not.

@@ -160,7 +160,7 @@ impl Worker {
         client: &Arc<Client>,
     ) -> Response<ProxyBody> {
         let started = Instant::now();
-        let tags = match self.proxy.tags.take(request.headers_mut()) {
+        let tags = match self.proxy.tags.read(request.headers()) {
             Ok(tags) => tags,
             Err(invalid) => return refuse_tag(&invalid),
         };
@@ -190,7 +190,7 @@ impl Worker {
         let call = Call { upstream, path, client, request: body_reader, max_body, is_head, asks };
         let protocol = headers::upgrade_of(request.headers());
         let progress = Progress::new();
-        let mut request = call.prepare(request, &progress);
+        let mut request = call.prepare(request, &self.proxy.tags, &progress);
         let prepared = started.elapsed();
         request.body_mut().fetch_first().await;
         let resumed = Instant::now();
@@ -270,12 +270,17 @@ struct Call<'a> {
 type Answered = Result<(Answer, Option<StreamUsage>), Failure>;
 
 impl Call<'_> {
-    /// The request as it goes up: without what belongs to the client's connection, its body looked at
-    /// as it streams by.
-    fn prepare(&self, request: Request<Incoming>, progress: &Progress) -> Request<RequestBody> {
+    /// The request as it goes up: without its tags and what belongs to the client's connection, its body
+    /// looked at as it streams by.
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        tags: &TagHeaders,
+        progress: &Progress,
+    ) -> Request<RequestBody> {
         let (mut head, incoming) = request.into_parts();
         let takes_trailers = headers::accepts_trailers(&head.headers);
-        headers::remove_hop_by_hop(&mut head.headers);
+        headers::remove_hop_by_hop_and(&mut head.headers, |name| tags.names(name));
         if takes_trailers {
             headers::offer_trailers(&mut head.headers);
         }

@@ -4,7 +4,6 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::headers;
 use crate::record::Tags;
 
 /// Bytes that a tag's value may have.
@@ -43,9 +42,9 @@ pub(super) struct InvalidTag {
 }
 
 impl TagHeaders {
-    /// Takes the tags out of a request's headers. All of them are removed, also those that a tag found
-    /// before made superfluous.
-    pub(super) fn take(&self, headers: &mut HeaderMap) -> Result<Tags, InvalidTag> {
+    /// Reads the tags of a request's headers. None of those that [`TagHeaders::names`] is to go on, also not
+    /// those that a tag found before made superfluous.
+    pub(super) fn read(&self, headers: &HeaderMap) -> Result<Tags, InvalidTag> {
         let user = first(headers, &self.user);
         let session = first(headers, &self.session);
         let operation = first(headers, &self.operation);
@@ -59,7 +58,6 @@ impl TagHeaders {
             let reason = "is given more than once, with different values".to_owned();
             return Err(InvalidTag { header: name.as_str().to_owned(), reason });
         }
-        headers::retain(headers, |name| !self.is_tag(name));
         Ok(Tags {
             user: user.map(checked_text).transpose()?.flatten(),
             session: session.map(checked_text).transpose()?.flatten(),
@@ -69,7 +67,8 @@ impl TagHeaders {
         })
     }
 
-    fn is_tag(&self, name: &HeaderName) -> bool {
+    /// True for headers that carry tags.
+    pub(super) fn names(&self, name: &HeaderName) -> bool {
         let of_a_tag = [&self.user, &self.session, &self.operation];
         of_a_tag.into_iter().any(|names| names.contains(name))
             || name == X_ATTEMPT
@@ -85,6 +84,9 @@ fn first(headers: &HeaderMap, names: &[HeaderName]) -> Option<Field> {
 }
 
 fn is_given_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
+    if headers.keys_len() == headers.len() {
+        return false;
+    }
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     values.any(|value| Some(value) != first)
@@ -183,7 +185,10 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        (TagHeaders::default().take(&mut headers), headers)
+        let tags = TagHeaders::default();
+        let read = tags.read(&headers);
+        super::super::headers::retain(&mut headers, |name| !tags.names(name));
+        (read, headers)
     }
 
     #[test]
