@@ -32,7 +32,7 @@ impl Clerk {
         let spawned = thread::Builder::new().name("clerk".to_owned()).spawn(move || {
             for entry in entries {
                 let written = super::guarded(|| match entry {
-                    Entry::Amended(record) => ledger.amended(&record),
+                    Entry::Amended(record) => ledger.amend(record),
                     Entry::Learned(calibration) => ledger.learned(&calibration),
                     Entry::Finish(done) => drop(done.send(())),
                 });
