@@ -39,7 +39,7 @@ const QUESTION: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(250);
 
 /// What a call writes: its row when it opens, and when it has ended.
-type Lines = (Record, Record);
+type Lines = (Record, Box<Record>);
 
 /// What one run came to.
 struct Run {
@@ -61,12 +61,12 @@ pub(crate) fn record(sheet: &mut Sheet, subject: &Subject, copy: &Path) {
     let calls = rate * seconds;
     let ledger = open(copy);
     sheet.title(&format!("recording {calls} calls from {THREADS} threads"));
-    let steady = run(&ledger, &made(subject, calls, 1), Some(rate));
+    let steady = run(&ledger, made(subject, calls, 1), Some(rate));
     report(sheet, &format!("at {rate} a second"), &steady, Some(rate));
-    let fast = run(&ledger, &made(subject, calls, 2), None);
+    let fast = run(&ledger, made(subject, calls, 2), None);
     report(sheet, "at full speed", &fast, None);
     let lines = made(subject, calls, 3);
-    let (beside, asked) = asking(&ledger, || run(&ledger, &lines, Some(rate)));
+    let (beside, asked) = asking(&ledger, || run(&ledger, lines, Some(rate)));
     report(sheet, &format!("at {rate} a second, beside long questions"), &beside, Some(rate));
     asked.report(sheet);
     let calls = subject.calls + 3 * calls;
@@ -88,7 +88,7 @@ fn made(subject: &Subject, calls: u64, part: i64) -> Vec<Vec<Lines>> {
     };
     let mut threads: Vec<Vec<Lines>> = (0..THREADS).map(|_| Vec::new()).collect();
     for (at, record) in Demo::new(&settings, Arc::new(PriceBook::builtin())).enumerate() {
-        threads[at % THREADS].push((opening(&record), record));
+        threads[at % THREADS].push((opening(&record), Box::new(record)));
     }
     threads
 }
@@ -131,14 +131,14 @@ fn opening(record: &Record) -> Record {
 }
 
 /// Records at a rate for all threads together, or as fast as it goes.
-fn run(ledger: &Ledger, lines: &[Vec<Lines>], rate: Option<u64>) -> Run {
+fn run(ledger: &Ledger, lines: Vec<Vec<Lines>>, rate: Option<u64>) -> Run {
     let calls = lines.iter().map(Vec::len).sum();
     let writer = cpu_time_of("ledger");
     let mut seen = Vec::new();
     let began = Instant::now();
     let callers = thread::scope(|scope| {
         let threads: Vec<_> =
-            lines.iter().map(|lines| scope.spawn(|| call(ledger, lines, rate))).collect();
+            lines.into_iter().map(|lines| scope.spawn(move || call(ledger, lines, rate))).collect();
         while !threads.iter().all(thread::ScopedJoinHandle::is_finished) {
             seen.push(ledger.health().journal_lag_bytes);
             thread::sleep(LOOK);
@@ -161,26 +161,29 @@ fn run(ledger: &Ledger, lines: &[Vec<Lines>], rate: Option<u64>) -> Run {
 }
 
 /// One thread's calls; its CPU time.
-fn call(ledger: &Ledger, lines: &[Lines], rate: Option<u64>) -> Duration {
+fn call(ledger: &Ledger, lines: Vec<Lines>, rate: Option<u64>) -> Duration {
     let before = own_cpu_time();
     let ticks = 1000 / u64::try_from(TICK.as_millis()).unwrap();
     let per_tick = rate.map_or(64, |rate| rate / THREADS as u64 / ticks).max(1);
-    let (mut open, mut due): (&[Lines], Instant) = (&[], Instant::now());
-    for batch in lines.chunks(usize::try_from(per_tick).unwrap()) {
+    let per_tick = usize::try_from(per_tick).unwrap();
+    let (mut open, mut due) = (Vec::with_capacity(per_tick), Instant::now());
+    let mut lines = lines.into_iter();
+    while lines.len() > 0 {
         if rate.is_some() {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             due += TICK;
         }
-        for (opened, _) in batch {
-            ledger.opened(opened);
+        let mut opened = Vec::with_capacity(per_tick);
+        for (opening, closed) in lines.by_ref().take(per_tick) {
+            ledger.opened(&opening);
+            opened.push(closed);
         }
-        for (_, closed) in open {
-            ledger.closed(closed);
+        for closed in std::mem::replace(&mut open, opened) {
+            ledger.close(closed);
         }
-        open = batch;
     }
-    for (_, closed) in open {
-        ledger.closed(closed);
+    for closed in open {
+        ledger.close(closed);
     }
     own_cpu_time().saturating_sub(before)
 }

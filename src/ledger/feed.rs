@@ -16,11 +16,11 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::fault::FeedError;
 use super::held::Held;
-use super::journal::{self, Journal, Line};
+use super::journal::{self, Journal};
 use super::names::Names;
 use super::retention::Retention;
 use super::store::{self, Change};
-use super::tail::{self, Entry, Stretch, Tail, same_file};
+use super::tail::{self, Entry, Opening, Stretch, Tail, same_file};
 use super::watch::Watchers;
 use super::{rollup, schema};
 use crate::record::{CallId, Outcome, Record};
@@ -59,8 +59,8 @@ pub(super) struct Feed {
     pending: Option<Batch>,
     /// Calls whose figures are about to be amended. They count as open.
     held: Held,
-    /// Calls that have opened: the opening line of each.
-    open: HashMap<CallId, Box<str>>,
+    /// Calls that have opened: where the opening line of each stands.
+    open: HashMap<CallId, Opening>,
     /// Calls whose opening is in the table `open_calls`.
     stored_open: HashSet<CallId>,
     /// While what a former process left is being read: where each file ended when this one began.
@@ -260,17 +260,18 @@ impl Feed {
     /// The calls that are open, as far as the journal has been read.
     pub(super) fn open_calls(&self) -> OpenCalls {
         let all = self.open.len() + self.stored_open.len();
-        let mut lines: Vec<(&CallId, &str)> =
-            self.open.iter().map(|(id, line)| (id, &**line)).collect();
+        let mut opened: Vec<(&CallId, &Opening)> = self.open.iter().collect();
         // An id begins with its time.
-        lines.sort_unstable_by_key(|(id, _)| **id);
+        opened.sort_unstable_by_key(|(id, _)| **id);
         let stored =
             store::open_calls_at_most(&self.connection, OPEN_TOLD).unwrap_or_else(|error| {
                 tracing::debug!(%error, "stored openings cannot be read");
                 Vec::new()
             });
-        let read = lines.into_iter().take(OPEN_TOLD).filter_map(|(_, line)| tail::opening(line));
-        let read = read.filter_map(|record| serde_json::from_str(record.get()).ok());
+        let read = opened.into_iter().take(OPEN_TOLD).filter_map(|(id, place)| {
+            let line = place.line(id).ok().flatten()?;
+            serde_json::from_str(tail::opening(&line)?.get()).ok()
+        });
         let stored = stored.iter().filter_map(|record| serde_json::from_str(record).ok());
         let mut oldest: Vec<Record> = stored.chain(read).collect();
         oldest.sort_by_key(|record| record.id);
@@ -323,12 +324,16 @@ impl Feed {
     }
 
     fn read_all(&mut self) -> Result<(), FeedError> {
-        for at in 0..self.tails.len() {
-            let end = match &self.leftovers {
-                Some(ends) => ends.get(&self.tails[at].path).copied().unwrap_or_default(),
-                // What arrives while this runs is for the next pass, or it might never end.
-                None => self.tails[at].len()?,
-            };
+        let end = |tail: &Tail| match &self.leftovers {
+            Some(ends) => Ok(ends.get(&tail.path).copied().unwrap_or_default()),
+            // What arrives while this runs is for the next pass, or it might never end.
+            None => tail.len(),
+        };
+        let ends = self.tails.iter().map(end).collect::<io::Result<Vec<u64>>>()?;
+        if self.leftovers.is_none() {
+            self.take_handed();
+        }
+        for (at, end) in ends.into_iter().enumerate() {
             while let Some(stretch) = self.tails[at].next(end)? {
                 self.take(at, stretch);
                 self.commit_pending()?;
@@ -338,6 +343,18 @@ impl Feed {
             }
         }
         Ok(())
+    }
+
+    /// Gives each file what the journal hands over of it; a file that is not known yet will be read.
+    fn take_handed(&mut self) {
+        if self.tails.iter().any(Tail::has_handed) {
+            return;
+        }
+        for segment in self.journal.handed() {
+            if let Some(tail) = self.tails.iter_mut().find(|tail| tail.reads(&segment.file)) {
+                tail.hand(segment.lines);
+            }
+        }
     }
 
     fn take(&mut self, at: usize, stretch: Stretch) {
@@ -361,9 +378,10 @@ impl Feed {
     /// What an entry asks to be done in the database now.
     fn change(&mut self, file: usize, entry: Entry, now: Instant) -> Option<Change> {
         match entry {
-            Entry::Open { id, at, line } => {
-                self.tails[file].opens.push_back((at, id, now));
-                self.open.insert(id, line);
+            Entry::Open { id, at, .. } => {
+                let tail = &mut self.tails[file];
+                tail.opens.push_back((at, id, now));
+                self.open.insert(id, tail.place(at));
                 None
             }
             // What a former process left provisional stands, until its amendment is read.
@@ -399,6 +417,13 @@ impl Feed {
     fn commit_by(&mut self, apply: Apply) -> Result<(), FeedError> {
         let Some(batch) = &self.pending else { return Ok(()) };
         let aged = aged(&self.tails, &mut self.open, self.open_in_memory);
+        let lines = match lines(aged.iter().map(|(id, place)| (*id, place))) {
+            Ok(lines) => lines,
+            Err(error) => {
+                self.open.extend(aged);
+                return Err(error.into());
+            }
+        };
         let mut refused = self.refused.clone();
         let committed = self.connection.transaction_with_behavior(TransactionBehavior::Immediate);
         let committed = committed.and_then(|transaction| {
@@ -408,7 +433,7 @@ impl Feed {
                 refused.extend(batch.file.clone());
                 store::note_refused(&transaction, &refused)?;
             }
-            store::insert_opens(&transaction, &aged)?;
+            store::insert_opens(&transaction, &lines)?;
             let (open, held) = (&self.open, &self.held);
             let is_open = |id: &CallId| open.contains_key(id) || held.contains(id);
             store::store_progress(&transaction, &self.tails, is_open)?;
@@ -458,7 +483,8 @@ impl Feed {
     fn settle(&mut self) -> Result<(), FeedError> {
         let stored = store::open_calls(&self.connection)?;
         let stored = stored.iter().map(|(_, record)| serde_json::from_str(record));
-        let read = self.open.values().filter_map(|line| tail::opening(line));
+        let read = lines(self.open.iter().map(|(id, place)| (*id, place)))?;
+        let read = read.iter().filter_map(|(_, line)| tail::opening(line));
         let read = read.map(|record| serde_json::from_str::<Record>(record.get()));
         let mut left: Vec<Record> = read
             .chain(stored)
@@ -476,7 +502,7 @@ impl Feed {
             }
             record.outcome = Outcome::Interrupted;
             record.error.get_or_insert_with(|| INTERRUPTED.to_owned());
-            self.journal.append(&Line::Close(&record));
+            self.journal.append_close(Box::new(record));
             interrupted += 1;
         }
         if interrupted > 0 {
@@ -526,8 +552,10 @@ impl Feed {
             store::forget_progress(&self.connection, &removed.name())?;
         }
         for removed in self.tails.extract_if(.., |tail| !tail.is_current()) {
-            let open = removed.opens.iter().filter_map(|(_, id, _)| self.open.get(id));
-            open.for_each(|line| self.journal.open_again(line));
+            let open = removed.opens.iter().filter_map(|(_, id, _)| self.open.get_key_value(id));
+            for (_, line) in lines(open.map(|(id, place)| (*id, place)))? {
+                self.journal.open_again(&line);
+            }
         }
         Ok(())
     }
@@ -600,12 +628,22 @@ impl Feed {
     }
 }
 
+/// The lines of openings, those that are there.
+fn lines<'a>(
+    openings: impl IntoIterator<Item = (CallId, &'a Opening)>,
+) -> io::Result<Vec<(CallId, String)>> {
+    let read = |(id, place): (CallId, &Opening)| {
+        place.line(&id).transpose().map(|line| line.map(|line| (id, line)))
+    };
+    openings.into_iter().filter_map(read).collect()
+}
+
 /// Takes out of memory the openings that should be stored by now.
 fn aged(
     tails: &[Tail],
-    open: &mut HashMap<CallId, Box<str>>,
+    open: &mut HashMap<CallId, Opening>,
     in_memory: Duration,
-) -> Vec<(CallId, Box<str>)> {
+) -> Vec<(CallId, Opening)> {
     let mut aged = Vec::new();
     for tail in tails {
         for (_, id, since) in &tail.opens {
@@ -632,6 +670,7 @@ pub(super) fn reopen(from: &Feed) -> Result<Feed, FeedError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::journal::Line;
     use crate::ledger::row::tests::call;
 
     fn feed(home: &tempfile::TempDir, settle: bool) -> (Feed, Arc<Journal>) {
@@ -687,6 +726,68 @@ mod tests {
             let sql = "SELECT count(*) FROM token_usage WHERE outcome = 'interrupted'";
             assert_eq!(second.connection.query_row(sql, [], |row| row.get(0)), Ok(1));
         }
+    }
+
+    fn journal_file(home: &tempfile::TempDir) -> PathBuf {
+        journal::days(&home.path().join("journal")).unwrap().pop().unwrap().1
+    }
+
+    #[test]
+    fn what_was_handed_over_is_not_read_again() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut feed, journal) = feed(&home, true);
+        feed.pass().unwrap();
+        for n in 0..9 {
+            let record = call(n);
+            journal.append(&Line::Open(&record));
+            journal.append_close(Box::new(record));
+        }
+        let length = usize::try_from(fs::metadata(journal_file(&home)).unwrap().len()).unwrap();
+        fs::write(journal_file(&home), vec![b'\n'; length]).unwrap();
+        feed.pass().unwrap();
+        assert_eq!((count(&feed, "calls"), feed.lag(), feed.unreadable), (9, 0, 0));
+    }
+
+    #[test]
+    fn lines_that_were_not_handed_over_are_read_in_their_place() {
+        let home = tempfile::tempdir().unwrap();
+        let (mut feed, journal) = feed(&home, true);
+        feed.pass().unwrap();
+        let mut calls: Vec<Record> = (0..60).map(call).collect();
+        for (n, record) in calls.iter_mut().enumerate() {
+            journal.append(&Line::Open(record));
+            record.input_tokens = Some(n as u64);
+            match n % 5 {
+                0 => drop(journal.append_close(Box::new(record.clone()))),
+                1 => journal.append(&Line::Close(record)),
+                2 => {
+                    journal.append(&Line::Close(&call(0)));
+                    journal.append_amend(Box::new(record.clone()));
+                }
+                3 => {
+                    // A crash of somebody who writes here too, or a probe after a fault.
+                    let file = fs::OpenOptions::new().append(true).open(journal_file(&home));
+                    io::Write::write_all(&mut file.unwrap(), b"\n\n{torn\n").unwrap();
+                    drop(journal.reopen());
+                    journal.append_close(Box::new(record.clone()));
+                }
+                _ => {
+                    drop(journal.handed());
+                    let _ = journal.append_provisional(Box::new(record.clone()));
+                    journal.append_amend(Box::new(record.clone()));
+                }
+            }
+            if n % 7 == 0 {
+                feed.pass().unwrap();
+            }
+        }
+        feed.pass().unwrap();
+        assert_eq!((count(&feed, "calls"), feed.lag(), feed.unreadable), (72, 0, 12));
+        for record in &calls {
+            let row = store::record(&feed.connection, &record.id).unwrap();
+            assert_eq!(row.unwrap().input_tokens, record.input_tokens);
+        }
+        assert!(feed.open.is_empty());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::handover::{Handed, Handover, Said, Segment};
 use super::tail::same_file;
 use super::unsynced::{JournalSync, SyncFile, Unsynced, sync_directory};
 use crate::estimate::Calibration;
@@ -63,6 +64,25 @@ pub(super) enum Line<'a> {
     Provisional(&'a Record),
 }
 
+/// What a line is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// It can be done without, should there be no room for it.
+    MayGo,
+    EndsACall,
+    Amends,
+}
+
+impl Purpose {
+    fn of(line: &Line<'_>) -> Purpose {
+        match line {
+            Line::Open(_) | Line::Learned(_) => Purpose::MayGo,
+            Line::Close(_) | Line::Provisional(_) => Purpose::EndsACall,
+            Line::Amend(_) => Purpose::Amends,
+        }
+    }
+}
+
 /// What there is to say about lines that are not in the file, or not on the disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trouble {
@@ -101,8 +121,12 @@ pub(super) struct Journal {
 struct Out {
     day: i64,
     file: Option<Arc<File>>,
+    /// How long the file is; nobody else writes to it.
+    end: u64,
     /// The file ends in the middle of a line, which a newline must end before the next.
     torn: bool,
+    /// What was written, for whoever would have to read it otherwise.
+    handover: Handover,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     dropped: u64,
@@ -147,7 +171,9 @@ impl Journal {
         let out = Out {
             day: i64::MIN,
             file: None,
+            end: 0,
             torn: false,
+            handover: Handover::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             dropped: 0,
@@ -182,24 +208,54 @@ impl Journal {
 
     /// Takes a line. Serialises outside the lock.
     pub(super) fn append(&self, line: &Line<'_>) {
-        self.append_closing(line);
+        let Ok(bytes) = self.encode(line) else { return };
+        let said = match line {
+            Line::Open(record) => Some(Said::Open(record.id)),
+            _ => None,
+        };
+        self.take(bytes, Purpose::of(line), said);
     }
 
-    /// The same; the line's number where the end of an answer is to wait until it is on the disk.
-    pub(super) fn append_closing(&self, line: &Line<'_>) -> Option<u64> {
-        let bytes = self.encode(line).ok()?;
-        let ends_a_call = matches!(line, Line::Close(_) | Line::Provisional(_));
-        let may_go = matches!(line, Line::Open(_) | Line::Learned(_));
+    /// Takes the line of a call that has closed. Its number where the end of the call's answer is to wait
+    /// until it is on the disk.
+    pub(super) fn append_close(&self, record: Box<Record>) -> Option<u64> {
+        let bytes = self.encode(&Line::Close(&record)).ok()?;
+        self.take(bytes, Purpose::EndsACall, Some(Said::Close(record)))
+    }
+
+    /// The same for a record that an amendment is about to replace.
+    pub(super) fn append_provisional(&self, record: Box<Record>) -> Option<u64> {
+        let bytes = self.encode(&Line::Provisional(&record)).ok()?;
+        self.take(bytes, Purpose::EndsACall, Some(Said::Provisional(record)))
+    }
+
+    /// Takes the line of a record that takes another's place.
+    pub(super) fn append_amend(&self, record: Box<Record>) {
+        if let Ok(bytes) = self.encode(&Line::Amend(&record)) {
+            self.take(bytes, Purpose::Amends, Some(Said::Amend(record)));
+        }
+    }
+
+    fn take(&self, bytes: Vec<u8>, purpose: Purpose, said: Option<Said>) -> Option<u64> {
         let mut out = self.lock();
-        let number = out.append(&self.directory, bytes, ends_a_call, may_go);
+        let (number, left) = out.append(&self.directory, bytes, purpose, said);
         self.took(out);
+        // What nobody takes over is freed without the lock.
+        drop(left);
         number
+    }
+
+    /// What has been written since the last asking, or as much of it as there was room for.
+    pub(super) fn handed(&self) -> Vec<Segment> {
+        let room = Vec::with_capacity(self.lock().handover.len());
+        self.lock().handover.take(room)
     }
 
     /// Takes the opening line of a call that is not to be sent without it: it is in the file, or it is
     /// nowhere and this says why.
     pub(super) fn admit(&self, record: &Record) -> Result<(), String> {
         let bytes = self.encode(&Line::Open(record)).map_err(|error| error.to_string())?;
+        let length = bytes.len();
         let mut out = self.lock();
         let admitted = match out.obstacle() {
             Some(why) => Err(why),
@@ -208,7 +264,10 @@ impl Journal {
                 error.to_string()
             }),
         };
-        out.refused += u64::from(admitted.is_err());
+        match admitted {
+            Ok(()) => drop(out.hand_over(length, Said::Open(record.id))),
+            Err(_) => out.refused += 1,
+        }
         self.took(out);
         admitted
     }
@@ -382,7 +441,7 @@ impl Journal {
     /// Writes an opening that was read, and is in no file any more, once more.
     pub(super) fn open_again(&self, line: &str) {
         let mut out = self.lock();
-        out.append(&self.directory, format!("{line}\n").into_bytes(), false, true);
+        out.append(&self.directory, format!("{line}\n").into_bytes(), Purpose::MayGo, None);
         self.took(out);
     }
 
@@ -417,28 +476,40 @@ impl Journal {
 }
 
 impl Out {
+    /// The line's number where an answer is to wait for the disk, and what it says where nobody takes that
+    /// over.
     fn append(
         &mut self,
         directory: &Path,
         line: Vec<u8>,
-        ends_a_call: bool,
-        may_go: bool,
-    ) -> Option<u64> {
+        purpose: Purpose,
+        said: Option<Said>,
+    ) -> (Option<u64>, Option<Said>) {
         if self.fault.is_some() {
-            self.wait(line, may_go);
-            return None;
+            self.wait(line, purpose);
+            return (None, said);
         }
-        match self.write(directory, line, ends_a_call) {
-            Ok(number) => number,
+        let length = line.len();
+        match self.write(directory, line, purpose == Purpose::EndsACall) {
+            Ok(number) => (number, said.and_then(|said| self.hand_over(length, said))),
             Err((error, line)) => {
                 self.fail(&error, false);
-                self.wait(line, may_go);
-                None
+                self.wait(line, purpose);
+                (None, said)
             }
         }
     }
 
-    fn wait(&mut self, line: Vec<u8>, may_go: bool) {
+    /// Hands over what the last line says, which is so long; gives it back where there is no room.
+    fn hand_over(&mut self, length: usize, said: Said) -> Option<Said> {
+        let Some(file) = &self.file else { return Some(said) };
+        let from = self.end.saturating_sub(length as u64);
+        let left = self.handover.note(file, Handed { from, to: self.end, said });
+        left.map(|handed| handed.said)
+    }
+
+    fn wait(&mut self, line: Vec<u8>, purpose: Purpose) {
+        let may_go = purpose == Purpose::MayGo;
         let limit = if may_go { WAITING_BYTES_WITH_OPENS } else { WAITING_BYTES };
         if self.waiting_bytes + self.unsynced.bytes() + line.len() <= limit {
             self.waiting_bytes += line.len();
@@ -528,6 +599,7 @@ impl Out {
             Some(file) if self.day == day => Arc::clone(file),
             _ => {
                 let (file, torn) = open_for_append(&directory.join(file_name(day)))?;
+                self.end = file.metadata()?.len();
                 let file = Arc::new(file);
                 (self.day, self.torn, self.file) = (day, torn, Some(Arc::clone(&file)));
                 self.files += 1;
@@ -540,6 +612,7 @@ impl Out {
         } else {
             write_whole(&file, bytes)?;
         }
+        self.end += u64::from(self.torn) + bytes.len() as u64;
         self.torn = false;
         Ok(file)
     }
@@ -634,7 +707,7 @@ fn encode_within(line: &Line<'_>, limit: usize) -> serde_json::Result<Vec<u8>> {
     })
 }
 
-fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
+pub(super) fn encode(line: &Line<'_>) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(LINE_GUESS);
     let mut around = |before: &str, record, after: &str| {
         bytes.extend_from_slice(before.as_bytes());
@@ -803,7 +876,7 @@ mod tests {
         journal.append(&Line::Open(&call(1)));
         journal.sync();
         journal.sync_file = broken_disk;
-        let number = journal.append_closing(&Line::Close(&call(1))).unwrap();
+        let number = journal.append_close(Box::new(call(1))).unwrap();
         assert!(!journal.is_synced(number, Waker::noop()));
         journal.sync();
         // Nobody waits for a disk that is broken.

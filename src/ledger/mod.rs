@@ -6,6 +6,7 @@
 //! | `journal` | the writing end of the journal, and the queue for when it cannot be written |
 //! | `unsynced` | lines that may not be on the disk yet, and who waits for that |
 //! | `keeper`, `shouts` | the thread that syncs and tries again; what the log says meanwhile |
+//! | `handover` | lines that were written and need not be read, in memory |
 //! | `tail` | the reading end |
 //! | `feed`, `store` | from the journal into the database, each call once; the SQL for it |
 //! | `fault`, `health`, `disk` | what can keep rows from arriving; how the ledger is doing; room that is left |
@@ -41,6 +42,7 @@ mod fault;
 mod feed;
 mod filter;
 mod group;
+mod handover;
 mod health;
 mod held;
 mod import;
@@ -253,27 +255,26 @@ impl Ledger {
     /// Notes that a call has closed. When this returns, a crash of this process cannot take the
     /// record any more (unless the journal cannot be written: see [`Ledger::health`]).
     pub fn closed(&self, record: &Record) {
-        self.close(record);
+        self.close(record.clone());
     }
 
-    /// The same; the end of the call's answer waits for what is returned.
-    pub fn close(&self, record: &Record) -> Kept {
-        self.closing(&Line::Close(record))
+    /// The same; the end of the call's answer waits for what is returned. The record goes to the ledger's
+    /// thread as it is.
+    pub fn close(&self, record: impl Into<Box<Record>>) -> Kept {
+        let number = self.0.journal.append_close(record.into());
+        self.0.writer.ring();
+        Kept::new(&self.0.journal, number)
     }
 
     /// [`Ledger::closed`] for a record that [`Ledger::amended`] is about to replace. Its row is kept back
     /// for that, for a quarter of a second; should nothing come, or a crash, the row is as it is here.
     pub fn closed_for_now(&self, record: &Record) {
-        self.close_for_now(record);
+        self.close_for_now(record.clone());
     }
 
     /// The same; the end of the call's answer waits for what is returned.
-    pub fn close_for_now(&self, record: &Record) -> Kept {
-        self.closing(&Line::Provisional(record))
-    }
-
-    fn closing(&self, line: &Line<'_>) -> Kept {
-        let number = self.0.journal.append_closing(line);
+    pub fn close_for_now(&self, record: impl Into<Box<Record>>) -> Kept {
+        let number = self.0.journal.append_provisional(record.into());
         self.0.writer.ring();
         Kept::new(&self.0.journal, number)
     }
@@ -281,7 +282,12 @@ impl Ledger {
     /// Puts a record in the place of the one with its id, charges and all; a record that was never
     /// closed is added. As safe from a crash as [`Ledger::closed`].
     pub fn amended(&self, record: &Record) {
-        self.0.journal.append(&Line::Amend(record));
+        self.amend(record.clone());
+    }
+
+    /// The same. The record goes to the ledger's thread as it is.
+    pub fn amend(&self, record: impl Into<Box<Record>>) {
+        self.0.journal.append_amend(record.into());
         self.0.writer.ring();
     }
 

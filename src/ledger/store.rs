@@ -232,14 +232,14 @@ pub(super) fn calibrations(connection: &Connection) -> rusqlite::Result<Vec<Cali
 
 pub(super) fn insert_opens(
     transaction: &Transaction<'_>,
-    opens: &[(CallId, Box<str>)],
+    opens: &[(CallId, impl AsRef<str>)],
 ) -> rusqlite::Result<()> {
     let mut insert = transaction.prepare_cached(
         "INSERT INTO open_calls (id, record) SELECT ?1, ?2
          WHERE NOT EXISTS (SELECT 1 FROM calls WHERE id = ?3) ON CONFLICT (id) DO NOTHING",
     )?;
     for (id, line) in opens {
-        if let Some(record) = tail::opening(line) {
+        if let Some(record) = tail::opening(line.as_ref()) {
             insert.execute(params![id.to_string(), record.get(), id.into_bytes()])?;
         }
     }

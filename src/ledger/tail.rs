@@ -5,14 +5,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{File, Metadata};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::civil::Date;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::handover::Handed;
 use super::journal;
 use crate::estimate::Calibration;
 use crate::record::{CallId, Record};
@@ -41,11 +43,11 @@ pub(super) struct Stretch {
 /// What a line says.
 #[derive(Debug)]
 pub(super) enum Entry {
-    /// A call opened: where the line stands, and the whole of it.
+    /// A call opened: where the line stands, and the whole of it where it was read.
     Open {
         id: CallId,
         at: u64,
-        line: Box<str>,
+        line: Option<Box<str>>,
     },
     Close(Box<Record>),
     /// Closed with figures that an `Amend` is about to replace: where the line stands.
@@ -62,13 +64,22 @@ pub(super) enum Entry {
 pub(super) struct Tail {
     pub(super) day: Date,
     pub(super) path: PathBuf,
-    file: File,
+    file: Arc<File>,
+    /// What need not be read, in order.
+    handed: VecDeque<Handed>,
     /// How far it has been read.
     pub(super) read: u64,
     /// How far the database knows that it has been read.
     pub(super) stored: u64,
     /// Openings that were read, in order, until they are known to be closed or kept elsewhere.
     pub(super) opens: VecDeque<(u64, CallId, Instant)>,
+}
+
+/// Where a call's opening stands. The file can be read as long as anybody has this.
+#[derive(Clone, Debug)]
+pub(super) struct Opening {
+    file: Arc<File>,
+    at: u64,
 }
 
 /// Members that are not known are no reason to lose the ones that are.
@@ -120,8 +131,34 @@ impl Tail {
 
     /// A file that is open already and has not been read.
     pub(super) fn of(day: Date, path: &Path, file: File) -> Tail {
-        let (path, opens) = (path.to_owned(), VecDeque::new());
-        Tail { day, path, file, read: 0, stored: NOT_STORED, opens }
+        Tail {
+            day,
+            path: path.to_owned(),
+            file: Arc::new(file),
+            handed: VecDeque::new(),
+            read: 0,
+            stored: NOT_STORED,
+            opens: VecDeque::new(),
+        }
+    }
+
+    /// What the journal says of lines of this file, so that they need not be read.
+    pub(super) fn hand(&mut self, lines: Vec<Handed>) {
+        if self.handed.is_empty() {
+            self.handed = lines.into();
+        } else {
+            self.handed.extend(lines);
+        }
+    }
+
+    /// Whether some of what was handed over is left.
+    pub(super) fn has_handed(&self) -> bool {
+        !self.handed.is_empty()
+    }
+
+    /// The place of an opening.
+    pub(super) fn place(&self, at: u64) -> Opening {
+        Opening { file: Arc::clone(&self.file), at }
     }
 
     /// Whether this reads that file.
@@ -149,8 +186,41 @@ impl Tail {
         }
     }
 
-    /// Reads on, at most up to `end`; nothing when no whole line is left there.
+    /// Goes on, at most up to `end` or the end of what was handed over; nothing when no whole line is left
+    /// there.
     pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Stretch>> {
+        if let Some(stretch) = self.next_handed() {
+            return Ok(Some(stretch));
+        }
+        let Some(next) = self.handed.front().map(|line| line.from) else {
+            return self.read_on(end);
+        };
+        // Lines that nobody could hand over stand before it.
+        let between = self.read_on(next)?;
+        if between.is_none() {
+            // Somebody else has changed the file.
+            self.handed.clear();
+            return self.read_on(end);
+        }
+        Ok(between)
+    }
+
+    /// What was handed over of the lines that come next.
+    fn next_handed(&mut self) -> Option<Stretch> {
+        while self.handed.pop_front_if(|line| line.from < self.read).is_some() {}
+        let mut stretch = Stretch::default();
+        while let Some(line) = self.handed.pop_front_if(|line| line.from == self.read) {
+            stretch.bytes += line.to - line.from;
+            self.read = line.to;
+            match line.said.entry(line.from) {
+                Some(entry) => stretch.entries.push(entry),
+                None => stretch.unreadable += 1,
+            }
+        }
+        (stretch.bytes > 0).then_some(stretch)
+    }
+
+    fn read_on(&mut self, end: u64) -> io::Result<Option<Stretch>> {
         let mut want = CHUNK_BYTES;
         loop {
             let bytes = self.bytes(want.min(end.saturating_sub(self.read)))?;
@@ -199,9 +269,29 @@ impl Tail {
 
     fn bytes(&mut self, length: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-        self.file.seek(SeekFrom::Start(self.read))?;
-        (&mut self.file).take(length).read_to_end(&mut bytes)?;
+        let mut file = &*self.file;
+        file.seek(SeekFrom::Start(self.read))?;
+        file.take(length).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+impl Opening {
+    /// The line; nothing where it is not there any more.
+    pub(super) fn line(&self, of: &CallId) -> io::Result<Option<String>> {
+        let mut file = &*self.file;
+        file.seek(SeekFrom::Start(self.at))?;
+        let mut line = String::new();
+        match BufReader::new(file.take(LINE_BYTES)).read_line(&mut line) {
+            Err(error) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
+            read => drop(read),
+        }
+        line.truncate(line.trim_end_matches('\n').len());
+        let is_it = matches!(entry(&line, self.at), Some(Entry::Open { id, .. }) if id == *of);
+        if !is_it {
+            tracing::error!(id = %of, "the opening of a call is not in the journal any more");
+        }
+        Ok(is_it.then_some(line))
     }
 }
 
@@ -263,7 +353,7 @@ pub(super) fn parse(bytes: &[u8], start: u64) -> Stretch {
 
 fn entry(text: &str, at: u64) -> Option<Entry> {
     if let Some(id) = opened_id(text) {
-        return Some(Entry::Open { id, at, line: text.into() });
+        return Some(Entry::Open { id, at, line: Some(text.into()) });
     }
     said(text, at).ok().flatten()
 }
@@ -276,7 +366,9 @@ pub(super) fn said(text: &str, at: u64) -> serde_json::Result<Option<Entry>> {
         Line { close: Some(record), .. } => Some(Entry::Provisional { at, record }),
         Line { amend: Some(record), .. } => Some(Entry::Amend(record)),
         Line { learned: Some(calibration), .. } => Some(Entry::Learned(calibration)),
-        Line { open: Some(Head { id }), .. } => Some(Entry::Open { id, at, line: text.into() }),
+        Line { open: Some(Head { id }), .. } => {
+            Some(Entry::Open { id, at, line: Some(text.into()) })
+        }
         _ => None,
     })
 }

@@ -294,7 +294,7 @@ fn a_closing_line_is_waited_for_until_it_is_on_the_disk() {
         for at in 0..20 {
             ledger.opened(&call(at));
             let syncs = ledger.health().syncs;
-            let mut kept = ledger.close(&call(at));
+            let mut kept = ledger.close(call(at));
             assert_eq!(kept.is_safe(), !waits, "{journal_sync:?}");
             let waker = std::task::Waker::from(Arc::clone(&woken));
             let mut context = std::task::Context::from_waker(&waker);

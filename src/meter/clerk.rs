@@ -32,7 +32,7 @@ impl Clerk {
         let spawned = thread::Builder::new().name("clerk".to_owned()).spawn(move || {
             for entry in entries {
                 let written = super::guarded(|| match entry {
-                    Entry::Amended(record) => ledger.amended(&record),
+                    Entry::Amended(record) => ledger.amend(record),
                     Entry::Learned(calibration) => ledger.learned(&calibration),
                     Entry::Finish(done) => drop(done.send(())),
                 });
@@ -47,8 +47,8 @@ impl Clerk {
         Clerk(sender)
     }
 
-    pub(super) fn amend(&self, record: Record) {
-        self.write(Entry::Amended(Box::new(record)));
+    pub(super) fn amend(&self, record: Box<Record>) {
+        self.write(Entry::Amended(record));
     }
 
     pub(super) fn learn(&self, calibration: Calibration) {

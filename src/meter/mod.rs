@@ -76,7 +76,7 @@ pub struct Observed<'a> {
 
 /// A call whose row waits for its estimate.
 struct Unsettled {
-    record: Record,
+    record: Box<Record>,
     reading: Reading,
     generated: Generated,
     prompt: Option<Prompt>,
@@ -133,19 +133,23 @@ impl Meter {
     /// Settles a call that has ended, however it ended. When this returns, the journal has it: with
     /// the provider's figures or, where it gave none, with a rough estimate that a better one replaces
     /// as soon as it is made. The end of the call's answer waits for what is returned.
-    pub fn close(&self, mut record: Record, observed: Observed<'_>) -> Kept {
+    pub fn close(&self, mut record: Box<Record>, observed: Observed<'_>) -> Kept {
         let missing = guarded(|| self.books.fill(&mut record, &observed)).unwrap_or_else(|| {
             tracing::error!(id = %record.id, "a call could not be metered; its row lacks figures");
             None
         });
         let Some(missing) = missing else {
-            let kept = self.books.ledger.close(&record);
-            if guarded(|| self.learn(&record, observed)).is_none() {
-                tracing::error!(id = %record.id, "nothing could be learnt from a call");
+            let id = record.id;
+            // The record goes to the ledger whole, so what is to be learnt is taken first.
+            let sample = guarded(|| self.books.learner.sample(&record, observed));
+            let kept = self.books.ledger.close(record);
+            let learnt = sample.and_then(|sample| guarded(|| sample.map(|one| self.learn(one))));
+            if learnt.is_none() {
+                tracing::error!(%id, "nothing could be learnt from a call");
             }
             return kept;
         };
-        let kept = self.books.ledger.close_for_now(&record);
+        let kept = self.books.ledger.close_for_now(record.clone());
         let share = self.answers.take(observed.generated.bytes());
         let unsettled = Unsettled {
             record,
@@ -169,8 +173,7 @@ impl Meter {
     }
 
     /// Checks the estimator against a call whose usage was reported, now and then.
-    fn learn(&self, record: &Record, observed: Observed<'_>) {
-        let Some(sample) = self.books.learner.sample(record, observed) else { return };
+    fn learn(&self, sample: Sample) {
         let Some(share) = self.answers.take(sample.generated.bytes()) else { return };
         let books = Arc::clone(&self.books);
         self.pool.run(move || {

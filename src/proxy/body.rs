@@ -32,11 +32,14 @@ use super::upstream::AnswerBody;
 /// 10.1.1, wants it bounded; curl waits as long).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
-/// The request's body on its way up.
-pub(super) struct RequestBody {
+/// The request's body on its way up. Boxed, because a request is moved from hand to hand before it is sent.
+pub(super) type RequestBody = Box<Upload>;
+
+/// See [`RequestBody`].
+pub(super) struct Upload {
     /// `None` once it has been read to its end ahead of time.
     pub(super) incoming: Option<Incoming>,
-    /// What [`RequestBody::fetch_first`] has found.
+    /// What [`Upload::fetch_first`] has found.
     pub(super) first: Option<Result<Frame<Bytes>, RequestBodyError>>,
     /// What was held (`held`) and goes up before the rest.
     pub(super) queued: VecDeque<Frame<Bytes>>,
@@ -67,7 +70,7 @@ impl fmt::Display for RequestBodyError {
 
 impl std::error::Error for RequestBodyError {}
 
-impl RequestBody {
+impl Upload {
     /// Takes the first frame if it is there already, as it is for most calls: their bodies come with
     /// their heads. So the journal's opening line can say whose call it is and for which model.
     pub(super) async fn fetch_first(&mut self) {
@@ -147,7 +150,7 @@ fn has_ended(incoming: &Incoming) -> bool {
     incoming.is_end_stream() || incoming.size_hint().exact() == Some(0)
 }
 
-impl Body for RequestBody {
+impl Body for Upload {
     type Data = Bytes;
     type Error = RequestBodyError;
 
@@ -306,15 +309,13 @@ impl MeteredBody {
     }
 
     /// Takes events out, or parts of them, behind what is metered.
-    pub(super) fn edited(mut self, filter: Option<EventFilter>) -> MeteredBody {
+    pub(super) fn edited(&mut self, filter: Option<EventFilter>) {
         self.edit = filter.map(|filter| Box::new(Edit::new(filter)));
-        self
     }
 
     /// Reads on when the client leaves.
-    pub(super) fn drained(mut self, limits: Option<DrainLimits>) -> MeteredBody {
+    pub(super) fn drained(&mut self, limits: Option<DrainLimits>) {
         self.drain = limits;
-        self
     }
 
     /// Resolves when the call, should it be over already, is recorded.

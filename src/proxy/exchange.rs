@@ -160,7 +160,7 @@ pub(super) enum End {
 pub(super) struct Opened {
     pub(super) meter: Arc<Meter>,
     pub(super) calls: Calls,
-    pub(super) record: Record,
+    pub(super) record: Box<Record>,
     pub(super) started: Instant,
     pub(super) deployed: Option<String>,
     pub(super) live: OpenCall,
@@ -182,7 +182,7 @@ pub(super) struct Exchange {
 struct Open {
     meter: Arc<Meter>,
     calls: Calls,
-    record: Record,
+    record: Box<Record>,
     started: Instant,
     request: SharedRequest,
     /// The model that the configuration names for the deployment in the path.
@@ -204,7 +204,7 @@ impl Exchange {
     pub(super) fn open(
         meter: &Arc<Meter>,
         calls: &Calls,
-        record: Record,
+        record: Box<Record>,
         started: Instant,
         request: SharedRequest,
         deployed: Option<String>,

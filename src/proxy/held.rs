@@ -10,12 +10,12 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 
-use super::body::{RequestBody, RequestBodyError};
+use super::body::{RequestBody, RequestBodyError, Upload};
 
 /// Bytes that are reserved before the first has come, whatever the request announces.
 const MAX_RESERVED: usize = 1 << 20;
 
-impl RequestBody {
+impl Upload {
     /// Reads the body to its end, if that comes within `most` bytes, and gives its data. Whatever is
     /// read still goes up, in one piece.
     pub(super) async fn hold(&mut self, most: usize) -> Result<Option<Bytes>, RequestBodyError> {
@@ -53,7 +53,7 @@ impl RequestBody {
     pub(super) fn copy(&self, held: &Bytes) -> RequestBody {
         let trailers = self.queued.iter().filter_map(Frame::trailers_ref).cloned();
         let data = [Frame::data(held.clone())].into_iter();
-        RequestBody {
+        Box::new(Upload {
             incoming: None,
             first: None,
             queued: data.chain(trailers.map(Frame::trailers)).collect(),
@@ -62,11 +62,11 @@ impl RequestBody {
             client: Arc::clone(&self.client),
             left: None,
             gate: None,
-        }
+        })
     }
 
     /// A held body with other data.
-    pub(super) fn replaced(mut self, data: Vec<Frame<Bytes>>) -> RequestBody {
+    pub(super) fn replaced(mut self: Box<Self>, data: Vec<Frame<Bytes>>) -> RequestBody {
         self.queued.retain(Frame::is_trailers);
         for frame in data.into_iter().rev() {
             self.queued.push_front(frame);

@@ -59,7 +59,7 @@ use crate::respond::{self, ErrorCode};
 use crate::telemetry::{Live, Telemetry};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
-use body::{Gate, RequestBody, Silence, WaitingGate};
+use body::{Gate, RequestBody, Silence, Upload, WaitingGate};
 use exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
 use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
@@ -117,7 +117,8 @@ pub struct Proxy {
 }
 
 /// An answer to a client: tokenmeter's own or a provider's.
-pub type ProxyBody = Either<Full<Bytes>, MeteredBody>;
+/// The latter is boxed, because an answer is moved from hand to hand before it goes down.
+pub type ProxyBody = Either<Full<Bytes>, Box<MeteredBody>>;
 
 /// The proxy on one worker thread, with its own connections to the providers.
 #[derive(Debug)]
@@ -291,7 +292,7 @@ impl Call<'_> {
         if incoming.is_end_stream() {
             progress.upload_ended();
         }
-        let body = RequestBody {
+        let body = Box::new(Upload {
             incoming: Some(incoming),
             first: None,
             queued: VecDeque::new(),
@@ -300,7 +301,7 @@ impl Call<'_> {
             client: Arc::clone(self.client),
             left: self.max_body,
             gate: gate.clone().map(WaitingGate::new),
-        };
+        });
         let is_http_11 = head.version == Version::HTTP_11;
         let mut request = Request::from_parts(head, body);
         let client = is_http_11.then(|| Arc::clone(self.client));
@@ -371,11 +372,12 @@ impl Call<'_> {
         }
         let has_asked = exchange.has_asked();
         let silence = Silence::new(progress, self.upstream.idle_timeout);
-        let mut body = MeteredBody::new(body, exchange, silence).drained(self.upstream.drain);
+        let mut body = Box::new(MeteredBody::new(body, exchange, silence));
+        body.drained(self.upstream.drain);
         // Only where there is nothing to come: the head is the answer's end.
         body.kept().await;
         if has_asked {
-            body = body.edited(inject::filter(&mut head.headers));
+            body.edited(inject::filter(&mut head.headers));
         }
         Response::from_parts(head, Either::Right(body))
     }
@@ -468,9 +470,9 @@ fn new_record(
     tags: Tags,
     endpoint: &str,
     model: Option<String>,
-) -> Record {
+) -> Box<Record> {
     let retry = header_text(request.headers(), &X_STAINLESS_RETRY_COUNT);
-    Record {
+    Box::new(Record {
         id: CallId::new(),
         created_at: Timestamp::now(),
         upstream: upstream.name.clone(),
@@ -518,7 +520,7 @@ fn new_record(
         duration_ms: None,
         time_to_first_byte_ms: None,
         time_to_first_token_ms: None,
-    }
+    })
 }
 
 fn refuse_tag(invalid: &InvalidTag) -> Response<ProxyBody> {

@@ -105,9 +105,16 @@ impl Members<'_> {
     fn text(&mut self, before: &str, text: &str) {
         self.out.extend_from_slice(before.as_bytes());
         self.out.push(b'"');
+        let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+        // Nearly all need none, which a loop without branches tells several bytes at a time.
+        if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.push(b'"');
+            return;
+        }
         let mut from = 0;
         for (at, byte) in text.bytes().enumerate() {
-            if byte >= 0x20 && byte != b'"' && byte != b'\\' {
+            if !needs_escape(byte) {
                 continue;
             }
             self.out.extend_from_slice(&text.as_bytes()[from..at]);

@@ -633,7 +633,7 @@ impl Refill<'_> {
         match entry {
             Entry::Open { id, .. } if is_gone(began(&id)) => {}
             Entry::Open { id, line, .. } => {
-                self.open.insert(id, line);
+                self.open.extend(line.map(|line| (id, line)));
             }
             Entry::Close(record) | Entry::Provisional { record, .. } => {
                 self.open.remove(&record.id);

@@ -133,9 +133,9 @@ impl Rows {
     }
 
     /// Another call of the same caller.
-    fn another(&self, facts: &RequestFacts) -> Record {
-        let record = self.opened.record.clone();
-        let mut record = Record { id: CallId::new(), created_at: Timestamp::now(), ..record };
+    fn another(&self, facts: &RequestFacts) -> Box<Record> {
+        let mut record = self.opened.record.clone();
+        (record.id, record.created_at) = (CallId::new(), Timestamp::now());
         note_request(&mut record, facts);
         record.time_to_first_byte_ms = None;
         record.upstream_request_id = None;
@@ -207,7 +207,7 @@ fn close_word(code: Option<u16>) -> Option<String> {
 struct Row {
     meter: Arc<Meter>,
     calls: Calls,
-    record: Record,
+    record: Box<Record>,
     started: Instant,
     is_timed: bool,
     deployed: Option<String>,
@@ -221,13 +221,13 @@ struct Row {
 
 impl Row {
     /// Notes in the journal that a response begins.
-    fn open(opened: &Opened, record: Record) -> Row {
+    fn open(opened: &Opened, record: Box<Record>) -> Row {
         opened.meter.open(&record);
         Row::of(opened, record, Instant::now())
     }
 
     /// A call that has been opened.
-    fn of(opened: &Opened, record: Record, started: Instant) -> Row {
+    fn of(opened: &Opened, record: Box<Record>, started: Instant) -> Row {
         Row {
             meter: Arc::clone(&opened.meter),
             calls: opened.calls.clone(),
