@@ -1,0 +1,102 @@
+//! The targets, and whether they are met. Owns how each is read from the figures: medians over the
+//! rounds, of what is told within a round.
+
+use crate::rounds::{Figures, Outcome, least, median};
+use crate::sheet::{Sheet, grouped};
+
+struct Goal {
+    what: String,
+    found: String,
+    target: String,
+    is_met: Option<bool>,
+}
+
+#[derive(Default)]
+pub(crate) struct Goals(Vec<Goal>);
+
+impl Goals {
+    /// Looks at a load's outcome for what there are targets of.
+    pub(crate) fn hear(&mut self, outcome: &Outcome) {
+        match outcome.load.name {
+            "chat-1" => {
+                self.cpu(outcome, "CPU a chat call, 1 connection", 1.25);
+                self.added(outcome, "added p50, chat, 1 connection", 5.0, |one| one.whole.p50);
+                self.tail(outcome);
+            }
+            "chat-16" => self.cpu(outcome, "CPU a chat call, 16 connections", 1.25),
+            "chat-256" => self.cpu(outcome, "CPU a chat call, 256 connections", 1.25),
+            "stream-1" => {
+                let what = "added first byte of a stream at full speed";
+                self.added(outcome, what, 30.0, |one| one.first_byte.p50);
+            }
+            "stream-8" => self.cpu(outcome, "CPU an event at full speed", 1.2),
+            "paced" => {
+                self.cpu(outcome, "CPU an event each 20 ms", 1.1);
+                let what = "added first byte of a paced stream";
+                self.added(outcome, what, 30.0, |one| one.first_byte.p50);
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn add(&mut self, what: &str, found: String, target: String, is_met: Option<bool>) {
+        self.0.push(Goal { what: what.to_owned(), found, target, is_met });
+    }
+
+    fn cpu(&mut self, outcome: &Outcome, what: &str, limit: f64) {
+        let Some(own) = outcome.course("tokenmeter") else { return };
+        let ratios = outcome.ratios(own, "nginx");
+        let is_met = (!ratios.is_empty()).then(|| median(ratios.iter().copied()) <= limit);
+        let found = if ratios.is_empty() {
+            "no nginx".to_owned()
+        } else {
+            let low = least(ratios.iter().copied());
+            format!("{:.2} × nginx's (least {low:.2})", median(ratios))
+        };
+        self.add(what, found, format!("≤ {limit:.2} × nginx's"), is_met);
+    }
+
+    /// A latency may exceed nginx's by so many microseconds.
+    fn added(&mut self, outcome: &Outcome, what: &str, limit: f64, of: fn(&Figures) -> f64) {
+        let (Some(own), Some(nginx)) = (outcome.course("tokenmeter"), outcome.course("nginx"))
+        else {
+            return;
+        };
+        let more = own.rounds.iter().zip(&nginx.rounds).map(|(own, nginx)| of(own) - of(nginx));
+        let more = median(more);
+        let theirs = outcome.added(nginx, of);
+        let found = format!(
+            "nginx's {} {} µs (calmest: {} + {})",
+            if more < 0.0 { "-" } else { "+" },
+            grouped(more.abs()),
+            grouped(least(theirs.iter().copied())),
+            grouped(least(outcome.added(own, of)) - least(theirs))
+        );
+        self.add(what, found, format!("≤ nginx's + {limit:.0} µs"), Some(more <= limit));
+    }
+
+    fn tail(&mut self, outcome: &Outcome) {
+        let (Some(own), Some(nginx)) = (outcome.course("tokenmeter"), outcome.course("nginx"))
+        else {
+            return;
+        };
+        let own = median(outcome.added(own, |one| one.whole.p99));
+        let nginx = median(outcome.added(nginx, |one| one.whole.p99));
+        let found = format!("{} µs, nginx {} µs", grouped(own), grouped(nginx));
+        let is_met = Some(own <= nginx * 1.1);
+        self.add("added p99, chat, 1 connection", found, "≤ 1.10 × nginx's".to_owned(), is_met);
+    }
+
+    pub(crate) fn report(self, sheet: &mut Sheet) {
+        if self.0.is_empty() {
+            return;
+        }
+        sheet.say("\nTargets\n");
+        let rows = self.0.into_iter().map(|goal| {
+            let verdict = goal.is_met.map_or("", |met| if met { "met" } else { "not met" });
+            vec![goal.what, goal.found, goal.target, verdict.to_owned()]
+        });
+        let head = [("", 42), ("found", 48), ("target", 19), ("", 7)];
+        sheet.words(&head, rows.collect());
+    }
+}
