@@ -28,6 +28,10 @@ const HELD: usize = 10_000;
 const OPEN_STREAM: Kind = Kind::Stream { events: 20, gap_ms: 500 };
 const HELD_STREAM: Kind = Kind::Stream { events: 25, gap_ms: 1_000 };
 
+/// Connections a stream that nginx is told of: it takes two, and when few are left, nginx closes those
+/// that have not asked for anything yet.
+const NGINX_ROOM: usize = 3;
+
 /// Descriptors of a process that are no streams.
 const OTHER_DESCRIPTORS: usize = 64;
 
@@ -95,7 +99,7 @@ impl Stand<'_> {
     fn start(&self, name: &str, streams: usize) -> Option<Target> {
         let upstream = &self.provider.address;
         let target = match name {
-            "nginx" => start_nginx(self.folder, upstream, 2 * streams + OTHER_DESCRIPTORS)?,
+            "nginx" => start_nginx(self.folder, upstream, NGINX_ROOM * streams)?,
             _ => start_tokenmeter("tokenmeter", self.folder, upstream, &[]),
         };
         sleep(SETTLING);

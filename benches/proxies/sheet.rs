@@ -5,14 +5,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::load::Unit;
-use crate::rounds::{Course, Figures, Outcome, float, median, quantile};
+use crate::rounds::{Course, Figures, Outcome, float, least, median, quantile};
 
 /// Columns: their heads, and the least width of each.
-type Head = [(&'static str, usize); 11];
+type Head = [(&'static str, usize); 12];
 
 const CALLS: Head = [
     ("", 11),
     ("CPU", 7),
+    ("least", 7),
     ("ratio", 6),
     ("quartiles", 12),
     ("user", 7),
@@ -27,6 +28,7 @@ const CALLS: Head = [
 const STREAMS: Head = [
     ("", 11),
     ("CPU", 7),
+    ("least", 7),
     ("ratio", 6),
     ("quartiles", 12),
     ("user", 7),
@@ -110,12 +112,13 @@ fn row(outcome: &Outcome, course: &Course, base: &str) -> Vec<String> {
     let mut cells = vec![course.name.to_owned()];
     let ratios = outcome.ratios(course, base);
     if is_direct {
-        cells.extend(["–"; 5].map(str::to_owned));
+        cells.extend(["–"; 6].map(str::to_owned));
     } else {
         let (user, system) = (float(course.cpu.user), float(course.cpu.system));
-        let cpu = median(course.rounds.iter().map(|round| round.cpu)) / 1000.0;
+        let rounds = || course.rounds.iter().map(|round| round.cpu / 1000.0);
+        let (cpu, calmest) = (median(rounds()), least(rounds()));
         let user_share = user / (user + system);
-        cells.push(format!("{cpu:.2}"));
+        cells.extend([format!("{cpu:.2}"), format!("{calmest:.2}")]);
         if course.name == base || ratios.is_empty() {
             cells.extend([if ratios.is_empty() { "–" } else { "1" }.to_owned(), String::new()]);
         } else {
