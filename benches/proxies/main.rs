@@ -119,6 +119,7 @@ fn main() {
         eprintln!("{error}");
         std::process::exit(2);
     });
+    targets::end_with_us();
     if wish.is_watched {
         watched::compare(wish.plan);
     } else {
@@ -196,6 +197,11 @@ fn compare(wish: &Wish) {
     }
     if wish.has_memory {
         memory::measure(&mut sheet, &mut goals);
+    }
+    if wish.loads.len() == LOADS.len() {
+        let elsewhere = "cargo bench --bench ledger -- recording".to_owned();
+        let target = "≥ 50,000, ≤ 1.5 µs".to_owned();
+        goals.add("rows a second into 2 million, CPU a row", elsewhere, target, None);
     }
     goals.report(&mut sheet);
     sheet.say(&format!("\nload average at the end {}", process::load_average()));

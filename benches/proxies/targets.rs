@@ -5,8 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::ledger::Ledger;
 use crate::process::Process;
@@ -16,6 +20,21 @@ pub(crate) const ADMIN_TOKEN: &str = "bench";
 
 /// As many connections to the provider are kept by nginx; more than any load has.
 const KEPT: usize = 1024;
+
+/// Those that run.
+static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// A benchmark that is broken off takes its processes along.
+pub(crate) fn end_with_us() {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM]).expect("signals can be heard");
+    thread::spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        let children = CHILDREN.lock().expect("nobody panicked with it");
+        let ids = children.iter().map(u32::to_string);
+        let _ = Command::new("kill").arg("-9").args(ids).status();
+        std::process::exit(128 + signal);
+    });
+}
 
 /// One that is compared. Direct calls have no process but the provider's own.
 pub(crate) struct Target {
@@ -32,12 +51,14 @@ impl Drop for Target {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
+            CHILDREN.lock().expect("nobody panicked with it").retain(|id| *id != child.id());
         }
     }
 }
 
 impl Target {
     fn new(name: &'static str, address: String, child: Child) -> Target {
+        CHILDREN.lock().expect("nobody panicked with it").push(child.id());
         let process = Some(Process::new(child.id()));
         Target { name, address, process, ledger: None, child: Some(child) }
     }
