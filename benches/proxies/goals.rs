@@ -90,7 +90,7 @@ impl Goals {
         if self.0.is_empty() {
             return;
         }
-        sheet.say("\nTargets\n");
+        sheet.title("Targets");
         let rows = self.0.into_iter().map(|goal| {
             let verdict = goal.is_met.map_or("", |met| if met { "met" } else { "not met" });
             vec![goal.what, goal.found, goal.target, verdict.to_owned()]

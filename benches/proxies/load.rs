@@ -34,8 +34,8 @@ pub(crate) enum Unit {
 impl Unit {
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Unit::Call => "call",
-            Unit::Event => "event",
+            Unit::Call => "a call",
+            Unit::Event => "an event",
         }
     }
 }

@@ -288,7 +288,7 @@ fn embeddings(input: u64, rng: &mut Rng) -> String {
 fn stream(turn: usize, events: usize, input: u64, output: u64) -> Answer {
     let event = |choices: &str, usage: &str| {
         format!(
-            r#"data: {{"id":"chatcmpl-Cg{turn:027}","object":"chat.completion.chunk","created":1787000000,"model":"gpt-4o-2024-08-06","service_tier":"default","system_fingerprint":"fp_a288987b44","choices":[{choices}],"usage":{usage}}}{}"#,
+            r#"data: {{"id":"chatcmpl-Cg{turn:027}","object":"chat.completion.chunk","created":1787000000,"model":"gpt-4o-2024-08-06","system_fingerprint":"fp_a288987b44","choices":[{choices}],"usage":{usage}}}{}"#,
             "\n\n"
         )
     };

@@ -52,13 +52,17 @@ impl Sheet {
         let _ = writeln!(self.markdown, "{text}");
     }
 
+    pub(crate) fn title(&mut self, text: &str) {
+        println!("\n{text}");
+        let _ = writeln!(self.markdown, "\n**{text}**\n");
+    }
+
     /// One load: a row for each target. `base` is whom ratios are to.
     pub(crate) fn load(&mut self, outcome: &Outcome, base: &str, rounds: usize) {
         let unit = outcome.load.unit;
         let head = if unit == Unit::Call { CALLS } else { STREAMS };
         let rows = outcome.courses.iter().map(|course| row(outcome, course, base)).collect();
-        println!("\n{}", outcome.load.title);
-        let _ = writeln!(self.markdown, "\n**{}**\n", outcome.load.title);
+        self.title(outcome.load.title);
         self.table(&head, rows);
         for line in notes(outcome, base, rounds) {
             println!("  {line}");
@@ -153,7 +157,7 @@ fn notes(outcome: &Outcome, base: &str, rounds: usize) -> Vec<String> {
         Unit::Event => "of events since they were sent",
     };
     let mut notes = vec![format!(
-        "CPU µs a {}, ratio to {base} in the same round; latency µs {latency}, added to direct; \
+        "CPU µs {}, ratio to {base} in the same round; latency µs {latency}, added to direct; \
          {rounds} rounds",
         unit.name()
     )];
