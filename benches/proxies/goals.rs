@@ -1,7 +1,7 @@
 //! The targets, and whether they are met. Owns how each is read from the figures: medians over the
 //! rounds, of what is told within a round.
 
-use crate::rounds::{Figures, Outcome, least, median};
+use crate::rounds::{Course, Figures, Outcome, least, median};
 use crate::sheet::{Sheet, grouped};
 
 struct Goal {
@@ -26,13 +26,13 @@ impl Goals {
             "chat-16" => self.cpu(outcome, "CPU a chat call, 16 connections", 1.25),
             "chat-256" => self.cpu(outcome, "CPU a chat call, 256 connections", 1.25),
             "stream-1" => {
-                let what = "added first byte of a stream at full speed";
+                let what = "added first byte, stream at full speed";
                 self.added(outcome, what, 30.0, |one| one.first_byte.p50);
             }
             "stream-8" => self.cpu(outcome, "CPU an event at full speed", 1.2),
             "paced" => {
                 self.cpu(outcome, "CPU an event each 20 ms", 1.1);
-                let what = "added first byte of a paced stream";
+                let what = "added first byte, paced stream";
                 self.added(outcome, what, 30.0, |one| one.first_byte.p50);
             }
             _ => {}
@@ -50,7 +50,8 @@ impl Goals {
         let found = if ratios.is_empty() {
             "no nginx".to_owned()
         } else {
-            format!("{:.2} × nginx's{}", median(ratios), calmest(outcome))
+            let calmest = outcome.calmest_ratio(own, "nginx").unwrap_or(f64::NAN);
+            format!("{:.2} × nginx's (calmest: {calmest:.2})", median(ratios))
         };
         self.add(what, found, format!("≤ {limit:.2} × nginx's"), is_met);
     }
@@ -63,13 +64,13 @@ impl Goals {
         };
         let more = own.rounds.iter().zip(&nginx.rounds).map(|(own, nginx)| of(own) - of(nginx));
         let more = median(more);
-        let theirs = outcome.added(nginx, of);
+        let least = Calmest::of(outcome, own, nginx, of);
         let found = format!(
             "nginx's {} {} µs (calmest: {} + {})",
             if more < 0.0 { "-" } else { "+" },
             grouped(more.abs()),
-            grouped(least(theirs.iter().copied())),
-            grouped(least(outcome.added(own, of)) - least(theirs))
+            grouped(least.nginx),
+            grouped(least.own - least.nginx)
         );
         self.add(what, found, format!("≤ nginx's + {limit:.0} µs"), Some(more <= limit));
     }
@@ -79,9 +80,11 @@ impl Goals {
         else {
             return;
         };
+        let least = Calmest::of(outcome, own, nginx, |one| one.whole.p99);
         let own = median(outcome.added(own, |one| one.whole.p99));
         let nginx = median(outcome.added(nginx, |one| one.whole.p99));
-        let found = format!("{} µs, nginx {} µs", grouped(own), grouped(nginx));
+        let (ratio, calmest) = (own / nginx, least.own / least.nginx);
+        let found = format!("{ratio:.2} × nginx's (calmest: {calmest:.2})");
         let is_met = Some(own <= nginx * 1.1);
         self.add("added p99, chat, 1 connection", found, "≤ 1.10 × nginx's".to_owned(), is_met);
     }
@@ -95,19 +98,21 @@ impl Goals {
             let verdict = goal.is_met.map_or("", |met| if met { "met" } else { "not met" });
             vec![goal.what, goal.found, goal.target, verdict.to_owned()]
         });
-        let head = [("", 42), ("found", 48), ("target", 19), ("", 7)];
+        let head = [("", 38), ("found", 39), ("target", 18), ("", 7)];
         sheet.words(&head, rows.collect());
     }
 }
 
-/// The ratio of the least disturbed rounds, each target's own.
-fn calmest(outcome: &Outcome) -> String {
-    let of = |name| {
-        let course = outcome.course(name)?;
-        Some(least(course.rounds.iter().map(|round| round.cpu)))
-    };
-    match (of("tokenmeter"), of("nginx")) {
-        (Some(own), Some(nginx)) => format!(" (calmest: {:.2})", own / nginx),
-        _ => String::new(),
+/// A latency of the least disturbed rounds, less a direct call's of its own least disturbed round.
+struct Calmest {
+    own: f64,
+    nginx: f64,
+}
+
+impl Calmest {
+    fn of(outcome: &Outcome, own: &Course, nginx: &Course, of: fn(&Figures) -> f64) -> Calmest {
+        let calmest = |course: &Course| least(course.rounds.iter().map(of));
+        let direct = calmest(&outcome.courses[0]);
+        Calmest { own: calmest(own) - direct, nginx: calmest(nginx) - direct }
     }
 }

@@ -201,8 +201,9 @@ fn compare(wish: &Wish) {
     if wish.loads.len() == LOADS.len() {
         let elsewhere = "cargo bench --bench ledger -- recording".to_owned();
         let target = "≥ 50,000, ≤ 1.5 µs".to_owned();
-        goals.add("rows a second into 2 million, CPU a row", elsewhere, target, None);
+        goals.add("rows a second into 2 million, CPU each", elsewhere, target, None);
     }
+    sheet.glance();
     goals.report(&mut sheet);
     sheet.say(&format!("\nload average at the end {}", process::load_average()));
     if let Some(file) = &wish.markdown {

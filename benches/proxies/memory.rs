@@ -202,7 +202,7 @@ impl Seen {
         if self.wished == OPEN {
             let found = each.map_or_else(never, |each| format!("{each:.1} KiB"));
             let is_met = Some(each.is_some_and(|each| each <= 14.0));
-            goals.add("resident an open stream, 2,000 open", found, "≤ 14 KiB".to_owned(), is_met);
+            goals.add("resident an open stream, of 2,000", found, "≤ 14 KiB".to_owned(), is_met);
         } else {
             let count = grouped(float(self.count as u64));
             let found = format!("{count} held, {broken} broken");

@@ -105,6 +105,12 @@ impl Outcome {
         course.rounds.iter().zip(&base.rounds).map(|(own, base)| own.cpu / base.cpu).collect()
     }
 
+    /// The ratio of the least disturbed rounds, each target's own.
+    pub(crate) fn calmest_ratio(&self, course: &Course, base: &str) -> Option<f64> {
+        let calmest = |course: &Course| least(course.rounds.iter().map(|round| round.cpu));
+        Some(calmest(course) / calmest(self.course(base)?))
+    }
+
     /// What is added to a direct call's figure in the same round.
     pub(crate) fn added(&self, course: &Course, figure: impl Fn(&Figures) -> f64) -> Vec<f64> {
         let direct = &self.courses[0].rounds;

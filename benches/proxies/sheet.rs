@@ -44,6 +44,8 @@ const STREAMS: Head = [
 #[derive(Default)]
 pub(crate) struct Sheet {
     markdown: String,
+    /// Of each load a line for those who want to see all at once.
+    glance: Vec<Vec<String>>,
 }
 
 impl Sheet {
@@ -61,6 +63,7 @@ impl Sheet {
     pub(crate) fn load(&mut self, outcome: &Outcome, base: &str, rounds: usize) {
         let unit = outcome.load.unit;
         let head = if unit == Unit::Call { CALLS } else { STREAMS };
+        self.glance.extend(at_a_glance(outcome, base));
         let rows = outcome.courses.iter().map(|course| row(outcome, course, base)).collect();
         self.title(outcome.load.title);
         self.table(&head, rows);
@@ -69,6 +72,28 @@ impl Sheet {
             let _ = write!(self.markdown, "\n{line}.");
         }
         self.markdown.push('\n');
+    }
+
+    /// CPU time of all loads.
+    pub(crate) fn glance(&mut self) {
+        if self.glance.len() < 2 {
+            return;
+        }
+        self.title(
+            "CPU µs a call (streams: an event), medians of rounds and of ratios within a round",
+        );
+        let head = [
+            ("", 11),
+            ("nginx", 8),
+            ("tokenmeter", 12),
+            ("ratio", 7),
+            ("calmest", 9),
+            ("worker", 9),
+            ("ledger", 8),
+            ("others", 8),
+        ];
+        let rows = std::mem::take(&mut self.glance);
+        self.table(&head, rows);
     }
 
     /// A table whose first column is words, and the others figures.
@@ -109,6 +134,24 @@ impl Sheet {
         std::fs::write(file, &self.markdown).expect("a file that can be written");
         println!("\nwritten to {}", file.display());
     }
+}
+
+fn at_a_glance(outcome: &Outcome, base: &str) -> Option<Vec<String>> {
+    let (own, nginx) = (outcome.course("tokenmeter")?, outcome.course(base)?);
+    let cpu = |course: &Course| median(course.rounds.iter().map(|round| round.cpu)) / 1000.0;
+    let per = |used: u64| float(used) / float(own.units) / 1000.0;
+    let mut cells = vec![outcome.load.name.to_owned()];
+    let figures = [
+        cpu(nginx),
+        cpu(own),
+        median(outcome.ratios(own, base)),
+        outcome.calmest_ratio(own, base)?,
+        per(own.cpu.worker),
+        per(own.cpu.ledger),
+        per(own.cpu.others),
+    ];
+    cells.extend(figures.map(|figure| format!("{figure:.2}")));
+    Some(cells)
 }
 
 fn row(outcome: &Outcome, course: &Course, base: &str) -> Vec<String> {
@@ -157,8 +200,7 @@ fn notes(outcome: &Outcome, base: &str, rounds: usize) -> Vec<String> {
         Unit::Event => "of events since they were sent",
     };
     let mut notes = vec![format!(
-        "CPU µs {}, ratio to {base} in the same round; latency µs {latency}, added to direct; \
-         {rounds} rounds",
+        "{rounds} rounds; CPU µs {}, ratio to {base} in the same round; latency µs {latency}, added",
         unit.name()
     )];
     for course in &outcome.courses {
@@ -178,9 +220,9 @@ fn notes(outcome: &Outcome, base: &str, rounds: usize) -> Vec<String> {
     let memory: Vec<String> = memory
         .map(|course| format!("{} {:.1} MB", course.name, megabytes(course.memory.resident)))
         .collect();
+    notes.push(format!("resident: {}", memory.join(", ")));
     notes.push(format!(
-        "resident: {}; a direct call costs the generator {:.1} µs and the provider {:.1} µs",
-        memory.join(", "),
+        "a direct call costs the generator {:.1} µs and the provider {:.1} µs",
         outcome.generator / 1000.0,
         outcome.provider / 1000.0
     ));
