@@ -8,7 +8,7 @@
 //! Invariant: no more descriptors are taken than [`Doors::new`] was told, tunnels included.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -36,9 +36,10 @@ const SPARE: std::ops::RangeInclusive<usize> = 8..=512;
 /// The places for connections.
 #[derive(Debug)]
 pub(super) struct Doors {
-    /// One for each connection, the spare ones included.
+    /// One for each connection, the spare ones included, and for each worker that waits for one.
     all: Arc<Semaphore>,
     most: usize,
+    seated: AtomicUsize,
     regular: Arc<Semaphore>,
     most_regular: usize,
     /// Connections that have a regular place, by when they came.
@@ -78,6 +79,7 @@ impl Doors {
         Arc::new(Doors {
             all: Arc::new(Semaphore::new(most)),
             most,
+            seated: AtomicUsize::new(0),
             regular: Arc::new(Semaphore::new(most_regular)),
             most_regular,
             guests: Mutex::default(),
@@ -98,6 +100,7 @@ impl Doors {
     /// and the connection that has been idle for longest is told to go.
     pub(super) fn seat(self: &Arc<Self>, door: OwnedSemaphorePermit, client: &Arc<Client>) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.seated.fetch_add(1, Ordering::Relaxed);
         let place = Arc::clone(&self.regular).try_acquire_owned().ok();
         let is_promised = place.is_none() && self.lock().tell_one_to_go();
         let (doors, client) = (Arc::clone(self), Arc::clone(client));
@@ -115,7 +118,7 @@ impl Doors {
 
     /// Connections that are open, and how many there may be; the spare ones are beyond that.
     pub(super) fn taken(&self) -> (usize, usize) {
-        (self.most.saturating_sub(self.all.available_permits()), self.most_regular)
+        (self.seated.load(Ordering::Relaxed), self.most_regular)
     }
 
     fn lock(&self) -> MutexGuard<'_, Guests> {
@@ -197,5 +200,6 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.cannot_be_asked_to_go();
+        self.doors.seated.fetch_sub(1, Ordering::Relaxed);
     }
 }

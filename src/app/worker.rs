@@ -203,8 +203,7 @@ impl Connection {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        let on_call = on_call.holding(held);
-        answer.map(|body| CallBody::new(body, on_call))
+        answer.map(|body| CallBody::new(body, on_call, held))
     }
 
     /// tokenmeter's own answer, or what came of forwarding, with what the call holds meanwhile.

@@ -87,7 +87,7 @@ impl Client {
         clock.is_http2 = is_http2;
         drop(clock);
         self.has_unread.store(!is_http2 && !request.body().is_end_stream(), Ordering::Relaxed);
-        OnCall { client: Arc::clone(self), held: None }
+        OnCall(Arc::clone(self))
     }
 
     pub fn is_on_a_call(&self) -> bool {
@@ -184,12 +184,7 @@ impl Clock {
 
 /// A call of a client's, while it lasts.
 #[derive(Debug)]
-pub struct OnCall {
-    client: Arc<Client>,
-    /// Given back when it is over.
-    #[allow(dead_code)]
-    held: Option<Held>,
-}
+pub struct OnCall(Arc<Client>);
 
 /// What a call holds for as long as it lasts.
 #[derive(Debug)]
@@ -203,16 +198,9 @@ pub enum Held {
 #[derive(Clone, Debug)]
 pub struct Tenure(pub Arc<dyn Any + Send + Sync>);
 
-impl OnCall {
-    pub fn holding(mut self, held: Option<Held>) -> OnCall {
-        self.held = held;
-        self
-    }
-}
-
 impl Drop for OnCall {
     fn drop(&mut self) {
-        let mut clock = self.client.clock();
+        let mut clock = self.0.clock();
         clock.calls -= 1;
         if clock.calls > 0 {
             return;
@@ -232,11 +220,12 @@ impl Drop for OnCall {
 pub struct CallBody<B> {
     body: B,
     _on_call: OnCall,
+    _held: Option<Held>,
 }
 
 impl<B> CallBody<B> {
-    pub fn new(body: B, on_call: OnCall) -> CallBody<B> {
-        CallBody { body, _on_call: on_call }
+    pub fn new(body: B, on_call: OnCall, held: Option<Held>) -> CallBody<B> {
+        CallBody { body, _on_call: on_call, _held: held }
     }
 }
 
