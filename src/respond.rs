@@ -1,12 +1,19 @@
 //! Errors of tokenmeter's own, in the shape that the SDKs parse. Owns their codes and statuses; an
 //! error that the provider sends never comes here.
 
+use std::fmt;
+
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
+/// Seconds after which a call that found no room may come again. Calls end all the time; what matters is
+/// that those who were sent away do not come back at once.
+const RETRY_AFTER_OVERLOAD: &str = "1";
+
+const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_TOKENMETER_ERROR: HeaderName = HeaderName::from_static("x-tokenmeter-error");
 
 /// What went wrong, with its code and status.
@@ -26,6 +33,8 @@ pub enum ErrorCode {
     UpstreamTimeout,
     /// tokenmeter cannot answer just now.
     Unavailable,
+    /// More calls or connections than tokenmeter takes at a time.
+    Overloaded,
     /// A call that could not be recorded, and was not sent for that.
     LedgerUnavailable,
 }
@@ -44,6 +53,7 @@ impl ErrorCode {
             ErrorCode::UpstreamUnreachable => "upstream_unreachable",
             ErrorCode::UpstreamTimeout => "upstream_timeout",
             ErrorCode::Unavailable => "unavailable",
+            ErrorCode::Overloaded => "overloaded",
             ErrorCode::LedgerUnavailable => "ledger_unavailable",
         }
     }
@@ -60,7 +70,7 @@ impl ErrorCode {
             ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorCode::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            ErrorCode::Unavailable | ErrorCode::LedgerUnavailable => {
+            ErrorCode::Unavailable | ErrorCode::Overloaded | ErrorCode::LedgerUnavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -83,6 +93,16 @@ pub fn error_with(
     let mut body = body(code, message, param);
     body["error"][name] = more;
     answer(code, &body)
+}
+
+/// The answer to a call that finds no room; `why` says what there is too much of. SDKs try again.
+pub fn overloaded(why: impl fmt::Display) -> Response<Full<Bytes>> {
+    let message = format!("tokenmeter is overloaded, and the call was not sent: {why}; try again");
+    let mut answer = error(ErrorCode::Overloaded, &message, None);
+    let headers = answer.headers_mut();
+    headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_OVERLOAD));
+    headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("true"));
+    answer
 }
 
 fn body(code: ErrorCode, message: &str, param: Option<&str>) -> Value {

@@ -47,7 +47,7 @@ pub use access::{Access, TOKEN_FILE};
 use dashboard::Answer;
 pub use download::Download;
 use export::Export;
-pub use metrics::{Metrics, Sources};
+pub use metrics::{Metrics, Occupancy, Sources};
 use params::pairs;
 use prices::PricesQuestion;
 pub use prices::{PriceKeeper, Reloaded};

@@ -65,7 +65,7 @@ fn metrics(ledger: &Ledger, telemetry: &Telemetry, is_public: bool) -> Metrics {
     let sources = Sources {
         ledger: ledger.clone(),
         telemetry: telemetry.clone(),
-        connections: Box::new(|| (7, 10)),
+        occupancy: Box::new(|| Occupancy { connections: (7, 10), calls: (3, 9), waiting: (0, 5) }),
         estimates: Box::new(|| (2, 1)),
         otlp: Some(Box::new(otel::Health::default)),
     };
@@ -311,6 +311,8 @@ fn metrics_tell_of_the_ledger_to_whoever_may_know() {
     };
     has(&page, "tokenmeter_up 1");
     has(&page, "tokenmeter_client_connections 7");
+    has(&page, "tokenmeter_client_calls 3");
+    has(&page, "tokenmeter_queued_calls_max 5");
     has(&page, "tokenmeter_estimates_waiting 2");
     let sets = "upstream=\"openai\",model=\"gpt-4o\"";
     let ended = ",outcome=\"completed\",status=\"200\"";

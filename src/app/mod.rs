@@ -4,10 +4,13 @@
 //! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
 //! connection, and so do its upstream connections.
 
+mod descriptors;
+mod doors;
 mod price_lists;
 mod price_updates;
 mod prices;
 mod telling;
+mod turns;
 mod upstreams;
 mod worker;
 
@@ -19,19 +22,22 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use descriptors::Room;
+use doors::Doors;
 pub use price_lists::{PriceFile, fetch_list};
 use price_updates::Updating;
 use prices::PriceDesk;
 use prices::reload_prices;
 pub use prices::{price_table, read_table};
 use telling::Telling;
+use turns::Turns;
 use upstreams::{routes, upstreams};
 use worker::work;
 
-use crate::admin::{Access, Admin, Metrics, Sources};
+use crate::admin::{Access, Admin, Metrics, Occupancy, Sources};
 use crate::config::Config;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
@@ -86,8 +92,8 @@ struct Shared {
     routes: Routes,
     proxy: Arc<Proxy>,
     admin: Admin,
-    connections: Arc<Semaphore>,
-    max_connections: usize,
+    doors: Arc<Doors>,
+    turns: Arc<Turns>,
     patience: Patience,
     request_head_bytes: usize,
     request_headers: usize,
@@ -150,13 +156,15 @@ impl App {
             traces: telling.wants_traces(),
             telemetry: telemetry.clone(),
         });
-        let connections = Arc::new(Semaphore::new(config.limits.connections));
-        let (most, permits) = (config.limits.connections, Arc::clone(&connections));
+        let limits = config.limits;
+        let room = descriptors::fit(Room { connections: limits.connections, calls: limits.calls });
+        let doors = Doors::new(room.connections);
+        let turns = Arc::new(Turns::new(room.calls, limits.queue, limits.queue_wait));
         let estimating = Arc::clone(&meter);
         let sources = Sources {
             ledger: ledger.clone(),
             telemetry,
-            connections: Box::new(move || (most - permits.available_permits().min(most), most)),
+            occupancy: Box::new(occupancy(&doors, &turns)),
             estimates: Box::new(move || estimating.estimates()),
             otlp: telling.health(),
         };
@@ -166,15 +174,15 @@ impl App {
             routes: routes(config, upstreams)?,
             proxy,
             admin: Admin::new(ledger.clone(), access, metrics, Arc::clone(&prices) as _),
-            connections,
-            max_connections: config.limits.connections,
+            doors,
+            turns,
             patience: Patience {
                 request_head: config.client_timeouts.request_head,
                 keep_alive: config.client_timeouts.keep_alive,
                 stalled: idle.max().unwrap_or(Duration::MAX),
             },
-            request_head_bytes: config.limits.request_head,
-            request_headers: config.limits.request_headers,
+            request_head_bytes: limits.request_head,
+            request_headers: limits.request_headers,
         };
         let listener = bind(config.listen)
             .map_err(|error| StartError::new(format_args!("listen on {}", config.listen), error))?;
@@ -268,12 +276,20 @@ impl App {
 impl Shared {
     /// Resolves when no connection is open and no tunnel.
     async fn drained(&self) {
-        let all = u32::try_from(self.max_connections).unwrap_or(u32::MAX);
-        let _every_permit = self.connections.acquire_many(all).await;
+        self.doors.all_closed().await;
         while self.proxy.calls.open() > 0 {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     }
+}
+
+/// What tells how full it is.
+fn occupancy(
+    doors: &Arc<Doors>,
+    turns: &Arc<Turns>,
+) -> impl Fn() -> Occupancy + Send + Sync + use<> {
+    let (doors, turns) = (Arc::clone(doors), Arc::clone(turns));
+    move || Occupancy { connections: doors.taken(), calls: turns.taken(), waiting: turns.waiting() }
 }
 
 fn bind(address: SocketAddr) -> io::Result<StdListener> {

@@ -10,18 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::doors::{Doors, Seat};
+use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::AdminBody;
-use crate::proxy::{CallBody, Client, ClientIo, LocalExecutor, ProxyBody, Route, Worker};
+use crate::proxy::{
+    CallBody, Client, ClientIo, Held, LocalExecutor, Patience, ProxyBody, Route, Tenure, Worker,
+};
 use crate::respond::{self, ErrorCode};
 
 /// How often an HTTP/2 client is asked whether it still stands, and how long it has to answer.
@@ -30,6 +35,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a connection that is over may take to say so: HTTP/2 does it with frames.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a connection beyond the limit may take to say what it wants.
+const SPARE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long accepting pauses when the process is out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -50,34 +58,29 @@ pub(super) async fn work(
     let worker = Rc::new(Worker::new(Arc::clone(&shared.proxy)));
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &shared.connections) => accepted,
+            accepted = accept(&listener, &shared.doors) => accepted,
             _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
         };
-        let (stream, permit) = accepted;
-        let serving = serve(stream, Rc::clone(&worker), Arc::clone(&shared), phase.clone());
-        tokio::task::spawn_local(async move {
-            serving.await;
-            drop(permit);
-        });
+        let serving = serve(accepted, Rc::clone(&worker), Arc::clone(&shared), phase.clone());
+        tokio::task::spawn_local(serving);
     }
     drop((listener, worker));
     let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
 }
 
-/// The next connection, with a permit for it. Out of descriptors, it waits instead of spinning.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
+/// The next connection, with a door that it came through. Out of descriptors, it waits instead of spinning.
+async fn accept(listener: &TcpListener, doors: &Doors) -> (TcpStream, OwnedSemaphorePermit) {
+    let door = doors.open().await;
+    let mut is_said = false;
     loop {
-        let Ok(permit) = Arc::clone(connections).acquire_owned().await else {
-            return std::future::pending().await;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, _)) => return (stream, door),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                tracing::error!(%error, "cannot accept connections");
+                if !is_said {
+                    tracing::error!(%error, "cannot accept connections; they wait");
+                }
+                is_said = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -94,9 +97,17 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     )
 }
 
+/// What the requests of one connection have in common.
+struct Connection {
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    seat: Arc<Seat>,
+}
+
 /// One client's connection, until it closes or tokenmeter stops.
 async fn serve(
-    stream: TcpStream,
+    (stream, door): (TcpStream, OwnedSemaphorePermit),
     worker: Rc<Worker>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
@@ -105,17 +116,18 @@ async fn serve(
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     let (io, client) = ClientIo::new(stream, shared.patience);
-    let service = service_fn(|request| {
-        let (worker, shared, client) =
-            (Rc::clone(&worker), Arc::clone(&shared), Arc::clone(&client));
-        async move {
-            let on_call = client.begin(&request);
-            let answer = answer(request, &worker, &shared, &client).await;
-            if let Some(code) = answer.extensions().get::<ErrorCode>() {
-                worker.live().refused(code.as_str());
-            }
-            Ok::<_, Infallible>(answer.map(|body| CallBody::new(body, on_call)))
-        }
+    let seat = Arc::new(shared.doors.seat(door, &client));
+    let patience =
+        if seat.has_regular() { shared.patience } else { for_a_spare_place(shared.patience) };
+    let connection = Rc::new(Connection {
+        worker,
+        shared: Arc::clone(&shared),
+        client: Arc::clone(&client),
+        seat: Arc::clone(&seat),
+    });
+    let service = service_fn(move |request| {
+        let connection = Rc::clone(&connection);
+        async move { Ok::<_, Infallible>(connection.serve(request).await) }
     });
     let mut builder = auto::Builder::new(LocalExecutor);
     builder
@@ -135,7 +147,7 @@ async fn serve(
         .keep_alive_timeout(PING_TIMEOUT)
         .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-    let mut too_long = pin!(client.out_of_patience(shared.patience));
+    let mut too_long = pin!(client.out_of_patience(patience));
     let mut is_draining = false;
     let served = loop {
         tokio::select! {
@@ -151,6 +163,7 @@ async fn serve(
             }
         }
     };
+    seat.cannot_be_asked_to_go();
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
@@ -174,25 +187,82 @@ async fn say_goodbye<E>(
 /// What goes down: tokenmeter's own, or what came of forwarding.
 type AnswerBody = Either<AdminBody, ProxyBody>;
 
-/// One request: tokenmeter's own, or forwarded.
-async fn answer(
-    request: Request<Incoming>,
-    worker: &Worker,
-    shared: &Shared,
-    client: &Arc<Client>,
-) -> Response<AnswerBody> {
-    match shared.routes.find(request.uri().path()) {
-        Route::Forward { upstream, skip } => {
-            worker.forward(request, &upstream, skip, client).await.map(Either::Right)
+impl Connection {
+    /// One request.
+    async fn serve(&self, request: Request<Incoming>) -> Response<CallBody<AnswerBody>> {
+        let on_call = self.client.begin(&request);
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (mut answer, held) = self.answer(request).await;
+        if let Some(code) = answer.extensions().get::<ErrorCode>() {
+            self.worker.live().refused(code.as_str());
         }
-        Route::Own => {
-            let (head, _) = request.into_parts();
-            // Boxed, so that connections need no room for it.
-            Box::pin(shared.admin.respond(&head)).await.map(Either::Left)
+        if !self.seat.has_regular() {
+            // There are few spare places, and others want to hear as much.
+            self.client.go_when_idle();
+            if is_http1 {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
-        Route::Unconfigured(message) => {
-            let answer: Response<Full<Bytes>> = respond::error(ErrorCode::NotFound, &message, None);
-            answer.map(|body| Either::Left(Either::Left(body)))
+        answer.map(|body| CallBody::new(body, on_call, held))
+    }
+
+    /// tokenmeter's own answer, or what came of forwarding, with what the call holds meanwhile.
+    async fn answer(&self, mut request: Request<Incoming>) -> (Response<AnswerBody>, Option<Held>) {
+        match self.shared.routes.find(request.uri().path()) {
+            Route::Forward { upstream, skip } => match self.admit().await {
+                Ok(turn) => {
+                    let held = self.held(turn, &mut request);
+                    let answer = self.worker.forward(request, &upstream, skip, &self.client);
+                    (answer.await.map(Either::Right), Some(held))
+                }
+                Err(overloaded) => (own(overloaded), None),
+            },
+            Route::Own => {
+                let (head, _) = request.into_parts();
+                // Boxed, so that connections need no room for it.
+                (Box::pin(self.shared.admin.respond(&head)).await.map(Either::Left), None)
+            }
+            Route::Unconfigured(message) => {
+                (own(respond::error(ErrorCode::NotFound, &message, None)), None)
+            }
         }
+    }
+
+    /// Lets a call in, at once or when its turn comes; or says that it must come again.
+    async fn admit(&self) -> Result<Turn, Response<Full<Bytes>>> {
+        // What few calls do is boxed, for the same reason.
+        if !self.seat.has_regular() && !Box::pin(self.seat.become_regular()).await {
+            let most = self.seat.of();
+            let why = format_args!("{most} connections are open (limits.connections)");
+            return Err(respond::overloaded(why));
+        }
+        match self.shared.turns.take_one() {
+            Some(turn) => Ok(turn),
+            None => Box::pin(self.shared.turns.wait()).await.map_err(respond::overloaded),
+        }
+    }
+
+    /// A call gives its turn back with the end of its answer; a tunnel, which outlives that and its
+    /// connection as we know it, keeps both.
+    fn held(&self, turn: Turn, request: &mut Request<Incoming>) -> Held {
+        if !request.headers().contains_key(UPGRADE) {
+            return Held::Place(turn);
+        }
+        let tenure = Tenure(Arc::new((turn, Arc::clone(&self.seat))));
+        request.extensions_mut().insert(tenure.clone());
+        Held::Shared(tenure)
+    }
+}
+
+fn own(answer: Response<Full<Bytes>>) -> Response<AnswerBody> {
+    answer.map(|body| Either::Left(Either::Left(body)))
+}
+
+/// Who stands where many want to stand has less time.
+fn for_a_spare_place(patience: Patience) -> Patience {
+    Patience {
+        request_head: patience.request_head.min(SPARE_PATIENCE),
+        keep_alive: patience.keep_alive.min(SPARE_PATIENCE),
+        ..patience
     }
 }

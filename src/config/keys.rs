@@ -219,7 +219,16 @@ keys! {
     KEEP_ALIVE = "timeouts.keep_alive", Duration, value("75s"),
         "How long a client may keep a connection open without a call.";
     CONNECTIONS = "limits.connections", Count, value("10000"),
-        "Client connections at a time; the next one waits.";
+        "Client connections at a time. For the next one the connection goes that has been idle for longest;\n\
+         where none is idle, its calls are answered 503 `overloaded`. Fewer where the system allows too few\n\
+         file descriptors; the log says so.";
+    CALLS = "limits.calls", Count, value("10000"),
+        "Calls at a time, over all connections: one of HTTP/2 has many. The next one waits.";
+    QUEUE = "limits.queue", Count, value("1000"),
+        "Calls that wait for one of those to end, first come, first served. The next one is answered 503\n\
+         `overloaded`, which SDKs take as a reason to try again. 0: none waits.";
+    QUEUE_WAIT = "limits.queue_wait", Duration, value("5s"),
+        "How long a call waits. Then it is answered 503 as well.";
     LIMIT_HEAD = "limits.request_head", Size, value("64KiB"),
         "The head of a request, 8KiB at least; a larger one is answered 431.";
     LIMIT_HEADERS = "limits.request_headers", Count, value("100"),

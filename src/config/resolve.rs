@@ -266,6 +266,9 @@ fn client_timeouts(reader: &mut Reader<'_>) -> ClientTimeouts {
 fn limits(reader: &mut Reader<'_>) -> Limits {
     Limits {
         connections: reader.or_default(&keys::CONNECTIONS, parse::some),
+        calls: reader.or_default(&keys::CALLS, parse::some),
+        queue: reader.or_default(&keys::QUEUE, parse::count),
+        queue_wait: reader.or_default(&keys::QUEUE_WAIT, parse::duration),
         request_head: reader.or_default(&keys::LIMIT_HEAD, parse::head_size),
         request_headers: reader.or_default(&keys::LIMIT_HEADERS, parse::some),
         request_body: reader.read(&keys::LIMIT_BODY, parse::size),

@@ -182,10 +182,16 @@ pub struct ClientTimeouts {
     pub keep_alive: Duration,
 }
 
-/// What a client may ask for at most.
+/// What clients may ask for at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub connections: usize,
+    /// Calls at a time, over all connections.
+    pub calls: usize,
+    /// Calls that wait for their turn; may be 0.
+    pub queue: usize,
+    /// How long one may wait.
+    pub queue_wait: Duration,
     /// Bytes; at least 8192, hyper's own least.
     pub request_head: usize,
     pub request_headers: usize,

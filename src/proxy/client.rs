@@ -2,6 +2,7 @@
 //! request's head, how long it may stay without a call, and that a client which is still sending
 //! when it is answered gets the answer.
 
+use std::any::Any;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::interim::Interim;
@@ -52,8 +54,10 @@ struct Clock {
     head_since: Option<Instant>,
     /// Frames come and go between calls, so that a byte does not mean a head.
     is_http2: bool,
-    /// Whoever looks at the clock, where calls end in other tasks than its own.
+    /// Whoever looks at the clock: calls may end in other tasks than its own, and others may want its place.
     watcher: Option<Waker>,
+    /// It is to close when it is without a call.
+    is_to_go: bool,
 }
 
 impl Client {
@@ -64,6 +68,7 @@ impl Client {
             head_since: None,
             is_http2: false,
             watcher: None,
+            is_to_go: false,
         };
         let has_unread = AtomicBool::new(false);
         Client { interim: Interim::default(), clock: Mutex::new(clock), has_unread }
@@ -87,6 +92,32 @@ impl Client {
 
     pub fn is_on_a_call(&self) -> bool {
         self.clock().calls > 0
+    }
+
+    /// Since when it has been without a call; `None` during one, or while the next one's head comes.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.clock().idle()
+    }
+
+    /// Closes the connection in good order, if nothing has happened on it since it became idle then. False
+    /// if something has.
+    pub fn go_if_idle_since(&self, since: Instant) -> bool {
+        let mut clock = self.clock();
+        if clock.is_to_go || clock.idle() != Some(since) {
+            return false;
+        }
+        clock.is_to_go = true;
+        let watcher = clock.watcher.take();
+        drop(clock);
+        if let Some(watcher) = watcher {
+            watcher.wake();
+        }
+        true
+    }
+
+    /// Closes the connection in good order when its calls are over.
+    pub fn go_when_idle(&self) {
+        self.clock().is_to_go = true;
     }
 
     /// The request's body has been read to its end.
@@ -120,14 +151,21 @@ impl Client {
 impl Clock {
     /// `None` during a call.
     fn deadline(&mut self, patience: Patience, cx: &Context<'_>) -> Option<Instant> {
+        if self.watcher.as_ref().is_none_or(|watcher| !watcher.will_wake(cx.waker())) {
+            self.watcher = Some(cx.waker().clone());
+        }
         if self.calls > 0 {
-            self.watcher = self.is_http2.then(|| cx.waker().clone());
             return None;
         }
         Some(match self.head_since {
             Some(since) => since + patience.request_head,
+            None if self.is_to_go => self.idle_since,
             None => self.idle_since + patience.keep_alive,
         })
+    }
+
+    fn idle(&self) -> Option<Instant> {
+        (self.calls == 0 && self.head_since.is_none()).then_some(self.idle_since)
     }
 
     fn bytes_came(&mut self) {
@@ -148,6 +186,18 @@ impl Clock {
 #[derive(Debug)]
 pub struct OnCall(Arc<Client>);
 
+/// What a call holds for as long as it lasts.
+#[derive(Debug)]
+pub enum Held {
+    Place(OwnedSemaphorePermit),
+    /// Of a call that may become a tunnel, which holds it too.
+    Shared(Tenure),
+}
+
+/// Places that a tunnel keeps while it stands, of no meaning here. Found among its request's extensions.
+#[derive(Clone, Debug)]
+pub struct Tenure(pub Arc<dyn Any + Send + Sync>);
+
 impl Drop for OnCall {
     fn drop(&mut self) {
         let mut clock = self.0.clock();
@@ -156,7 +206,8 @@ impl Drop for OnCall {
             return;
         }
         clock.idle_since = Instant::now();
-        let watcher = clock.watcher.take();
+        // The calls of HTTP/1 end in the task that looks at the clock.
+        let watcher = if clock.is_http2 { clock.watcher.take() } else { None };
         drop(clock);
         if let Some(watcher) = watcher {
             watcher.wake();
@@ -169,11 +220,12 @@ impl Drop for OnCall {
 pub struct CallBody<B> {
     body: B,
     _on_call: OnCall,
+    _held: Option<Held>,
 }
 
 impl<B> CallBody<B> {
-    pub fn new(body: B, on_call: OnCall) -> CallBody<B> {
-        CallBody { body, _on_call: on_call }
+    pub fn new(body: B, on_call: OnCall, held: Option<Held>) -> CallBody<B> {
+        CallBody { body, _on_call: on_call, _held: held }
     }
 }
 

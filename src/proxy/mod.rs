@@ -40,7 +40,7 @@ use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
-pub use client::{CallBody, Client, ClientIo, Patience};
+pub use client::{CallBody, Client, ClientIo, Held, Patience, Tenure};
 pub use drain::DrainLimits;
 pub use exchange::Calls;
 pub use inject::Injection;

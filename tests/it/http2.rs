@@ -367,6 +367,52 @@ fn many_calls_share_a_client_s_connection() {
 }
 
 #[test]
+fn calls_that_share_a_connection_are_limited_as_others_are() {
+    let provider = Provider::new();
+    let limits = "limits.calls = 2\nlimits.queue = 1\nlimits.queue_wait = \"60s\"";
+    let proxy = Settings::to(provider.url()).with(limits).start();
+    let client = Client::new(&proxy);
+    let first: Vec<_> = ["/1", "/2"].iter().map(|path| client.get(path)).collect();
+    let mut upstreams: Vec<_> = first.iter().map(|_| provider.accept()).collect();
+    let others: Vec<_> = (0..3).map(|_| client.get("/more")).collect();
+    for upstream in &mut upstreams {
+        upstream.head();
+    }
+    // One waits, two are sent away; which, is not told.
+    let mut shed = 0;
+    let mut others = others.into_iter().collect::<std::collections::VecDeque<_>>();
+    while shed < 2 {
+        let other = others.pop_front().unwrap();
+        if other.is_finished() {
+            let answer = client.wait(other).unwrap();
+            assert_eq!(answer.status(), 503);
+            assert_eq!(answer.headers()["x-tokenmeter-error"], "overloaded");
+            assert_eq!(answer.headers().get("connection"), None);
+            shed += 1;
+        } else {
+            others.push_back(other);
+            thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+    assert!(provider.is_untouched());
+    for (upstream, answer) in upstreams.iter_mut().zip(first) {
+        upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(client.wait(answer).unwrap().status(), 200);
+    }
+    let last = others.pop_front().unwrap();
+    let mut answering = None;
+    super::rig::eventually("its turn has come", || {
+        answering = upstreams.iter_mut().position(|upstream| !upstream.is_silent());
+        answering.is_some()
+    });
+    let upstream = &mut upstreams[answering.unwrap()];
+    assert!(upstream.head().starts_with("GET /more "));
+    upstream.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.wait(last).unwrap().status(), 200);
+    proxy.wait_for_rows(3);
+}
+
+#[test]
 fn a_reset_by_the_client_cancels_the_call() {
     let provider = Provider::new();
     let proxy = Proxy::to(&provider);

@@ -25,6 +25,7 @@ mod logs;
 mod metrics;
 mod openapi;
 mod otel;
+mod overload;
 mod price_tables;
 mod prices;
 mod readings;

@@ -48,12 +48,23 @@ const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub struct Sources {
     pub ledger: Ledger,
     pub telemetry: Telemetry,
-    /// Connections of clients that are open now, and how many may be.
-    pub connections: Box<dyn Fn() -> (usize, usize) + Send + Sync>,
+    /// How full it is.
+    pub occupancy: Box<dyn Fn() -> Occupancy + Send + Sync>,
     /// Estimates that wait, and how many were left rough since the start.
     pub estimates: Box<dyn Fn() -> (usize, u64) + Send + Sync>,
     /// How the sending to a collector goes, where calls are sent to one.
     pub otlp: Option<Box<dyn Fn() -> otel::Health + Send + Sync>>,
+}
+
+/// How many there are of what is limited, each with its limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Occupancy {
+    /// Connections of clients; beyond the limit are a few that are only told so.
+    pub connections: (usize, usize),
+    /// Calls that are let in.
+    pub calls: (usize, usize),
+    /// Calls that wait for their turn.
+    pub waiting: (usize, usize),
 }
 
 impl fmt::Debug for Sources {
@@ -107,9 +118,13 @@ impl Collector for Sources {
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         page.gauges("build_info", "Always 1; which version runs", [(version, 1)])?;
         calls::write(&mut page, &self.telemetry.calls())?;
-        let (open, most) = (self.connections)();
-        page.gauge("client_connections", "Connections of clients, open now", open as u64)?;
-        page.gauge("client_connections_max", "How many there may be", most as u64)?;
+        let Occupancy { connections, calls, waiting } = (self.occupancy)();
+        page.gauge("client_connections", "Connections of clients, open now", connections.0 as u64)?;
+        page.gauge("client_connections_max", "How many there may be", connections.1 as u64)?;
+        page.gauge("client_calls", "Calls that are let in", calls.0 as u64)?;
+        page.gauge("client_calls_max", "How many there may be", calls.1 as u64)?;
+        page.gauge("queued_calls", "Calls that wait to be let in", waiting.0 as u64)?;
+        page.gauge("queued_calls_max", "How many may wait", waiting.1 as u64)?;
         live::write(&mut page, &self.telemetry.live())?;
         let (waiting, left_rough) = (self.estimates)();
         page.gauge("estimates_waiting", "Estimates to be made", waiting as u64)?;

@@ -20,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional;
 
 use super::body::RequestBody;
+use super::client::Tenure;
 use super::exchange::{Exchange, Progress};
 use super::{Call, ProxyBody, headers, upstream, within};
 use crate::framing::Extensions;
@@ -35,6 +36,7 @@ pub(super) async fn upgrade(
     progress: Progress,
 ) -> Response<ProxyBody> {
     let client = hyper::upgrade::on(&mut request);
+    let tenure = request.extensions_mut().remove::<Tenure>();
     headers::restore_upgrade(request.headers_mut(), protocol);
     let sent = upstream::send_upgrade(&call.upstream.target, request, call.path.clone());
     match within(sent, &progress, call.upstream).await {
@@ -46,7 +48,10 @@ pub(super) async fn upgrade(
                 // What is no text names an extension that is not known.
                 let agreed = agreed.iter().map(|value| value.to_str().unwrap_or("?"));
                 let watch = Watch::new(Extensions::of_headers(agreed), Rows::new(opened));
-                tokio::task::spawn_local(run(client, provider, watch));
+                tokio::task::spawn_local(async move {
+                    run(client, provider, watch).await;
+                    drop(tenure);
+                });
             }
             let (mut head, _) = answer.into_parts();
             let protocol = headers::upgrade_of(&head.headers);
