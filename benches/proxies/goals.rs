@@ -84,7 +84,7 @@ impl Goals {
         let own = median(outcome.added(own, |one| one.whole.p99));
         let nginx = median(outcome.added(nginx, |one| one.whole.p99));
         let (ratio, calmest) = (own / nginx, least.own / least.nginx);
-        let found = format!("{ratio:.2} × nginx's (calmest: {calmest:.2})");
+        let found = format!("{ratio:.2} × nginx's {} µs (calmest: {calmest:.2})", grouped(nginx));
         let is_met = Some(own <= nginx * 1.1);
         self.add("added p99, chat, 1 connection", found, "≤ 1.10 × nginx's".to_owned(), is_met);
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
+use super::template::{Hole, Template};
 use super::{Sink, Text};
 
 /// Bytes kept of one document. Real ones need a few hundred; the largest usage objects seen (server
@@ -157,6 +158,14 @@ pub struct Scanner {
     text: Option<u8>,
     /// The sink knows that something was left out of the document.
     has_left_out: bool,
+    /// The value before, where values come whole.
+    template: Option<Box<Template>>,
+    /// The value at hand is noted there.
+    is_noted: bool,
+    /// Where the step at hand begins in what was pushed.
+    at: usize,
+    /// Where the string that is skipped begins there.
+    string: usize,
 }
 
 impl fmt::Debug for Scanner {
@@ -184,6 +193,10 @@ impl Scanner {
             something: false,
             text: None,
             has_left_out: false,
+            template: None,
+            is_noted: false,
+            at: 0,
+            string: 0,
         }
     }
 
@@ -203,9 +216,37 @@ impl Scanner {
     /// Reads on. Each object that closes at the top level, or as an element of a top-level array,
     /// goes to the sink.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
-        let mut at = 0;
-        while at < bytes.len() {
-            at += self.step(&bytes[at..], sink);
+        self.at = 0;
+        while self.at < bytes.len() {
+            self.at += self.step(&bytes[self.at..], sink);
+        }
+    }
+
+    /// The value before is noted.
+    #[cfg(test)]
+    pub(super) fn has_template(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| template.is_noted())
+    }
+
+    /// The same for bytes that are likely to be a whole value, and like the one before.
+    pub(super) fn push_whole(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
+        if self.state != State::Outside || self.in_array {
+            return self.push(bytes, sink);
+        }
+        let template = self.template.get_or_insert_default();
+        if template.give(bytes, sink) {
+            self.is_many |= self.has_given;
+            self.has_given = true;
+            return;
+        }
+        self.is_noted = template.begin(bytes);
+        self.push(bytes, sink);
+        let is_over = self.state == State::Outside && !self.in_array && !self.has_left_out;
+        if std::mem::take(&mut self.is_noted)
+            && !is_over
+            && let Some(template) = &mut self.template
+        {
+            template.spoil();
         }
     }
 
@@ -478,6 +519,11 @@ impl Scanner {
         if self.containers.is_empty() {
             sink.document(&self.kept);
             self.has_given = true;
+            if self.is_noted
+                && let Some(template) = &mut self.template
+            {
+                template.finish(&mut self.kept);
+            }
             self.kept.clear();
             self.state = if self.in_array { State::BetweenElements } else { State::Outside };
             return;
@@ -572,7 +618,10 @@ impl Scanner {
                 self.skip_depth = 1;
                 State::Skip
             }
-            b'"' => State::SkipString,
+            b'"' => {
+                self.string = self.at + 1;
+                State::SkipString
+            }
             _ => {
                 self.something = !matches!(byte, b'n' | b'f');
                 State::SkipLiteral
@@ -656,12 +705,24 @@ impl Scanner {
             }
             Some(at) => {
                 if self.skip_depth == 0 {
+                    self.note_string(self.at + at);
                     self.end_skip();
                 } else {
                     self.state = State::Skip;
                 }
                 at + 1
             }
+        }
+    }
+
+    /// A string that was skipped ends here.
+    fn note_string(&mut self, to: usize) {
+        if !self.is_noted {
+            return;
+        }
+        let hole = Hole { from: self.string, to, presence: self.presence, text: self.text(false) };
+        if let Some(template) = &mut self.template {
+            template.note(hole);
         }
     }
 
@@ -712,20 +773,27 @@ fn next_bracket_or_quote(bytes: &[u8]) -> usize {
 #[derive(Debug)]
 pub struct Lines {
     scanner: Scanner,
+    /// Something has been seen of the line at hand.
+    has_begun: bool,
 }
 
 impl Lines {
     pub fn new(selection: &'static Selection) -> Lines {
-        Lines { scanner: Scanner::new(selection) }
+        Lines { scanner: Scanner::new(selection), has_begun: false }
     }
 
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) {
         let mut rest = bytes;
         while let Some(at) = memchr::memchr(b'\n', rest) {
-            self.scanner.push(&rest[..at], sink);
+            if std::mem::take(&mut self.has_begun) {
+                self.scanner.push(&rest[..at], sink);
+            } else {
+                self.scanner.push_whole(&rest[..at], sink);
+            }
             self.scanner.reset();
             rest = &rest[at + 1..];
         }
+        self.has_begun |= !rest.is_empty();
         self.scanner.push(rest, sink);
     }
 }

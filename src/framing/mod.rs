@@ -12,6 +12,7 @@ mod encoding;
 pub mod json;
 pub mod members;
 mod sse;
+mod template;
 mod value;
 mod websocket;
 

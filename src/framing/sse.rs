@@ -36,6 +36,8 @@ pub struct Sse {
     field_len: usize,
     /// Nothing has been seen of the line at hand.
     line_is_empty: bool,
+    /// Nothing has been seen of the value of the line at hand.
+    value_begins: bool,
     /// The byte before was a CR that ended a line: a LF now belongs to it.
     after_cr: bool,
     /// How much of [`DONE`] the event's data has matched; `None` once it cannot.
@@ -53,6 +55,7 @@ impl Sse {
             field: [0; 5],
             field_len: 0,
             line_is_empty: true,
+            value_begins: false,
             after_cr: false,
             done: Some(0),
             has_begun: false,
@@ -73,6 +76,7 @@ impl Sse {
                 State::Data => self.data(rest, sink),
                 State::Space => {
                     self.state = State::Data;
+                    self.value_begins = true;
                     usize::from(*byte == b' ')
                 }
                 State::Field => {
@@ -132,9 +136,15 @@ impl Sse {
     fn data(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> usize {
         let end = memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len());
         self.look_for_done(&bytes[..end], sink);
-        self.scanner.push(&bytes[..end], sink);
+        let begins = std::mem::take(&mut self.value_begins);
         if end == bytes.len() {
+            self.scanner.push(bytes, sink);
             return end;
+        }
+        if begins {
+            self.scanner.push_whole(&bytes[..end], sink);
+        } else {
+            self.scanner.push(&bytes[..end], sink);
         }
         // Several data lines are one value, joined by a line feed.
         self.scanner.push(b"\n", sink);

@@ -145,6 +145,11 @@ impl Generated {
     /// `None` where it would begin a segment too many.
     fn segment(&mut self, choice: u32, kind: Kind, is_json: bool) -> Option<&mut Segment> {
         let begins = std::mem::take(&mut self.closed) || kind == Kind::ToolName;
+        // As nearly always: it goes on where the piece before ended.
+        let goes_on = |last: &Segment| last.choice == choice && last.kind == kind;
+        if !begins && self.segments.last().is_some_and(goes_on) {
+            return self.segments.last_mut();
+        }
         let last = self.last.get(&(choice, kind)).copied();
         // A further tool's name ends the arguments of the one before.
         let name = self.last.get(&(choice, Kind::ToolName)).copied();

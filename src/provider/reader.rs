@@ -106,8 +106,10 @@ impl Sink for Reader {
             let document = Value::parse(json).unwrap_or_default();
             self.read(&document);
             self.last_document = document;
+            self.texts.document(&self.last_document);
+        } else {
+            self.texts.document_again(&self.last_document);
         }
-        self.texts.document(&self.last_document);
     }
 
     fn text(&mut self, text: &Text<'_>) {

@@ -53,8 +53,17 @@ struct Waiting {
     beyond: u64,
 }
 
+impl Waiting {
+    fn place(&self) -> Place {
+        (self.slot, self.outer, self.inner, self.is_json)
+    }
+}
+
 /// Bytes of memory kept from one document to the next: sessions are long, and mostly silent.
 const MAX_IDLE: usize = 64 * 1024;
+
+/// Texts of a document that are remembered until the next: events have one or two.
+const MAX_BEFORE: usize = 64;
 
 /// The texts of one answer, or of several that come over one connection.
 #[derive(Default)]
@@ -65,7 +74,20 @@ pub(super) struct Texts {
     has_left_out: bool,
     generated: Generated,
     has_deltas: bool,
+    /// What became of the texts of the document before.
+    before: Before,
 }
+
+/// What the texts of a document were: those of the next are the same where it says the same.
+#[derive(Debug, Default)]
+struct Before {
+    /// It begins something new.
+    closes: bool,
+    texts: Vec<(Place, Option<(u32, Kind)>)>,
+}
+
+/// Where a text stands: its slot, its elements of the outer and the inner array, whether it is JSON.
+type Place = (u8, u32, u32, bool);
 
 /// Tells how much there is, never what.
 impl fmt::Debug for Texts {
@@ -116,11 +138,33 @@ impl Texts {
         self.generated = generated;
     }
 
+    /// The same, where the document says what the one before said, texts apart.
+    pub(super) fn document_again(&mut self, document: &Value) {
+        let places = self.waiting.iter().map(Waiting::place);
+        if self.has_left_out || !places.eq(self.before.texts.iter().map(|(place, _)| *place)) {
+            return self.document(document);
+        }
+        if self.before.closes {
+            self.generated.close();
+        }
+        let mut begin = 0;
+        for (one, (_, became)) in self.waiting.iter().zip(&self.before.texts) {
+            if let Some((choice, kind)) = *became {
+                self.generated.push(choice, kind, &self.bytes[begin..one.end], one.is_json);
+                self.generated.skip(choice, kind, one.beyond);
+            }
+            begin = one.end;
+        }
+        self.forget();
+    }
+
     /// The same, where the document belongs to one of several answers.
     pub(super) fn give(&mut self, document: &Value, generated: &mut Generated) {
-        if text(document, "type").is_some_and(|kind| {
+        self.before.texts.clear();
+        self.before.closes = text(document, "type").is_some_and(|kind| {
             kind == "content_block_start" || kind == "response.output_item.added"
-        }) {
+        });
+        if self.before.closes {
             generated.close();
         }
         self.has_deltas |= document
@@ -134,12 +178,17 @@ impl Texts {
         for at in 0..self.waiting.len() {
             let one = &self.waiting[at];
             let (end, beyond, is_json) = (one.end, one.beyond, one.is_json);
-            if let Some(kind) = self.kind(one, document) {
-                let choice = choice(document, one.outer);
+            let place = one.place();
+            let became = self.kind(one, document).map(|kind| (choice(document, place.1), kind));
+            self.before.texts.push((place, became));
+            if let Some((choice, kind)) = became {
                 generated.push(choice, kind, &self.bytes[begin..end], is_json);
                 generated.skip(choice, kind, beyond);
             }
             begin = end;
+        }
+        if self.before.texts.len() > MAX_BEFORE {
+            self.before.texts = Vec::new();
         }
         self.forget();
     }
