@@ -57,14 +57,17 @@ pub(super) mod fact {
     pub(in crate::ledger) const OPERATION: usize = 6;
     pub(in crate::ledger) const ATTEMPT: usize = 7;
     pub(in crate::ledger) const METADATA: usize = 8;
+    pub(in crate::ledger) const KEY_ID: usize = 9;
     pub(in crate::ledger) const USAGE_SOURCE: usize = 10;
     pub(in crate::ledger) const COST_SOURCE: usize = 11;
     pub(in crate::ledger) const PRICE_ID: usize = 12;
     pub(in crate::ledger) const STATUS: usize = 13;
+    pub(in crate::ledger) const STREAMING: usize = 14;
     pub(in crate::ledger) const FINISH_REASON: usize = 15;
     pub(in crate::ledger) const OUTCOME: usize = 16;
     pub(in crate::ledger) const ERROR: usize = 17;
     pub(in crate::ledger) const RETRY: usize = 18;
+    pub(in crate::ledger) const SERVICE_TIER: usize = 19;
 }
 
 /// The facts that make a class, a bit each: those that totals are mostly asked by. Kinds of one class are
@@ -110,32 +113,32 @@ impl<'a> Fact<'a> {
         number.map_or(Fact::Absent, |number| Fact::Number(number.into()))
     }
 
-    /// The fact at a place of [`FACTS`].
+    /// The fact at a place of [`FACTS`]. By the place and not by the name, because each row asks for all.
     pub(super) fn of(record: &'a Record, place: usize) -> Fact<'a> {
-        match FACTS[place] {
-            "upstream" => Fact::text(&record.upstream),
-            "provider" => Fact::text(&record.provider),
-            "endpoint" => Fact::text(&record.endpoint),
-            "method" => Fact::text(&record.method),
-            "model_requested" => Fact::maybe(record.model_requested.as_deref()),
-            "model" => Fact::maybe(record.model.as_deref()),
-            "operation" => Fact::maybe(record.operation.as_deref()),
-            "attempt" => Fact::number(record.attempt),
-            "metadata" => record.metadata.as_ref().map_or(Fact::Absent, |metadata| {
+        match place {
+            fact::UPSTREAM => Fact::text(&record.upstream),
+            fact::PROVIDER => Fact::text(&record.provider),
+            fact::ENDPOINT => Fact::text(&record.endpoint),
+            fact::METHOD => Fact::text(&record.method),
+            fact::MODEL_REQUESTED => Fact::maybe(record.model_requested.as_deref()),
+            fact::MODEL => Fact::maybe(record.model.as_deref()),
+            fact::OPERATION => Fact::maybe(record.operation.as_deref()),
+            fact::ATTEMPT => Fact::number(record.attempt),
+            fact::METADATA => record.metadata.as_ref().map_or(Fact::Absent, |metadata| {
                 // A map with texts for keys has a JSON.
                 Fact::Text(serde_json::to_string(metadata).unwrap_or_default().into())
             }),
-            "key_id" => Fact::maybe(record.key_id.as_deref()),
-            "usage_source" => Fact::text(record.usage_source.as_str()),
-            "cost_source" => Fact::text(record.cost_source.as_str()),
-            "price_id" => Fact::maybe(record.price_id.as_deref()),
-            "status" => Fact::number(record.status),
-            "streaming" => Fact::Number(record.streaming.into()),
-            "finish_reason" => Fact::maybe(record.finish_reason.as_deref()),
-            "outcome" => Fact::text(record.outcome.as_str()),
-            "error" => Fact::maybe(record.error.as_deref()),
-            "retry" => Fact::number(record.retry),
-            "service_tier" => Fact::maybe(record.service_tier.as_deref()),
+            fact::KEY_ID => Fact::maybe(record.key_id.as_deref()),
+            fact::USAGE_SOURCE => Fact::text(record.usage_source.as_str()),
+            fact::COST_SOURCE => Fact::text(record.cost_source.as_str()),
+            fact::PRICE_ID => Fact::maybe(record.price_id.as_deref()),
+            fact::STATUS => Fact::number(record.status),
+            fact::STREAMING => Fact::Number(record.streaming.into()),
+            fact::FINISH_REASON => Fact::maybe(record.finish_reason.as_deref()),
+            fact::OUTCOME => Fact::text(record.outcome.as_str()),
+            fact::ERROR => Fact::maybe(record.error.as_deref()),
+            fact::RETRY => Fact::number(record.retry),
+            fact::SERVICE_TIER => Fact::maybe(record.service_tier.as_deref()),
             _ => Fact::maybe(record.stream_usage.map(StreamUsage::as_str)),
         }
     }
@@ -378,5 +381,37 @@ impl Kinds {
     /// Every kind with its number.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Kind)> {
         (0..).zip(&self.kinds).filter_map(|(id, kind)| Some((id, kind.as_ref()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::row::tests::call;
+
+    #[test]
+    fn each_fact_stands_at_the_place_of_its_name() {
+        let mut said = serde_json::to_value(call(5)).unwrap();
+        let texts = ["usage_source", "cost_source", "outcome"];
+        for (place, name) in FACTS.into_iter().enumerate().filter(|(_, name)| !texts.contains(name))
+        {
+            said[name] = match name {
+                "attempt" | "status" | "retry" => place.into(),
+                "streaming" => true.into(),
+                "metadata" => serde_json::json!({"n": place}),
+                "stream_usage" => "injected".into(),
+                name => name.into(),
+            };
+        }
+        let record: Record = serde_json::from_value(said.clone()).unwrap();
+        for (place, name) in FACTS.into_iter().enumerate() {
+            let expected = match &said[name] {
+                Value::Number(number) => Fact::Number(number.as_i64().unwrap()),
+                Value::Bool(is) => Fact::Number((*is).into()),
+                Value::String(text) => Fact::text(text),
+                other => Fact::Text(other.to_string().into()),
+            };
+            assert_eq!(Fact::of(&record, place), expected, "{name}");
+        }
     }
 }

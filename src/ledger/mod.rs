@@ -24,6 +24,7 @@
 //! | `retention` | rows that are too old |
 //! | `schema`, `layout`, `upgrade` | the database file; its tables; what former versions wrote |
 //! | `kind`, `names`, `packed` | what repeats from call to call, kept once |
+//! | `keys` | the keys of new rows |
 //! | `row`, `rows` | a record as a row; rows added and replaced, and the sums with them |
 //! | `rollup`, `sketch` | sums by half hour, kind and user; durations in buckets |
 //! | `filter`, `scan`, `group`, `totals`, `sort` | which calls, the way to them, by what, how much, in which order |
@@ -48,6 +49,7 @@ mod held;
 mod import;
 mod journal;
 mod keeper;
+mod keys;
 mod kind;
 mod layout;
 mod load;

@@ -6,12 +6,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use ring::digest::{SHA256, digest};
 use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as SqlValue};
 use serde_json::{Map, Value};
 
+use super::keys::Keys;
 use super::kind::{FACTS, FREE, Fact, VALUES, encode_class};
-use super::packed::{self, Packed};
+use super::packed::{self, Packed, Template};
 use crate::record::Record;
 
 /// Names of one sort that are remembered; when there are more, all are forgotten.
@@ -26,6 +28,9 @@ const KINDS: u32 = 50_000;
 const PATHS: usize = 10_000;
 const SHAPES: usize = 10_000;
 
+/// Shapes that are remembered by kind; when there are more, all are forgotten.
+const TEMPLATES: usize = 5_000;
+
 /// What the writer remembers.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -33,7 +38,10 @@ pub(super) struct Names {
     sessions: Words,
     paths: Words,
     shapes: Words,
-    kinds: HashMap<Box<[u8]>, u32>,
+    kinds: HashMap<Box<[u8]>, u32, RandomState>,
+    /// The shape that the last text of a kind and sort had.
+    templates: HashMap<(u32, u8), (Template, i64), RandomState>,
+    pub(super) keys: Keys,
     /// The values that each fact has among the kinds; nothing before they have been read.
     values: Option<Vec<HashSet<Box<[u8]>>>>,
     buffer: Vec<u8>,
@@ -68,7 +76,9 @@ impl Default for Names {
             sessions: Words::new("sessions", usize::MAX),
             paths: Words::new("paths", PATHS),
             shapes: Words::new("shapes", SHAPES),
-            kinds: HashMap::new(),
+            kinds: HashMap::default(),
+            templates: HashMap::default(),
+            keys: Keys::default(),
             values: None,
             buffer: Vec::new(),
             version: 0,
@@ -101,17 +111,28 @@ impl Names {
         })
     }
 
-    /// A JSON text, taken apart where its shape is one of those that are kept.
+    /// A JSON text, taken apart where its shape is one of those that are kept. Texts of one kind and sort
+    /// are expected to have one shape, mostly.
     pub(super) fn text(
         &mut self,
         transaction: &Transaction<'_>,
+        sort: (u32, u8),
         text: Option<&str>,
     ) -> rusqlite::Result<Text> {
         let Some(text) = text else { return Ok(Text::default()) };
-        if let Some(Packed { shape, numbers }) = packed::pack(text)
-            && let Some(shape) = self.shapes.id(transaction, &shape)?
+        if let Some((template, shape)) = self.templates.get(&sort)
+            && let Some(numbers) = template.numbers(text)
         {
-            return Ok(Text { shape: Some(shape), text: Some(numbers) });
+            return Ok(Text { shape: Some(*shape), text: Some(numbers) });
+        }
+        if let Some(Packed { shape, numbers }) = packed::pack(text)
+            && let Some(id) = self.shapes.id(transaction, &shape)?
+        {
+            if self.templates.len() >= TEMPLATES {
+                self.templates.clear();
+            }
+            self.templates.insert(sort, (Template::of(&shape), id));
+            return Ok(Text { shape: Some(id), text: Some(numbers) });
         }
         Ok(Text { shape: None, text: Some(text.to_owned()) })
     }
@@ -123,6 +144,7 @@ impl Names {
         let version = version.query_row([], |row| row.get(0))?;
         if self.version != version {
             self.forget_sessions();
+            self.keys.forget();
             self.version = version;
         }
         Ok(())
@@ -311,14 +333,14 @@ fn known_values(transaction: &Transaction<'_>) -> rusqlite::Result<Vec<HashSet<B
 struct Words {
     table: &'static str,
     limit: usize,
-    known: HashMap<Box<str>, i64>,
+    known: HashMap<Box<str>, i64, RandomState>,
     /// The largest number, once it is known; 0 is none.
     last: Option<i64>,
 }
 
 impl Words {
     fn new(table: &'static str, limit: usize) -> Words {
-        Words { table, limit, known: HashMap::new(), last: None }
+        Words { table, limit, known: HashMap::default(), last: None }
     }
 
     /// Whether no more are kept.

@@ -120,12 +120,14 @@ pub(super) fn bind(
     place: &Place,
     texts: &Texts,
 ) -> rusqlite::Result<()> {
+    // What is unknown, as most of a row is, need not be bound one by one.
+    statement.clear_bindings();
     let mut to = Binder { statement, column: 0 };
     to.put(key)?;
     to.put(record.id.into_bytes())?;
     to.put(place.kind)?;
-    to.put(place.user)?;
-    to.put(place.session)?;
+    to.maybe(place.user)?;
+    to.maybe(place.session)?;
     to.put(&place.path)?;
     to.count(record.input_tokens)?;
     to.count(record.cache_read_tokens)?;
@@ -137,18 +139,18 @@ pub(super) fn bind(
     to.count(record.audio_output_tokens)?;
     to.count(record.image_output_tokens)?;
     to.count(record.total_tokens)?;
-    to.put(record.cost_usd.map(Usd::nanos))?;
-    to.put(record.computed_cost_usd.map(Usd::nanos))?;
-    to.put(&record.upstream_request_id)?;
+    to.maybe(record.cost_usd.map(Usd::nanos))?;
+    to.maybe(record.computed_cost_usd.map(Usd::nanos))?;
+    to.maybe(record.upstream_request_id.as_deref())?;
     to.count(record.duration_ms)?;
     to.count(record.time_to_first_byte_ms)?;
     to.count(record.time_to_first_token_ms)?;
-    to.put(texts.usage.shape)?;
-    to.put(&texts.usage.text)?;
-    to.put(texts.estimate.shape)?;
-    to.put(&texts.estimate.text)?;
-    to.put(record.charged_by.map(CallId::into_bytes))?;
-    to.put(&place.own)
+    to.maybe(texts.usage.shape)?;
+    to.maybe(texts.usage.text.as_deref())?;
+    to.maybe(texts.estimate.shape)?;
+    to.maybe(texts.estimate.text.as_deref())?;
+    to.maybe(record.charged_by.map(CallId::into_bytes))?;
+    to.maybe(place.own.as_deref())
 }
 
 /// The JSON texts of a record, as a row has them.
@@ -159,15 +161,18 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// Calls of one `kind` mostly have texts of one shape.
     pub(super) fn of(
         record: &Record,
+        kind: u32,
         names: &mut Names,
         transaction: &Transaction<'_>,
     ) -> rusqlite::Result<Texts> {
         let estimate = record.estimate.as_ref().map(json).transpose()?;
+        let usage = record.usage_json.as_deref().map(RawValue::get);
         Ok(Texts {
-            usage: names.text(transaction, record.usage_json.as_deref().map(RawValue::get))?,
-            estimate: names.text(transaction, estimate.as_deref())?,
+            usage: names.text(transaction, (kind, 0), usage)?,
+            estimate: names.text(transaction, (kind, 1), estimate.as_deref())?,
         })
     }
 }
@@ -243,9 +248,17 @@ impl Binder<'_, '_> {
         self.statement.raw_bind_parameter(self.column, value)
     }
 
+    fn maybe(&mut self, value: Option<impl ToSql>) -> rusqlite::Result<()> {
+        if let Some(value) = value {
+            return self.put(value);
+        }
+        self.column += 1;
+        Ok(())
+    }
+
     /// A count or a time span; what no database integer holds is kept as the largest.
     fn count(&mut self, value: Option<u64>) -> rusqlite::Result<()> {
-        self.put(value.map(|count| i64::try_from(count).unwrap_or(i64::MAX)))
+        self.maybe(value.map(|count| i64::try_from(count).unwrap_or(i64::MAX)))
     }
 }
 

@@ -4,12 +4,11 @@
 //! Invariant: whatever is done to a row here is done to the sums in the same transaction.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction};
 
-use super::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use super::layout::{FROM_CALLS, KEY_BITS, columns};
 use super::names::Names;
 use super::retention;
 use super::rollup::Deltas;
@@ -22,8 +21,8 @@ pub(super) struct Rows<'t> {
     pub(super) transaction: &'t Transaction<'t>,
     names: &'t mut Names,
     deltas: Deltas,
-    /// The last key that was given out of each millisecond.
-    taken: HashMap<i64, i64>,
+    /// Prepared once, not looked up for each row.
+    insert: CachedStatement<'t>,
     /// Older rows are gone, and their sums are there.
     since: Option<Timestamp>,
     /// Rows that were older.
@@ -55,8 +54,9 @@ impl<'t> Rows<'t> {
     ) -> rusqlite::Result<Rows<'t>> {
         names.refresh(transaction)?;
         let since = retention::rows_since(transaction)?;
-        let (deltas, taken) = (Deltas::default(), HashMap::new());
-        Ok(Rows { transaction, names, deltas, taken, since, too_old: 0, replaced: Vec::new() })
+        let insert = transaction.prepare_cached(row::insert_sql())?;
+        let (deltas, replaced) = (Deltas::default(), Vec::new());
+        Ok(Rows { transaction, names, deltas, insert, since, too_old: 0, replaced })
     }
 
     /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
@@ -66,7 +66,7 @@ impl<'t> Rows<'t> {
             self.too_old += 1;
             return Ok(false);
         }
-        let key = self.next_key(record.created_at)?;
+        let key = self.names.keys.next(self.transaction, record.created_at)?;
         self.put(key, record)
     }
 
@@ -77,7 +77,11 @@ impl<'t> Rows<'t> {
         let mut delete = self.transaction.prepare_cached("DELETE FROM calls WHERE key = ?")?;
         delete.execute([present.key])?;
         let same_time = present.key >> KEY_BITS == record.created_at.millis();
-        let key = if same_time { present.key } else { self.next_key(record.created_at)? };
+        let key = if same_time {
+            present.key
+        } else {
+            self.names.keys.next(self.transaction, record.created_at)?
+        };
         self.put(key, record)?;
         self.replaced.push(Replaced { before: present.record, after: record.light() });
         Ok(false)
@@ -145,39 +149,13 @@ impl<'t> Rows<'t> {
     fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<bool> {
         let record = &*dated(record, key);
         let place = self.names.place(self.transaction, record)?;
-        let texts = Texts::of(record, self.names, self.transaction)?;
-        let mut insert = self.transaction.prepare_cached(row::insert_sql())?;
-        row::bind(&mut insert, key, record, &place, &texts)?;
-        let is_added = insert.raw_execute()? == 1;
+        let texts = Texts::of(record, place.kind, self.names, self.transaction)?;
+        row::bind(&mut self.insert, key, record, &place, &texts)?;
+        let is_added = self.insert.raw_execute()? == 1;
         if is_added {
             self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
         }
         Ok(is_added)
-    }
-
-    /// The key behind those of the calls of the same millisecond; where that is full, of the next.
-    fn next_key(&mut self, at: Timestamp) -> rusqlite::Result<i64> {
-        let mut millis = at.millis().clamp(0, LATEST_MS);
-        loop {
-            let last = match self.taken.get(&millis) {
-                Some(last) => Some(*last),
-                None => self.last_key(millis)?,
-            };
-            let key = last.map_or(millis << KEY_BITS, |last| last + 1);
-            if key >> KEY_BITS == millis {
-                // Whether or not a row comes to be there.
-                self.taken.insert(millis, key);
-                return Ok(key);
-            }
-            millis += 1;
-        }
-    }
-
-    fn last_key(&self, millis: i64) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT max(key) FROM calls WHERE key >= ?1 AND key < ?2";
-        let mut last = self.transaction.prepare_cached(sql)?;
-        let span = params![millis << KEY_BITS, (millis + 1) << KEY_BITS];
-        last.query_row(span, |row| row.get(0))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::codec;
@@ -17,7 +18,7 @@ type Key = (i64, u32, u32, u32);
 
 /// Changes to the sums that are not in the database yet.
 #[derive(Debug, Default)]
-pub(in crate::ledger) struct Deltas(HashMap<Key, Sums>);
+pub(in crate::ledger) struct Deltas(HashMap<Key, Sums, RandomState>);
 
 impl Deltas {
     /// Counts a call of a user (0 for none) and kind.
