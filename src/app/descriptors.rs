@@ -65,7 +65,7 @@ fn within(wanted: Room, most: usize) -> Room {
     }
     let left = most.saturating_sub(RESERVE);
     let all_connections = wanted.connections.saturating_add(spare_for(wanted.connections));
-    let calls = wanted.calls.min(left.saturating_sub(all_connections).max(left / 2)).max(LEAST);
+    let calls = wanted.calls.min(left.saturating_sub(all_connections).max(left / 2).max(LEAST));
     let left = left.saturating_sub(calls);
     let mut connections = wanted.connections.min(left);
     while connections > LEAST && connections + spare_for(connections) > left {
@@ -102,6 +102,8 @@ mod tests {
     fn some_are_served_with_next_to_nothing() {
         let room = within(Room { connections: 10_000, calls: 10_000 }, 20);
         assert_eq!(room, Room { connections: LEAST, calls: LEAST });
-        assert_eq!(within(Room { connections: 1, calls: 1 }, 20).connections, 1);
+        let few = Room { connections: 1, calls: 1 };
+        assert_eq!(within(few, 20), few);
+        assert_eq!(within(Room { connections: 10_000, calls: 2 }, 200).calls, 2);
     }
 }
