@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use jiff::{Span, tz::TimeZone};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -60,7 +61,7 @@ pub(super) struct Feed {
     /// Calls whose figures are about to be amended. They count as open.
     held: Held,
     /// Calls that have opened: where the opening line of each stands.
-    open: HashMap<CallId, Opening>,
+    open: HashMap<CallId, Opening, RandomState>,
     /// Calls whose opening is in the table `open_calls`.
     stored_open: HashSet<CallId>,
     /// While what a former process left is being read: where each file ended when this one began.
@@ -151,7 +152,7 @@ impl Feed {
             tails: Vec::new(),
             pending: None,
             held: Held::default(),
-            open: HashMap::new(),
+            open: HashMap::default(),
             leftovers: None,
             deadline: None,
             open_in_memory: OPEN_IN_MEMORY,
@@ -641,7 +642,7 @@ fn lines<'a>(
 /// Takes out of memory the openings that should be stored by now.
 fn aged(
     tails: &[Tail],
-    open: &mut HashMap<CallId, Opening>,
+    open: &mut HashMap<CallId, Opening, RandomState>,
     in_memory: Duration,
 ) -> Vec<(CallId, Opening)> {
     let mut aged = Vec::new();

@@ -162,9 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::demo::{Demo, Settings};
     use crate::ledger::row::tests::{any_record, call};
-    use crate::pricing::PriceBook;
     use crate::record::{Charge, EstimateNote, EstimatedSide};
     use crate::units::Timestamp;
 
@@ -196,21 +194,6 @@ mod tests {
             let estimate = Some(EstimateNote { input: Some(side), ..EstimateNote::default() });
             assert_reads_alike(&Record { created_at, estimate, ..record });
         }
-    }
-
-    #[test]
-    fn records_of_every_kind_are_handed_over_as_they_would_be_read() {
-        let until: Timestamp = "2026-11-21T12:00:00Z".parse().unwrap();
-        let settings = Settings {
-            seed: 7,
-            calls: 3_000,
-            since: Timestamp::from_millis(until.millis() - 30 * 86_400_000),
-            until,
-            users: 50,
-            zone: jiff::tz::TimeZone::UTC,
-        };
-        let made = Demo::new(&settings, Arc::new(PriceBook::builtin()));
-        assert!(made.inspect(assert_reads_alike).count() > 2_000);
     }
 
     #[test]

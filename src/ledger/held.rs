@@ -7,6 +7,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+
 use crate::record::{CallId, Record};
 
 /// How long an amendment is waited for. With the time for which lines gather, that is a quarter of a
@@ -16,13 +18,13 @@ const PATIENCE: Duration = Duration::from_millis(150);
 /// The calls kept back, and since when.
 #[derive(Debug)]
 pub(super) struct Held {
-    calls: HashMap<CallId, (Box<Record>, Instant)>,
+    calls: HashMap<CallId, (Box<Record>, Instant), RandomState>,
     patience: Duration,
 }
 
 impl Default for Held {
     fn default() -> Held {
-        Held { calls: HashMap::new(), patience: PATIENCE }
+        Held { calls: HashMap::default(), patience: PATIENCE }
     }
 }
 

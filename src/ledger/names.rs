@@ -262,7 +262,7 @@ fn encode(record: &Record, varied: u32, to: &mut Vec<u8>) {
     to.extend(varied.to_le_bytes());
     to.push(record.charged_by.is_some().into());
     for place in (0..FACTS.len()).filter(|place| varied & 1 << place == 0) {
-        Fact::of(record, place).encode(to);
+        Fact::encode_of(record, place, to);
     }
 }
 
@@ -360,18 +360,13 @@ impl Words {
         if let Some(id) = self.known.get(text) {
             return Ok(Some(*id));
         }
-        let table = self.table;
-        let sql = format!("SELECT id FROM {table} WHERE name = ?");
-        let found =
-            transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0)).optional()?;
-        let id = match found {
-            Some(id) => id,
-            None if self.is_full(transaction)? => return Ok(None),
-            None => {
-                let sql = format!("INSERT INTO {table} (name) VALUES (?) RETURNING id");
-                let id = transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0))?;
-                self.last = Some(id);
-                id
+        let id = if self.limit == usize::MAX {
+            self.add_or_find(transaction, text)?
+        } else {
+            match self.find(transaction, text)? {
+                Some(id) => id,
+                None if self.is_full(transaction)? => return Ok(None),
+                None => self.add_or_find(transaction, text)?,
             }
         };
         if self.known.len() >= REMEMBERED {
@@ -379,6 +374,24 @@ impl Words {
         }
         self.known.insert(text.into(), id);
         Ok(Some(id))
+    }
+
+    /// A name that is not remembered is most often a new one, so that is tried first.
+    fn add_or_find(&mut self, transaction: &Transaction<'_>, text: &str) -> rusqlite::Result<i64> {
+        let table = self.table;
+        let sql = format!("INSERT INTO {table} (name) VALUES (?) ON CONFLICT (name) DO NOTHING");
+        if transaction.prepare_cached(&sql)?.execute([text])? == 1 {
+            let id = transaction.last_insert_rowid();
+            self.last = Some(id);
+            return Ok(id);
+        }
+        let found = self.find(transaction, text)?;
+        found.ok_or(rusqlite::Error::QueryReturnedNoRows)
+    }
+
+    fn find(&self, transaction: &Transaction<'_>, text: &str) -> rusqlite::Result<Option<i64>> {
+        let sql = format!("SELECT id FROM {} WHERE name = ?", self.table);
+        transaction.prepare_cached(&sql)?.query_row([text], |row| row.get(0)).optional()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The statements that the feed runs in the database. Owns their SQL; decides nothing.
 
-use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::LazyLock;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
@@ -48,9 +48,27 @@ pub(super) struct Applied<'c> {
     /// Changes that the database refuses, whatever else is in the transaction.
     pub(super) refused: u64,
     /// The calls that have a row now and had none, as it says them.
-    pub(super) added: Vec<Cow<'c, Record>>,
+    pub(super) added: Vec<Added<'c>>,
     /// The rows that say something else than before.
     pub(super) replaced: Vec<Replaced>,
+}
+
+/// A record as its row is. Small, because a transaction has many.
+#[derive(Debug)]
+pub(super) enum Added<'c> {
+    AsItCame(&'c Record),
+    Changed(Box<Record>),
+}
+
+impl Deref for Added<'_> {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        match self {
+            Added::AsItCame(record) => record,
+            Added::Changed(record) => record,
+        }
+    }
 }
 
 /// Does what the changes ask for.
@@ -99,8 +117,9 @@ pub(super) fn apply<'c>(
 }
 
 /// The record without what another row is charged for.
-fn charged_once<'c>(rows: &mut Rows<'_>, record: &'c Record) -> rusqlite::Result<Cow<'c, Record>> {
-    Ok(charged::once(rows, record)?.map_or(Cow::Borrowed(record), Cow::Owned))
+fn charged_once<'c>(rows: &mut Rows<'_>, record: &'c Record) -> rusqlite::Result<Added<'c>> {
+    let changed = charged::once(rows, record)?;
+    Ok(changed.map_or(Added::AsItCame(record), |changed| Added::Changed(Box::new(changed))))
 }
 
 /// The same, each change by itself: what the database refuses is left out, and told, so that it does not

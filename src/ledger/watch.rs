@@ -3,12 +3,12 @@
 //! Invariant: nobody is told of a row that is not in the database, and whoever panics over one harms
 //! neither rows nor others who watch.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::rows::Replaced;
+use super::store::Added;
 use crate::record::Record;
 
 /// Hears of each call when it has its row: on the ledger's thread, after the transaction, in the order of the
@@ -35,7 +35,7 @@ impl Watchers {
     }
 
     /// Tells of a transaction's rows.
-    pub(super) fn tell(&self, added: &[Cow<'_, Record>], replaced: &[Replaced]) {
+    pub(super) fn tell(&self, added: &[Added<'_>], replaced: &[Replaced]) {
         let mut watchers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for watcher in watchers.iter_mut() {
             let told = catch_unwind(AssertUnwindSafe(|| {

@@ -24,7 +24,7 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// The same when so many lines come that a batch is much work: of a larger one, calls share more of the
 /// pages that are written.
 const LARGE_BATCH_INTERVAL: Duration = Duration::from_millis(300);
-const MUCH_WORK: Duration = Duration::from_millis(20);
+const MUCH_WORK: Duration = Duration::from_millis(5);
 
 /// The same while somebody waits for calls whose amendments have not come yet.
 const AWAITED_INTERVAL: Duration = Duration::from_millis(5);

@@ -2,8 +2,14 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
+use tokenmeter::demo::{self, Demo};
+use tokenmeter::ledger::{Filter, Ledger, Settings};
+use tokenmeter::pricing::PriceBook;
+use tokenmeter::units::Timestamp;
 
 fn tokenmeter(directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenmeter"));
@@ -74,4 +80,41 @@ fn what_makes_no_sense_is_named() {
     std::fs::write(directory.path().join("d.db"), "not a ledger").unwrap();
     let made = tokenmeter(directory.path(), &["demo", "--database", "d.db"]);
     assert!(said(&made).contains("not an SQLite database"), "{}", said(&made));
+}
+
+/// What the journal hands over in memory must make the rows that reading it makes.
+#[test]
+fn rows_are_the_same_whether_the_journal_is_read_or_handed_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (here, elsewhere) = (directory.path().join("here"), directory.path().join("elsewhere"));
+    let until: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+    let settings = demo::Settings {
+        seed: 7,
+        calls: 2_000,
+        since: Timestamp::from_millis(until.millis() - 30 * 86_400_000),
+        until,
+        users: 50,
+        zone: jiff::tz::TimeZone::UTC,
+    };
+    let open = |home: &Path| Ledger::open(&Settings::of(home.join("tokenmeter.db"))).unwrap();
+    let rows = |ledger: &Ledger| -> Vec<String> {
+        assert!(ledger.sync(Duration::from_mins(1)));
+        let rows = ledger.reader().usage(&Filter::default(), 10_000, None).unwrap().records;
+        let mut rows: Vec<String> =
+            rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let handed = {
+        let ledger = open(&here);
+        for record in Demo::new(&settings, Arc::new(PriceBook::builtin())) {
+            ledger.opened(&record);
+            ledger.close(record);
+        }
+        rows(&ledger)
+    };
+    assert!(handed.len() > 1_500, "{}", handed.len());
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::fs::rename(here.join("journal"), elsewhere.join("journal")).unwrap();
+    assert_eq!(rows(&open(&elsewhere)), handed);
 }
