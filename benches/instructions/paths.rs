@@ -133,7 +133,7 @@ fn chat_call(meter: &Meter, opened: &Record, request: &Bytes, answer: &[u8]) {
         model_behind: None,
         background: facts.background,
     };
-    meter.close(record, seen);
+    meter.close(Box::new(record), seen);
 }
 
 fn reader_of(content_type: &str) -> Decoder<Reader> {

@@ -12,6 +12,9 @@ use compact_str::CompactString;
 /// Nesting that is read; a text that goes deeper is no value.
 const MAX_DEPTH: usize = 128;
 
+/// Room that is made at once for a value's text.
+const JSON_GUESS: usize = 256;
+
 /// A JSON value.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Value {
@@ -70,6 +73,41 @@ impl Value {
         matches!(self, Value::Array(_))
     }
 
+    /// As JSON without blanks, numbers as they were read.
+    pub fn to_json(&self) -> String {
+        let mut out = String::with_capacity(JSON_GUESS);
+        self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) {
+        match self {
+            Value::Null => out.push_str("null"),
+            Value::Bool(true) => out.push_str("true"),
+            Value::Bool(false) => out.push_str("false"),
+            Value::Number(number) => out.push_str(number),
+            Value::String(text) => quote(text, out),
+            Value::Array(elements) => {
+                let mut before = '[';
+                for element in elements {
+                    out.push(std::mem::replace(&mut before, ','));
+                    element.write(out);
+                }
+                out.push_str(if elements.is_empty() { "[]" } else { "]" });
+            }
+            Value::Object(members) => {
+                let mut before = '{';
+                for (name, value) in members {
+                    out.push(std::mem::replace(&mut before, ','));
+                    quote(name, out);
+                    out.push(':');
+                    value.write(out);
+                }
+                out.push_str(if members.is_empty() { "{}" } else { "}" });
+            }
+        }
+    }
+
     pub fn is_null(&self) -> bool {
         matches!(self, Value::Null)
     }
@@ -101,64 +139,40 @@ impl From<serde_json::Value> for Value {
     }
 }
 
-/// As JSON, numbers as they were read.
+/// As [`Value::to_json`].
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Value::Null => f.write_str("null"),
-            Value::Bool(true) => f.write_str("true"),
-            Value::Bool(false) => f.write_str("false"),
-            Value::Number(number) => f.write_str(number),
-            Value::String(text) => quoted(f, text),
-            Value::Array(elements) => {
-                f.write_char('[')?;
-                for (at, element) in elements.iter().enumerate() {
-                    if at > 0 {
-                        f.write_char(',')?;
-                    }
-                    element.fmt(f)?;
-                }
-                f.write_char(']')
-            }
-            Value::Object(members) => {
-                f.write_char('{')?;
-                for (at, (name, value)) in members.iter().enumerate() {
-                    if at > 0 {
-                        f.write_char(',')?;
-                    }
-                    quoted(f, name)?;
-                    f.write_char(':')?;
-                    value.fmt(f)?;
-                }
-                f.write_char('}')
-            }
-        }
+        f.write_str(&self.to_json())
     }
 }
 
 /// A text as a JSON string.
-fn quoted(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
-    f.write_char('"')?;
-    let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= 0x20 && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        f.write_str(&text[from..at])?;
-        from = at + 1;
-        match byte {
-            b'"' => f.write_str("\\\"")?,
-            b'\\' => f.write_str("\\\\")?,
-            b'\n' => f.write_str("\\n")?,
-            b'\r' => f.write_str("\\r")?,
-            b'\t' => f.write_str("\\t")?,
-            0x08 => f.write_str("\\b")?,
-            0x0C => f.write_str("\\f")?,
-            _ => write!(f, "\\u{byte:04x}")?,
+fn quote(text: &str, out: &mut String) {
+    out.push('"');
+    let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // A loop without branches tells of several bytes at a time that they need none.
+    if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '\0'..'\x20' => {
+                // Nothing that is written into memory fails.
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ => out.push(character),
         }
     }
-    f.write_str(&text[from..])?;
-    f.write_char('"')
+    out.push('"');
 }
 
 /// Reads one text, front to back.

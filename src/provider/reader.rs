@@ -100,16 +100,16 @@ impl fmt::Debug for Reader {
 
 impl Sink for Reader {
     fn document(&mut self, json: &[u8]) {
-        if self.last != json {
-            self.last.clear();
-            self.last.extend_from_slice(json);
-            let document = Value::parse(json).unwrap_or_default();
-            self.read(&document);
-            self.last_document = document;
-            self.texts.document(&self.last_document);
-        } else {
+        if self.last == json {
             self.texts.document_again(&self.last_document);
+            return;
         }
+        self.last.clear();
+        self.last.extend_from_slice(json);
+        let document = Value::parse(json).unwrap_or_default();
+        self.read(&document);
+        self.last_document = document;
+        self.texts.document(&self.last_document);
     }
 
     fn text(&mut self, text: &Text<'_>) {

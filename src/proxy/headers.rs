@@ -7,16 +7,19 @@ use http::header::{
 };
 
 /// Fields that belong to one connection, whatever `Connection` says.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    http::header::PROXY_AUTHENTICATE,
-    http::header::PROXY_AUTHORIZATION,
-    HeaderName::from_static("proxy-connection"),
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Takes out what belongs to the connection that the message came by: the fields above and those that
 /// `Connection` names. Never what frames the message or names its host.
@@ -28,7 +31,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 pub(super) fn remove_hop_by_hop_and(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(headers);
     let belongs_to_the_message = |name: &HeaderName| name == HOST || name == CONTENT_LENGTH;
-    let is_of_the_hop = |name: &HeaderName| HOP_BY_HOP.contains(name) || named.contains(name);
+    let is_of_the_hop = |name: &HeaderName| is_hop_by_hop(name) || named.contains(name);
     retain(headers, |name| !goes(name) && (belongs_to_the_message(name) || !is_of_the_hop(name)));
 }
 

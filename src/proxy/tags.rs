@@ -12,6 +12,9 @@ const MAX_VALUE: usize = 256;
 /// Bytes that `X-Metadata` may have.
 const MAX_METADATA: usize = 4096;
 
+/// How deep its values may be nested. The journal's readers give up at 128, its own levels counted.
+const MAX_DEPTH: usize = 64;
+
 const X_ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
 const X_METADATA: HeaderName = HeaderName::from_static("x-metadata");
 const X_TAG: &str = "x-tag-";
@@ -87,6 +90,9 @@ fn is_given_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
     if headers.keys_len() == headers.len() {
         return false;
     }
+    if headers.keys_len() == headers.len() {
+        return false;
+    }
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     values.any(|value| Some(value) != first)
@@ -151,6 +157,10 @@ fn checked_metadata(
             header: name.as_str().to_owned(),
             reason: format!("is no JSON object: {error}"),
         })?;
+        if !members.values().all(|value| is_within(value, MAX_DEPTH)) {
+            let reason = format!("is nested deeper than {MAX_DEPTH} levels");
+            return Err(InvalidTag { header: name.as_str().to_owned(), reason });
+        }
     }
     for field in named {
         let member = field.0.as_str()[X_TAG.len()..].to_owned();
@@ -174,6 +184,19 @@ fn checked_metadata(
         return Err(InvalidTag { header: name.as_str().to_owned(), reason });
     }
     Ok((!members.is_empty()).then_some(members))
+}
+
+/// Whether a value has no more levels than so many.
+fn is_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Array(elements) => {
+            levels > 0 && elements.iter().all(|one| is_within(one, levels - 1))
+        }
+        Value::Object(members) => {
+            levels > 0 && members.values().all(|one| is_within(one, levels - 1))
+        }
+        _ => true,
+    }
 }
 
 #[cfg(test)]
@@ -225,6 +248,15 @@ mod tests {
             assert_eq!(error.header, name);
             assert!(error.reason.contains(reason), "{error:?}");
         }
+    }
+
+    #[test]
+    fn metadata_can_be_read_again_from_the_journal() {
+        let metadata = |levels| format!(r#"{{"a":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
+        let (deep, deeper) = (metadata(MAX_DEPTH), metadata(MAX_DEPTH + 1));
+        assert!(take(&[("x-metadata", deep.as_bytes())]).0.is_ok());
+        let error = take(&[("x-metadata", deeper.as_bytes())]).0.unwrap_err();
+        assert!(error.reason.contains("64 levels"), "{error:?}");
     }
 
     #[test]
