@@ -248,7 +248,10 @@ mod tests {
         let there = text.lines().filter(|line| line.contains("a line")).count();
         assert!((4..=5).contains(&there), "{text}");
         let last = text.lines().last().unwrap();
-        assert!(last.ends_with(&format!("since_start={}", MANY - there)), "{text}");
+        let (_, told) = last.rsplit_once("since_start=").unwrap();
+        // What was to be said of them may have found no room itself, once or twice.
+        let lost = MANY - there;
+        assert!((lost..=lost + 2).contains(&told.parse().unwrap()), "{text}");
     }
 
     #[test]
