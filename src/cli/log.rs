@@ -250,8 +250,8 @@ mod tests {
         let last = text.lines().last().unwrap();
         let (_, told) = last.rsplit_once("since_start=").unwrap();
         // What was to be said of them may have found no room itself, once or twice.
-        let lost = MANY - there;
-        assert!((lost..=lost + 2).contains(&told.parse().unwrap()), "{text}");
+        let missing = MANY - there;
+        assert!((missing..=missing + 2).contains(&told.parse().unwrap()), "{text}");
     }
 
     #[test]
