@@ -38,6 +38,9 @@ const OTHER_DESCRIPTORS: usize = 64;
 /// So many connections are opened at a time.
 const OPENING: usize = 64;
 
+/// Places of which tokenmeter keeps some in reserve when descriptors are short, and descriptors for its ledger.
+const RESERVED: usize = 600;
+
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// What warms: some of everything.
@@ -155,7 +158,7 @@ impl Stand<'_> {
         let room = |descriptors: usize| descriptors.saturating_sub(OTHER_DESCRIPTORS);
         let own = room(Process::new(std::process::id()).descriptors());
         let descriptors = process.descriptors();
-        let count = wished.min(room(descriptors) / 2).min(own);
+        let count = wished.min((room(descriptors) / 2).saturating_sub(RESERVED)).min(own);
         self.one_call(&target);
         let before = process.memory();
         let known = target.ledger.as_ref().map(Ledger::totals);
