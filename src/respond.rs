@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// that those who were sent away do not come back at once.
 const RETRY_AFTER_OVERLOAD: &str = "1";
 
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_TOKENMETER_ERROR: HeaderName = HeaderName::from_static("x-tokenmeter-error");
 
 /// What went wrong, with its code and status.

@@ -9,8 +9,7 @@ use super::doors::spare_for;
 /// workers' own, downloads.
 const RESERVE: usize = 100;
 
-/// Fewer connections and calls than this are not worth a warning more; whoever has so few descriptors will
-/// hear of it from the system.
+/// So many are let in however few descriptors there are; whoever has so few will hear of it from the system.
 const LEAST: usize = 4;
 
 /// How many connections and calls are let in at a time.

@@ -25,7 +25,8 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::AdminBody;
 use crate::proxy::{
-    CallBody, Client, ClientIo, Held, LocalExecutor, Patience, ProxyBody, Route, Tenure, Worker,
+    CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
+    Worker,
 };
 use crate::respond::{self, ErrorCode};
 
@@ -192,7 +193,7 @@ impl Connection {
     async fn serve(&self, request: Request<Incoming>) -> Response<CallBody<AnswerBody>> {
         let on_call = self.client.begin(&request);
         let is_http1 = request.version() < Version::HTTP_2;
-        let (mut answer, held) = self.answer(request).await;
+        let (mut answer, place) = self.answer(request).await;
         if let Some(code) = answer.extensions().get::<ErrorCode>() {
             self.worker.live().refused(code.as_str());
         }
@@ -203,17 +204,20 @@ impl Connection {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
         }
-        answer.map(|body| CallBody::new(body, on_call, held))
+        answer.map(|body| CallBody::new(body, on_call, place))
     }
 
     /// tokenmeter's own answer, or what came of forwarding, with what the call holds meanwhile.
-    async fn answer(&self, mut request: Request<Incoming>) -> (Response<AnswerBody>, Option<Held>) {
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> (Response<AnswerBody>, Option<CallPlace>) {
         match self.shared.routes.find(request.uri().path()) {
             Route::Forward { upstream, skip } => match self.admit().await {
                 Ok(turn) => {
-                    let held = self.held(turn, &mut request);
+                    let place = self.place(turn, &mut request);
                     let answer = self.worker.forward(request, &upstream, skip, &self.client);
-                    (answer.await.map(Either::Right), Some(held))
+                    (answer.await.map(Either::Right), Some(place))
                 }
                 Err(overloaded) => (own(overloaded), None),
             },
@@ -244,13 +248,13 @@ impl Connection {
 
     /// A call gives its turn back with the end of its answer; a tunnel, which outlives that and its
     /// connection as we know it, keeps both.
-    fn held(&self, turn: Turn, request: &mut Request<Incoming>) -> Held {
+    fn place(&self, turn: Turn, request: &mut Request<Incoming>) -> CallPlace {
         if !request.headers().contains_key(UPGRADE) {
-            return Held::Place(turn);
+            return CallPlace::Own(turn);
         }
         let tenure = Tenure(Arc::new((turn, Arc::clone(&self.seat))));
         request.extensions_mut().insert(tenure.clone());
-        Held::Shared(tenure)
+        CallPlace::Shared(tenure)
     }
 }
 

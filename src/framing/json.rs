@@ -222,10 +222,10 @@ impl Scanner {
         }
     }
 
-    /// The value before is noted.
+    /// The value before was given without a scan.
     #[cfg(test)]
-    pub(super) fn has_template(&self) -> bool {
-        self.template.as_ref().is_some_and(|template| template.is_noted())
+    pub(super) fn was_spared(&self) -> bool {
+        self.template.as_ref().is_some_and(|template| template.has_served())
     }
 
     /// The same for bytes that are likely to be a whole value, and like the one before.

@@ -24,7 +24,7 @@ pub use edit::{EventFilter, Verdict};
 pub use encoding::{Coding, Decoder};
 pub use json::{Keep, Lines, Scanner, Selection};
 pub use sse::Sse;
-pub use value::{Members, Value, put};
+pub use value::{Members, Value, put, quote};
 pub use websocket::{Extensions, Sender, WebSocket};
 
 /// Where framers put what they find.

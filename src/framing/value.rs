@@ -5,7 +5,7 @@
 //! stand in the order of the text and are compared one by one, which takes less than to hash a name, and
 //! names and short texts are kept in place.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use compact_str::CompactString;
 
@@ -75,35 +75,35 @@ impl Value {
 
     /// As JSON without blanks, numbers as they were read.
     pub fn to_json(&self) -> String {
-        let mut out = String::with_capacity(JSON_GUESS);
+        let mut out = Vec::with_capacity(JSON_GUESS);
         self.write(&mut out);
-        out
+        String::from_utf8(out).expect("texts were put together with ASCII")
     }
 
-    fn write(&self, out: &mut String) {
+    fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Value::Null => out.push_str("null"),
-            Value::Bool(true) => out.push_str("true"),
-            Value::Bool(false) => out.push_str("false"),
-            Value::Number(number) => out.push_str(number),
+            Value::Null => out.extend_from_slice(b"null"),
+            Value::Bool(true) => out.extend_from_slice(b"true"),
+            Value::Bool(false) => out.extend_from_slice(b"false"),
+            Value::Number(number) => out.extend_from_slice(number.as_bytes()),
             Value::String(text) => quote(text, out),
             Value::Array(elements) => {
-                let mut before = '[';
+                let mut before = b'[';
                 for element in elements {
-                    out.push(std::mem::replace(&mut before, ','));
+                    out.push(std::mem::replace(&mut before, b','));
                     element.write(out);
                 }
-                out.push_str(if elements.is_empty() { "[]" } else { "]" });
+                out.extend_from_slice(if elements.is_empty() { b"[]" } else { b"]" });
             }
             Value::Object(members) => {
-                let mut before = '{';
+                let mut before = b'{';
                 for (name, value) in members {
-                    out.push(std::mem::replace(&mut before, ','));
+                    out.push(std::mem::replace(&mut before, b','));
                     quote(name, out);
-                    out.push(':');
+                    out.push(b':');
                     value.write(out);
                 }
-                out.push_str(if members.is_empty() { "{}" } else { "}" });
+                out.extend_from_slice(if members.is_empty() { b"{}" } else { b"}" });
             }
         }
     }
@@ -146,33 +146,40 @@ impl fmt::Display for Value {
     }
 }
 
-/// A text as a JSON string.
-fn quote(text: &str, out: &mut String) {
-    out.push('"');
+/// Appends a text as a JSON string, with the escapes that `serde_json` writes.
+pub fn quote(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
     let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    // A loop without branches tells of several bytes at a time that they need none.
-    if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
-        out.push_str(text);
-        out.push('"');
-        return;
-    }
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\0'..'\x20' => {
-                // Nothing that is written into memory fails.
-                let _ = write!(out, "\\u{:04x}", u32::from(character));
-            }
-            _ => out.push(character),
+    // Nearly all need none, which a loop without branches tells of several bytes at a time.
+    if text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
+        let mut from = 0;
+        for (at, byte) in text.bytes().enumerate().filter(|(_, byte)| needs_escape(*byte)) {
+            out.extend_from_slice(&text.as_bytes()[from..at]);
+            escape(byte, out);
+            from = at + 1;
         }
+        out.extend_from_slice(&text.as_bytes()[from..]);
+    } else {
+        out.extend_from_slice(text.as_bytes());
     }
-    out.push('"');
+    out.push(b'"');
+}
+
+#[cold]
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        0x08 => b'b',
+        0x0C => b'f',
+        _ => {
+            out.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
 }
 
 /// Reads one text, front to back.

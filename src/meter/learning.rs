@@ -34,14 +34,14 @@ const MAX_MODELS: usize = 2_000;
 #[derive(Debug, Default)]
 pub(super) struct Learner {
     /// By a hash of provider and model: asked for at every call.
-    calls: Mutex<HashMap<u64, Calls>>,
+    calls: Mutex<HashMap<u64, Counted>>,
     hasher: RandomState,
     lessons: Mutex<HashMap<Key, Lesson>>,
 }
 
 /// How many calls of a model there were, and when one was compared that was not among the first.
 #[derive(Debug, Default)]
-struct Calls {
+struct Counted {
     count: u64,
     compared: Option<Instant>,
 }

@@ -188,8 +188,8 @@ pub struct OnCall(Arc<Client>);
 
 /// What a call holds for as long as it lasts.
 #[derive(Debug)]
-pub enum Held {
-    Place(OwnedSemaphorePermit),
+pub enum CallPlace {
+    Own(OwnedSemaphorePermit),
     /// Of a call that may become a tunnel, which holds it too.
     Shared(Tenure),
 }
@@ -220,12 +220,12 @@ impl Drop for OnCall {
 pub struct CallBody<B> {
     body: B,
     _on_call: OnCall,
-    _held: Option<Held>,
+    _place: Option<CallPlace>,
 }
 
 impl<B> CallBody<B> {
-    pub fn new(body: B, on_call: OnCall, held: Option<Held>) -> CallBody<B> {
-        CallBody { body, _on_call: on_call, _held: held }
+    pub fn new(body: B, on_call: OnCall, place: Option<CallPlace>) -> CallBody<B> {
+        CallBody { body, _on_call: on_call, _place: place }
     }
 }
 

@@ -40,7 +40,7 @@ use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
-pub use client::{CallBody, Client, ClientIo, Held, Patience, Tenure};
+pub use client::{CallBody, CallPlace, Client, ClientIo, Patience, Tenure};
 pub use drain::DrainLimits;
 pub use exchange::Calls;
 pub use inject::Injection;
@@ -55,7 +55,7 @@ use crate::meter::Meter;
 use crate::pricing::CostSource;
 use crate::provider::PathFacts;
 use crate::record::{CallId, Outcome, Record, StreamUsage, Tags};
-use crate::respond::{self, ErrorCode};
+use crate::respond::{self, ErrorCode, X_SHOULD_RETRY};
 use crate::telemetry::{Live, Telemetry};
 use crate::units::Timestamp;
 use crate::usage::UsageSource;
@@ -65,7 +65,6 @@ use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
 
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
-const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// Seconds after which a client may ask whether its calls can be recorded again. The ledger finds out

@@ -9,6 +9,7 @@ use std::io::Write as _;
 use serde::Serialize;
 
 use super::Record;
+use crate::framing::quote;
 use crate::units::{Timestamp, Usd};
 
 /// Appends a record.
@@ -104,42 +105,7 @@ impl Members<'_> {
 
     fn text(&mut self, before: &str, text: &str) {
         self.out.extend_from_slice(before.as_bytes());
-        self.out.push(b'"');
-        let needs_escape = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-        // Nearly all need none, which a loop without branches tells several bytes at a time.
-        if !text.bytes().fold(false, |found, byte| found | needs_escape(byte)) {
-            self.out.extend_from_slice(text.as_bytes());
-            self.out.push(b'"');
-            return;
-        }
-        let mut from = 0;
-        for (at, byte) in text.bytes().enumerate() {
-            if !needs_escape(byte) {
-                continue;
-            }
-            self.out.extend_from_slice(&text.as_bytes()[from..at]);
-            from = at + 1;
-            self.escape(byte);
-        }
-        self.out.extend_from_slice(&text.as_bytes()[from..]);
-        self.out.push(b'"');
-    }
-
-    #[cold]
-    fn escape(&mut self, byte: u8) {
-        let short = match byte {
-            b'"' | b'\\' => byte,
-            b'\n' => b'n',
-            b'\r' => b'r',
-            b'\t' => b't',
-            0x08 => b'b',
-            0x0C => b'f',
-            _ => {
-                self.display(format_args!("\\u{byte:04x}"));
-                return;
-            }
-        };
-        self.out.extend_from_slice(&[b'\\', short]);
+        quote(text, self.out);
     }
 
     fn number(&mut self, before: &str, number: Option<impl itoa::Integer>) {
