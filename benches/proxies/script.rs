@@ -288,7 +288,7 @@ fn embeddings(input: u64, rng: &mut Rng) -> String {
 fn stream(turn: usize, events: usize, input: u64, output: u64) -> Answer {
     let event = |choices: &str, usage: &str| {
         format!(
-            r#"data: {{"id":"chatcmpl-Cg{turn:027}","object":"chat.completion.chunk","created":1787000000,"model":"gpt-4o-2024-08-06","system_fingerprint":"fp_a288987b44","choices":[{choices}],"usage":{usage}}}{}"#,
+            r#"data: {{"id":"chatcmpl-Cg{turn:05}dPq7ZkLw2XvRbNyEsHtJmF","object":"chat.completion.chunk","created":1787000000,"model":"gpt-4o-2024-08-06","system_fingerprint":"fp_a288987b44","choices":[{choices}],"usage":{usage}}}{}"#,
             "\n\n"
         )
     };
@@ -308,6 +308,8 @@ fn stream(turn: usize, events: usize, input: u64, output: u64) -> Answer {
     let (mut body, mut times) = (Vec::new(), Vec::new());
     for event in said {
         let bytes = chunk(event.as_bytes());
+        // An id with that many zeros would be taken for it, and differ from event to event.
+        assert!(event.matches(TIME).count() <= 1, "the time's place is not the only one: {event}");
         times.extend(event.find(TIME).map(|at| body.len() + at));
         body.extend(event.as_bytes());
         pieces.push(Piece { time: memchr::memmem::find(&bytes, TIME.as_bytes()), bytes });

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::IgnoredAny;
 
-use super::template::{Hole, Template};
+use super::template::{Hole, Kind, Template, ends_literal};
 use super::{Sink, Text};
 
 /// Bytes kept of one document. Real ones need a few hundred; the largest usage objects seen (server
@@ -164,8 +164,8 @@ pub struct Scanner {
     is_noted: bool,
     /// Where the step at hand begins in what was pushed.
     at: usize,
-    /// Where the string that is skipped begins there.
-    string: usize,
+    /// Where the content that is skipped begins there.
+    skipped: usize,
 }
 
 impl fmt::Debug for Scanner {
@@ -196,7 +196,7 @@ impl Scanner {
             template: None,
             is_noted: false,
             at: 0,
-            string: 0,
+            skipped: 0,
         }
     }
 
@@ -619,10 +619,11 @@ impl Scanner {
                 State::Skip
             }
             b'"' => {
-                self.string = self.at + 1;
+                self.skipped = self.at + 1;
                 State::SkipString
             }
             _ => {
+                self.skipped = self.at;
                 self.something = !matches!(byte, b'n' | b'f');
                 State::SkipLiteral
             }
@@ -705,7 +706,8 @@ impl Scanner {
             }
             Some(at) => {
                 if self.skip_depth == 0 {
-                    self.note_string(self.at + at);
+                    let text = self.text(false);
+                    self.note(self.at + at, Kind::String { presence: self.presence, text });
                     self.end_skip();
                 } else {
                     self.state = State::Skip;
@@ -715,22 +717,22 @@ impl Scanner {
         }
     }
 
-    /// A string that was skipped ends here.
-    fn note_string(&mut self, to: usize) {
-        if !self.is_noted {
-            return;
-        }
-        let hole = Hole { from: self.string, to, presence: self.presence, text: self.text(false) };
-        if let Some(template) = &mut self.template {
-            template.note(hole);
+    /// What was skipped ends here.
+    fn note(&mut self, to: usize, kind: Kind) {
+        if self.is_noted
+            && let Some(template) = &mut self.template
+        {
+            template.note(Hole { from: self.skipped, to, kind });
         }
     }
 
     fn skip_literal(&mut self, bytes: &[u8]) -> usize {
-        let ends = |b: &u8| b.is_ascii_whitespace() || matches!(b, b',' | b'}' | b']');
-        match bytes.iter().position(ends) {
+        match bytes.iter().position(|byte| ends_literal(*byte)) {
             None => bytes.len(),
             Some(at) => {
+                if !self.presence {
+                    self.note(self.at + at, Kind::Literal);
+                }
                 self.end_skip();
                 at
             }

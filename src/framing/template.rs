@@ -1,6 +1,6 @@
-//! A value that is like the one before. Owns telling whether two values differ only within strings of which
-//! nothing but their presence is kept, so that the second need not be scanned: its document is the first's.
-//! Nearly all events of a stream are so, and differ in the words that they bring.
+//! A value that is like the one before. Owns telling whether two values differ only in what nothing is kept of
+//! but its presence, so that the second need not be scanned: its document is the first's. Nearly all events
+//! of a stream are so, and differ in the words that they bring, in their numbers, in blanks.
 //!
 //! Invariant: whoever is given a value by its template is given what scanning it would give.
 
@@ -9,13 +9,13 @@ use super::{Sink, Text};
 /// Longer values are not remembered.
 const MAX_VALUE: usize = 4096;
 
-/// Strings that may differ. Real events have one or two.
-const MAX_HOLES: usize = 8;
+/// Places that may differ. Events of OpenAI's Responses have five, of chats four to six.
+const MAX_HOLES: usize = 16;
 
 /// Values one after the other that may be unlike the one before, until none is compared any more.
 const PATIENCE: u8 = 16;
 
-/// A value, where its strings stand that may differ, and the document that it came to.
+/// A value, where it may differ, and the document that it came to.
 #[derive(Debug, Default)]
 pub(super) struct Template {
     value: Vec<u8>,
@@ -26,15 +26,44 @@ pub(super) struct Template {
     misses: u8,
 }
 
-/// A string's content.
+/// A place that may differ.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hole {
     pub(super) from: usize,
     pub(super) to: usize,
-    /// The document says whether there is something in it.
-    pub(super) presence: bool,
-    /// It is shown as this text.
-    pub(super) text: Option<Text<'static>>,
+    pub(super) kind: Kind,
+}
+
+/// What stands in a hole.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A string's content.
+    String {
+        /// The document says whether there is something in it.
+        presence: bool,
+        /// It is shown as this text.
+        text: Option<Text<'static>>,
+    },
+    /// A number, `true`, `false` or `null` of which nothing is kept.
+    Literal,
+}
+
+impl Hole {
+    /// How much of `rest`, whose first byte is the hole's first, is in the hole. Nothing, if the document
+    /// would be another.
+    fn fill(&self, rest: &[u8]) -> Option<usize> {
+        match self.kind {
+            Kind::String { presence, .. } => {
+                let length = content(rest)?;
+                let same = !presence || (length == 0) == (self.to == self.from);
+                same.then_some(length)
+            }
+            Kind::Literal if matches!(rest.first()?, b'"' | b'{' | b'[') => None,
+            Kind::Literal => {
+                rest.iter().position(|byte| ends_literal(*byte)).filter(|length| *length > 0)
+            }
+        }
+    }
 }
 
 impl Template {
@@ -43,7 +72,9 @@ impl Template {
         let Some(found) = self.compare(value) else { return false };
         self.misses = 0;
         for (hole, (from, to)) in self.holes.iter().zip(found) {
-            if let Some(text) = hole.text {
+            if let Kind::String { text: Some(text), .. } = hole.kind
+                && from < to
+            {
                 sink.text(&Text { bytes: &value[from..to], ..text });
             }
         }
@@ -57,19 +88,16 @@ impl Template {
             return None;
         }
         let mut found = [(0, 0); MAX_HOLES];
-        let (mut own, mut at) = (0, 0);
+        let (mut own, mut at, mut in_string) = (0, 0, false);
         for (hole, place) in self.holes.iter().zip(&mut found) {
-            let same = &self.value[own..hole.from];
-            let rest = value[at..].strip_prefix(same)?;
-            at += same.len();
-            let length = content(rest)?;
-            if hole.presence && length == 0 {
-                return None;
-            }
+            at += common(&self.value[own..hole.from], &value[at..], in_string)?;
+            let length = hole.fill(&value[at..])?;
             *place = (at, at + length);
             (own, at) = (hole.to, at + length);
+            in_string = matches!(hole.kind, Kind::String { .. });
         }
-        (self.value[own..] == value[at..]).then_some(found)
+        at += common(&self.value[own..], &value[at..], in_string)?;
+        value[at..].trim_ascii_start().is_empty().then_some(found)
     }
 
     /// Begins to note a value that is about to be scanned; whether it is worth while.
@@ -86,7 +114,7 @@ impl Template {
         true
     }
 
-    /// Notes a string of the value.
+    /// Notes a place of the value.
     pub(super) fn note(&mut self, hole: Hole) {
         self.holes.push(hole);
     }
@@ -95,8 +123,6 @@ impl Template {
     pub(super) fn finish(&mut self, document: &mut Vec<u8>) {
         // A second document of one value is none of a template's.
         self.is_whole = self.document.is_empty() && self.holes.len() <= MAX_HOLES;
-        // A string that was empty and is none of the document may be there another time.
-        self.is_whole &= self.holes.iter().all(|hole| !hole.presence || hole.to > hole.from);
         std::mem::swap(&mut self.document, document);
     }
 
@@ -110,6 +136,58 @@ impl Template {
     pub(super) fn spoil(&mut self) {
         self.is_whole = false;
     }
+}
+
+/// How much of `rest` says the same as `own`, which has no holes.
+fn common(own: &[u8], rest: &[u8], in_string: bool) -> Option<usize> {
+    if rest.starts_with(own) {
+        return Some(own.len());
+    }
+    common_but_for_blanks(own, rest, in_string)
+}
+
+/// The same where blanks differ between tokens: Anthropic pads its events with them.
+fn common_but_for_blanks(own: &[u8], rest: &[u8], mut in_string: bool) -> Option<usize> {
+    let (mut i, mut j) = (0, 0);
+    while let Some(byte) = own.get(i) {
+        let Some(other) = rest.get(j) else {
+            let blank = !in_string && own[i..].trim_ascii_start().is_empty();
+            return blank.then_some(j);
+        };
+        if byte == other {
+            // What is escaped ends no string.
+            if in_string && *byte == b'\\' && i + 1 < own.len() {
+                (i, j) = (i + 1, j + 1);
+                if own[i] != *rest.get(j)? {
+                    return None;
+                }
+            } else if *byte == b'"' {
+                in_string = !in_string;
+            }
+            (i, j) = (i + 1, j + 1);
+        } else if in_string {
+            return None;
+        } else if byte.is_ascii_whitespace() {
+            i += 1;
+        } else if other.is_ascii_whitespace()
+            && (separates(*byte) || i > 0 && separates(own[i - 1]))
+        {
+            j += 1;
+        } else {
+            return None;
+        }
+    }
+    Some(j)
+}
+
+/// True of what no literal goes beyond.
+fn separates(byte: u8) -> bool {
+    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':') || byte.is_ascii_whitespace()
+}
+
+/// True of what ends a literal that is skipped.
+pub(super) fn ends_literal(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b',' | b'}' | b']')
 }
 
 /// How long a string's content is, whose first byte is the first of `rest`.
@@ -198,6 +276,47 @@ mod tests {
         assert_eq!(given.0[5], given.0[1]);
     }
 
+    /// Whether the second value is given without a scan, and as scanning gives it.
+    fn is_like(first: &str, second: &str) -> bool {
+        let mut scanner = Scanner::new(&ASKED);
+        let (mut given, mut wanted) = (Given::default(), Given::default());
+        scanner.push_whole(first.as_bytes(), &mut Given::default());
+        scanner.push_whole(second.as_bytes(), &mut given);
+        Scanner::new(&ASKED).push(second.as_bytes(), &mut wanted);
+        assert_eq!(given, wanted, "{first} {second}");
+        scanner.was_spared()
+    }
+
+    #[test]
+    fn numbers_of_which_nothing_is_kept_may_differ() {
+        assert!(is_like(r#"{"number":9,"id":1}"#, r#"{"number":10,"id":1}"#));
+        assert!(is_like(r#"{"id":1,"number":null}"#, r#"{"id":1,"number":-0.5e3}"#));
+        assert!(!is_like(r#"{"number":9}"#, r#"{"number":"9"}"#));
+        assert!(!is_like(r#"{"number":9}"#, r#"{"number":}"#));
+        assert!(!is_like(r#"{"seen":9}"#, r#"{"seen":null}"#));
+        assert!(!is_like(r#"{"id":9}"#, r#"{"id":8}"#));
+    }
+
+    #[test]
+    fn blanks_may_differ_outside_strings() {
+        assert!(is_like(r#"{"id":"a b","pad":"a"}"#, r#"{ "id" : "a b","pad":"b"   } "#));
+        assert!(is_like(r#"{ "id" : "a b","pad":"a"   } "#, r#"{"id":"a b","pad":"b"}"#));
+        assert!(is_like(r#"{"id":"\" b","pad":"a" }"#, r#"{"id":"\" b","pad":"b"  }"#));
+        assert!(!is_like(r#"{"id":"a b","pad":"a"}"#, r#"{"id":"ab","pad":"b" }"#));
+        assert!(!is_like(r#"{"id":"ab","pad":"a"}"#, r#"{"id":"a b","pad":"b" }"#));
+        assert!(!is_like(r#"{"id":12,"pad":"a"}"#, r#"{"id":1 2,"pad":"b" }"#));
+        assert!(!is_like(r#"{"pad":"a"}"#, r#"{"pad":"a"} 1"#));
+    }
+
+    #[test]
+    fn a_string_without_content_stays_so() {
+        let (first, second) =
+            (r#"{"seen":"","list":[{"text":"a"}]}"#, r#"{"seen":"","list":[{"text":"b"}]}"#);
+        assert!(is_like(first, second));
+        assert!(!is_like(first, r#"{"seen":"x","list":[{"text":"b"}]}"#));
+        assert!(!is_like(second, r#"{"seen":"","list":[{"text":""}]}"#));
+    }
+
     #[test]
     fn what_differs_in_more_is_scanned() {
         let given = check(&[
@@ -227,13 +346,18 @@ mod tests {
         #[test]
         fn whole_lines_give_what_they_give_byte_by_byte(
             lines in proptest::collection::vec(
-                (0..3_usize, "[ab\"\\\\]{0,3}", "[ab\\\\]{0,2}", 0..3_u8), 1..12,
+                (0..4_usize, "[ab\"\\\\]{0,3}", "[ab\\\\]{0,2}", 0..3_u8, "[ 1a,]{0,2}"), 1..12,
             )
         ) {
-            let line = |(shape, one, other, number): (usize, String, String, u8)| match shape {
-                0 => format!(r#"{{"id":{number},"list":[{{"text":"{one}"}},{{"text":"{other}"}}]}}"#),
-                1 => format!(r#"{{"seen":"{one}","pad":"{other}","id":{number}}}"#),
-                _ => format!(r#"{{"args":"{one}","list":[{{"kind":"{other}","text":"x"}}]}}"#),
+            let line = |(shape, one, other, number, odd): (usize, String, String, u8, String)| {
+                match shape {
+                    0 => format!(
+                        r#"{{"id":{number},"list":[{{"text":"{one}"}},{{"text":"{other}"}}]}}"#
+                    ),
+                    1 => format!(r#"{{"seen":"{one}","pad":"{other}","id":{number}}}"#),
+                    2 => format!(r#"{{"n":{number}{odd},"seen":"{other}"{odd}}}{odd}"#),
+                    _ => format!(r#"{{"args":"{one}","list":[{{"kind":"{other}","text":"x"}}]}}"#),
+                }
             };
             let lines: Vec<String> = lines.into_iter().map(line).collect();
             let (whole, cut) = given(&lines);

@@ -41,19 +41,25 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool
         return;
     }
     let mut kept = HeaderMap::with_capacity(headers.len());
-    let mut name = None;
-    for (next, value) in headers.drain() {
+    let mut fields = headers.drain().peekable();
+    let mut again = None;
+    while let Some((name, value)) = fields.next() {
         // Further values of a field come without its name.
-        name = next.or(name);
-        if let Some(name) = name.as_ref().filter(|name| keep(name)) {
-            kept.append(name.clone(), value);
+        let Some(name) = name.or_else(|| again.clone()) else { continue };
+        let has_more = fields.peek().is_some_and(|(next, _)| next.is_none());
+        again = has_more.then(|| name.clone());
+        if keep(&name) {
+            kept.append(name, value);
         }
     }
+    drop(fields);
     *headers = kept;
 }
 
+/// Those that `Connection` names beside what belongs to the hop anyway.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &CONNECTION)
+        .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .collect()
 }

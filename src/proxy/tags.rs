@@ -90,9 +90,6 @@ fn is_given_twice(headers: &HeaderMap, name: &HeaderName) -> bool {
     if headers.keys_len() == headers.len() {
         return false;
     }
-    if headers.keys_len() == headers.len() {
-        return false;
-    }
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     values.any(|value| Some(value) != first)

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Request;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http_body::{Body, Frame, SizeHint};
@@ -88,7 +88,7 @@ impl Connection {
             }
             Ok(answer) => {
                 let (parts, incoming) = answer.into_parts();
-                let mut body = DrivenBody { incoming, carrier: Some((self, home)) };
+                let mut body = DrivenBody { incoming, carrier: Some((self, home)), next: None };
                 if body.incoming.is_end_stream() {
                     poll_fn(|cx| {
                         body.release(cx);
@@ -172,12 +172,25 @@ impl Body for DetachedBody {
     }
 }
 
+/// A frame of fewer bytes is joined with those behind it that are there already.
+const SMALL_FRAME: usize = 4 * 1024;
+
+/// Bytes that are joined at most, but for the frame that goes beyond.
+const MAX_JOINED: usize = 16 * 1024;
+
 /// A body that drives the connection it comes by.
+///
+/// Events that a provider writes one by one come as chunks, and hyper gives a frame for each; those that
+/// came in one read leave as one, so that they are metered, framed and written at once.
 pub(in crate::proxy) struct DrivenBody {
     incoming: Incoming,
     /// `None` once the body is complete and the connection given back.
     carrier: Option<(Connection, Home)>,
+    /// What came behind the frames that were joined and is none of them.
+    next: Option<Polled>,
 }
+
+type Polled = Option<Result<Frame<Bytes>, hyper::Error>>;
 
 impl DrivenBody {
     /// Gives the connection back, if it can carry another request.
@@ -188,42 +201,82 @@ impl DrivenBody {
             home.pool.put_back(&home.target, connection);
         }
     }
+
+    /// What the connection has read already is taken first; only then the connection is polled.
+    fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending()
+            && let Some((connection, _)) = &mut self.carrier
+        {
+            connection.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        }
+        let over = match &polled {
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.incoming.is_end_stream(),
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Err(_))) => {
+                self.carrier = None;
+                false
+            }
+            Poll::Pending => false,
+        };
+        if over {
+            self.release(cx);
+        }
+        polled
+    }
+
+    /// A first frame with those behind it that are there already.
+    fn join(&mut self, first: Bytes, cx: &mut Context<'_>) -> Bytes {
+        let mut joined = None;
+        let mut length = first.len();
+        while length < MAX_JOINED && !self.incoming.is_end_stream() {
+            match self.poll_one(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
+                    let Ok(data) = frame.into_data() else { break };
+                    let all = joined.get_or_insert_with(|| {
+                        let mut all = BytesMut::with_capacity(SMALL_FRAME.max(2 * length));
+                        all.extend_from_slice(&first);
+                        all
+                    });
+                    all.extend_from_slice(&data);
+                    length = all.len();
+                }
+                Poll::Ready(other) => {
+                    self.next = Some(other);
+                    break;
+                }
+            }
+        }
+        joined.map_or(first, BytesMut::freeze)
+    }
 }
 
 impl Body for DrivenBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    /// What the connection has read already is taken first; only then the connection is polled.
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Polled> {
         let body = self.get_mut();
-        let mut polled = Pin::new(&mut body.incoming).poll_frame(cx);
-        if polled.is_pending()
-            && let Some((connection, _)) = &mut body.carrier
-        {
-            connection.drive(cx);
-            polled = Pin::new(&mut body.incoming).poll_frame(cx);
+        if let Some(next) = body.next.take() {
+            return Poll::Ready(next);
         }
-        let over = match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || body.incoming.is_end_stream(),
-            Poll::Ready(None) => true,
-            Poll::Ready(Some(Err(_))) => {
-                body.carrier = None;
-                false
-            }
-            Poll::Pending => false,
-        };
-        if over {
-            body.release(cx);
+        match body.poll_one(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(match frame.into_data() {
+                Ok(data) if data.len() < SMALL_FRAME => Frame::data(body.join(data, cx)),
+                Ok(data) => Frame::data(data),
+                Err(trailers) => trailers,
+            }))),
+            other => other,
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.next {
+            Some(next) => next.is_none(),
+            None => self.incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
