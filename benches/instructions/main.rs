@@ -22,15 +22,11 @@ use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, ExitCode};
 
-use mimalloc::MiMalloc;
 use toml_edit::DocumentMut;
 
 use paths::{PATHS, Path};
 
 /// As in the program.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 /// A path that takes so many per cent more fails. Two runs of one program differ by one per mille. An allocation
 /// with its release is a hundred instructions.
 const DEARER: u64 = 2;

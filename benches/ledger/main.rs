@@ -31,7 +31,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
-use mimalloc::MiMalloc;
 use tokenmeter::demo::{Demo, Settings};
 use tokenmeter::ledger::{Filter, Ledger, Loader, Reader, StatsQuery};
 use tokenmeter::pricing::PriceBook;
@@ -40,9 +39,6 @@ use tokenmeter::units::Timestamp;
 use sheet::{Sheet, cpu_time};
 
 /// As in the program.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
-
 const DAY_MS: i64 = 86_400_000;
 
 /// The targets.

@@ -22,7 +22,7 @@ const DEFAULT_RATES: [(Rate, i64); 3] =
     [(Rate::Input, 3), (Rate::Output, 15), (Rate::Reasoning, 1)];
 
 pub(super) fn builtin() -> PriceBook {
-    let mut book = parse(BUILTIN).expect("a test parses the built-in table");
+    let mut book = build(read_builtin()).expect("a test parses the built-in table");
     for entry in book.entries.iter_mut().chain(&mut book.default) {
         entry.line = 0;
     }
@@ -35,13 +35,40 @@ pub(super) fn builtin() -> PriceBook {
 pub(super) fn parse(text: &str) -> Result<PriceBook, PriceErrors> {
     let (mut draft, errors) = read(text);
     if draft.extends_builtin {
-        let (base, _) = read(BUILTIN);
-        draft = draft.over(base);
+        draft = draft.over(read_builtin().0);
     }
+    build((draft, errors))
+}
+
+fn build((draft, errors): (Draft, Vec<PriceError>)) -> Result<PriceBook, PriceErrors> {
     let mut build = Build { tables: draft.tables, entries: Vec::new(), errors };
     let mut book = build.book(draft.default, draft.providers);
     book.lists = draft.lists;
     if build.errors.is_empty() { Ok(book) } else { Err(PriceErrors::new(build.errors)) }
+}
+
+/// Reads the built-in table a provider at a time: the tree of the whole document takes 40 MB, which every
+/// process would have for a moment when it starts. Lines are those of the piece, and of no use.
+fn read_builtin() -> (Draft, Vec<PriceError>) {
+    let mut pieces = by_provider(BUILTIN).map(read);
+    let (mut whole, mut complaints) = pieces.next().unwrap_or_default();
+    for (draft, errors) in pieces {
+        whole.tables.extend(draft.tables);
+        complaints.extend(errors);
+    }
+    (whole, complaints)
+}
+
+/// What stands before the first prices, and the prices of each provider.
+fn by_provider(text: &str) -> impl Iterator<Item = &str> {
+    let mut begins: Vec<usize> = text.match_indices("\n[prices.").map(|(at, _)| at + 1).collect();
+    begins.retain(|at| {
+        let header = text[*at..].lines().next().unwrap_or_default();
+        header.matches('.').count() == 1 && !header.contains('"')
+    });
+    begins.insert(0, 0);
+    let ends: Vec<usize> = begins.iter().copied().skip(1).chain([text.len()]).collect();
+    begins.into_iter().zip(ends).map(|(from, to)| &text[from..to])
 }
 
 impl Draft {
@@ -414,6 +441,27 @@ free = "yes"
             "[prices.a]\nx = \"y\"\ny = \"b/m\"\nz = \"g-*\"\n\"g-*\" = { input = 1 }\n[prices.b]\nm = { input = 2 }",
         );
         assert_eq!(book.unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_builtin_table_is_the_same_read_at_once() {
+        let entries = |draft: Draft| {
+            let mut all = Vec::new();
+            for (provider, table) in draft.tables {
+                for (name, mut entry) in table {
+                    if let PriceDraft::Entry(price) = &mut entry.value.price {
+                        price.line = 0;
+                    }
+                    all.push(format!("{provider} {name} {:?}", entry.value));
+                }
+            }
+            all.sort_unstable();
+            (all, format!("{:?}", draft.default), draft.providers.len(), draft.lists.len())
+        };
+        assert!(by_provider(BUILTIN).count() > 20);
+        let (whole, complaints) = read(BUILTIN);
+        assert_eq!(complaints.len(), 0);
+        assert_eq!(entries(read_builtin().0), entries(whole));
     }
 
     #[test]
