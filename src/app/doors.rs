@@ -31,7 +31,7 @@ const HANDOVER: Duration = Duration::from_secs(1);
 
 /// The share of spare connections, and their bounds.
 const SPARE_SHARE: usize = 8;
-const SPARE: std::ops::RangeInclusive<usize> = 8..=512;
+const SPARE: std::ops::RangeInclusive<usize> = 8..=128;
 
 /// The places for connections.
 #[derive(Debug)]

@@ -356,6 +356,11 @@ fn of_a_flood_as_many_are_served_as_there_are_places_and_all_are_answered() {
     proxy.wait_for_rows(4);
 }
 
+/// Where the program with few descriptors may send calls.
+#[cfg(target_os = "linux")]
+const UPSTREAMS: [&str; 6] =
+    ["OPENAI", "OPENROUTER", "ANTHROPIC", "TOGETHER", "CEREBRAS", "OLLAMA"];
+
 /// The program with few descriptors.
 #[cfg(target_os = "linux")]
 struct Narrow {
@@ -377,7 +382,7 @@ impl Narrow {
             .env("TOKENMETER_LIMITS_QUEUE", "4")
             .env("TOKENMETER_LIMITS_QUEUE_WAIT", "50ms")
             .env("TOKENMETER_METRICS_PUBLIC", "true")
-            .env("TOKENMETER_UPSTREAMS_OPENAI_BASE_URL", url)
+            .envs(UPSTREAMS.map(|name| (format!("TOKENMETER_UPSTREAMS_{name}_BASE_URL"), url)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -422,9 +427,34 @@ fn it_takes_no_more_than_its_descriptors_allow() {
     expect_answered(&mut asking(narrow.address, "/next"));
     slow.end();
     let log = narrow.log();
-    let warnings = log.lines().filter(|line| line.contains("need 20612 file descriptors"));
+    let warnings = log.lines().filter(|line| line.contains("need 20228 file descriptors"));
     assert_eq!(warnings.count(), 1, "{log}");
     assert!(!log.contains("os error 24") && !log.contains("Too many open files"), "{log}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn idle_connections_to_upstreams_make_way_for_calls() {
+    let provider = Provider::new();
+    let narrow = Narrow::start(&provider.url(), "-n 160");
+    let mut clients: Vec<Conn> =
+        (0..20).map(|_| Conn::new(TcpStream::connect(narrow.address).unwrap())).collect();
+    let mut idle = Vec::new();
+    for name in UPSTREAMS.map(str::to_lowercase) {
+        for client in &mut clients {
+            client.send(get(&format!("/{name}/v1/models")));
+        }
+        for _ in &clients {
+            let mut upstream = provider.accept();
+            upstream.head();
+            upstream.send(ANSWER);
+            idle.push(upstream);
+        }
+        clients.iter_mut().for_each(expect_answered);
+        assert!(narrow.descriptors() <= 160);
+    }
+    assert!(narrow.descriptors() < 40 + idle.len());
+    narrow.log();
 }
 
 #[test]

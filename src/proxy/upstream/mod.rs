@@ -11,6 +11,7 @@ mod h2;
 
 use std::cell::RefCell;
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
+use rustix::io::Errno;
 
 use connect::Io;
 pub use connect::{Origin, TlsError, tls_config};
@@ -103,17 +105,25 @@ impl Failure {
     pub(super) fn timeout(stage: Stage) -> Failure {
         Failure { stage, cause: None }
     }
+
+    /// The process, or the system, has no file descriptor left.
+    fn lacks_descriptors(&self) -> bool {
+        self.causes().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|error| {
+            let code = error.raw_os_error();
+            code == Some(Errno::MFILE.raw_os_error()) || code == Some(Errno::NFILE.raw_os_error())
+        })
+    }
+
+    fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        let first = self.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static));
+        std::iter::successors(first, |cause| cause.source())
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.stage.as_str())?;
-        let mut cause = self.cause.as_deref().map(|cause| cause as &dyn std::error::Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        self.causes().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 
@@ -227,7 +237,12 @@ impl Pool {
     }
 
     async fn connect(&self, target: &Arc<Target>) -> Result<Connection, Failure> {
-        let io = connect::connect(target, target.http2).await?;
+        let io = match connect::connect(target, target.http2).await {
+            Err(failure) if failure.lacks_descriptors() && self.close_idle() => {
+                connect::connect(target, target.http2).await
+            }
+            opened => opened,
+        }?;
         self.live.connected(target.index);
         let http2 = io.speaks_http2(target.http2);
         if !http2 {
@@ -236,6 +251,15 @@ impl Pool {
         let connection = h2::Connection::new(io, target.pool_idle).await?;
         self.by_target[target.index].borrow_mut().shared.push(connection.clone());
         Ok(Connection::H2(connection))
+    }
+
+    /// Closes what nobody uses, whichever upstream it leads to; false if there is nothing.
+    fn close_idle(&self) -> bool {
+        let mut closed = 0;
+        for connections in &self.by_target {
+            closed += std::mem::take(&mut connections.borrow_mut().idle).len();
+        }
+        closed > 0
     }
 
     fn put_back(&self, target: &Arc<Target>, connection: h1::Connection) {
