@@ -56,6 +56,7 @@ mod load;
 mod made_up;
 mod names;
 mod packed;
+mod postings;
 mod query;
 mod recover;
 mod reprice;

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::layout::KEY_BITS;
 use super::names::Names;
+use super::postings;
 use super::rollup::{SLOT_MS, slot_of};
 use crate::units::Timestamp;
 
@@ -43,11 +44,13 @@ pub(super) struct Retention {
     /// How far the charges have been looked at, and whether that was to the end.
     charges: Option<Vec<u8>>,
     swept: bool,
+    /// Sessions that have lost rows, and perhaps their last; nothing where no row has gone.
+    thinned: Option<BTreeSet<i64>>,
 }
 
 impl Retention {
     pub(super) fn new(days: Option<u32>) -> Retention {
-        Retention { days, looked: None, charges: None, swept: false }
+        Retention { days, looked: None, charges: None, swept: false, thinned: None }
     }
 
     /// Does a little of what there is to do; answers whether more is left.
@@ -63,10 +66,15 @@ impl Retention {
         }
         let floor = |days: u32| slot_of(now.millis() - i64::from(days) * DAY_MS).max(0) * SLOT_MS;
         let begun = Instant::now();
-        while delete_rows(connection, names, floor(days))? {
+        while delete_rows(connection, &mut self.thinned, floor(days))? {
             if begun.elapsed() > STEP {
                 return Ok(true);
             }
+        }
+        if let Some(thinned) = self.thinned.take() {
+            forget_lists(connection, thinned, floor(days) << KEY_BITS)?;
+            names.forget_sessions();
+            return Ok(true);
         }
         if !self.swept {
             let before = floor(days.max(CHARGES_DAYS));
@@ -92,7 +100,11 @@ pub(super) fn rows_since(connection: &Connection) -> rusqlite::Result<Option<Tim
 }
 
 /// Deletes some rows older than a moment; answers whether there may be more.
-fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqlite::Result<bool> {
+fn delete_rows(
+    connection: &Connection,
+    thinned: &mut Option<BTreeSet<i64>>,
+    floor: i64,
+) -> rusqlite::Result<bool> {
     let oldest = connection
         .prepare_cached("SELECT min(key) FROM calls")?
         .query_row([], |row| row.get::<_, Option<i64>>(0))?;
@@ -106,7 +118,6 @@ fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqli
              ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
         )?
         .execute([floor])?;
-    let mut sessions = BTreeSet::new();
     let deleted = {
         let mut delete = transaction.prepare_cached(
             "DELETE FROM calls WHERE key IN
@@ -115,23 +126,30 @@ fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqli
         let mut rows = delete.query(params![floor << KEY_BITS, ROWS])?;
         let mut deleted = 0;
         while let Some(row) = rows.next()? {
-            sessions.extend(row.get::<_, Option<i64>>(0)?);
+            thinned.get_or_insert_default().extend(row.get::<_, Option<i64>>(0)?);
             deleted += 1;
         }
         deleted
     };
-    // Users stay, because sums name them.
-    let mut forget = transaction.prepare_cached(
-        "DELETE FROM sessions WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE session = ?1)",
-    )?;
-    for session in sessions {
-        forget.execute([session])?;
-    }
-    drop(forget);
     transaction.commit()?;
-    names.forget_sessions();
     Ok(deleted == ROWS)
+}
+
+/// Forgets what only rows below a key had: lists that lead nowhere, and the names of these sessions. Users stay,
+/// because sums name them.
+fn forget_lists(
+    connection: &Connection,
+    sessions: BTreeSet<i64>,
+    floor: i64,
+) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    postings::drop_before(&transaction, floor)?;
+    match postings::forget_sessions(&transaction, sessions, floor) {
+        // Rows must not wait because lists, which can be made again, are damaged.
+        Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => tracing::error!("{error}"),
+        forgotten => forgotten?,
+    }
+    transaction.commit()
 }
 
 /// Forgets charges of calls that began before a moment, from a key on; answers where to go on, or
@@ -200,7 +218,7 @@ mod tests {
             connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
         };
         let before = pages();
-        while delete_rows(&connection, &mut Names::default(), DAY_MS).unwrap() {}
+        while delete_rows(&connection, &mut None, DAY_MS).unwrap() {}
         assert_eq!(pages(), before);
         while give_back(&connection, 10).unwrap() {}
         assert!(pages() < before / 2, "{} of {before}", pages());
