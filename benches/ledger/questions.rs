@@ -205,9 +205,7 @@ fn one(sheet: &mut Sheet, subject: &Subject, names: &Names) {
         page(sheet, subject, &format!("{what}'s newest 20 calls"), &filter, 20, None);
         // What sums do not tell: each of the calls is looked at.
         let of_window = Filter { user: Some(user.clone()), ..names.window.clone() };
-        for (span, filter) in [("30 days", of_window), ("all time", filter)] {
-            by_session(sheet, subject, &format!("{what}'s sessions, {span}"), filter);
-        }
+        by_session(sheet, subject, &format!("{what}'s sessions, 30 days"), of_window);
     }
     let filter = Filter { session: Some(names.session.clone()), ..Filter::default() };
     page(sheet, subject, "a session's calls", &filter, 100, None);

@@ -24,7 +24,7 @@ const WRITER_BUSY: Duration = Duration::from_secs(1);
 const READER_BUSY: Duration = Duration::from_secs(2);
 
 /// More statements than there are, so that each is prepared once.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
 /// 3 and 4 found calls by indexes, where there are postings now. `upgrade` reads them.
