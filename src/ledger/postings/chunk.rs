@@ -28,7 +28,7 @@ pub(super) struct Damaged;
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "the lists by which calls are found are damaged; `tokenmeter doctor` mends them",
+            "the lists by which calls are found are damaged; `tokenmeter doctor --repair` mends them",
         )
     }
 }
