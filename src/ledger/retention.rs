@@ -29,6 +29,12 @@ const ROWS: u32 = 200;
 const CHARGES: u32 = 500;
 const CHARGES_DAYS: u32 = 60;
 
+/// Stands in `ledger_state` while rows are gone whose sessions' names may have to go too.
+const LEFT: &str = "thinned";
+
+/// Names of sessions that are looked at in one step after a process that could not.
+const SESSIONS: u32 = 50_000;
+
 /// Pages given back in one step, once so many are free that inserts will not use them soon.
 const PAGES: u32 = 64;
 const FREE_PAGES: i64 = 4_000;
@@ -36,7 +42,7 @@ const FREE_PAGES: i64 = 4_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Deletes what is too old, a little at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Retention {
     /// `None`: rows stay for ever.
     days: Option<u32>,
@@ -46,11 +52,14 @@ pub(super) struct Retention {
     swept: bool,
     /// Sessions that have lost rows, and perhaps their last; nothing where no row has gone.
     thinned: Option<BTreeSet<i64>>,
+    /// Behind which session to go on with what a process before has left; nothing where it left nothing.
+    left: Option<i64>,
+    has_begun: bool,
 }
 
 impl Retention {
     pub(super) fn new(days: Option<u32>) -> Retention {
-        Retention { days, looked: None, charges: None, swept: false, thinned: None }
+        Retention { days, ..Retention::default() }
     }
 
     /// Does a little of what there is to do; answers whether more is left.
@@ -65,14 +74,23 @@ impl Retention {
             return Ok(false);
         }
         let floor = |days: u32| slot_of(now.millis() - i64::from(days) * DAY_MS).max(0) * SLOT_MS;
+        if !self.has_begun {
+            self.left = is_left(connection)?.then_some(0);
+            self.has_begun = true;
+        }
         let begun = Instant::now();
         while delete_rows(connection, &mut self.thinned, floor(days))? {
             if begun.elapsed() > STEP {
                 return Ok(true);
             }
         }
+        if let Some(from) = self.left {
+            self.left = forget_left(connection, from, floor(days) << KEY_BITS)?;
+            names.forget_sessions();
+            return Ok(true);
+        }
         if let Some(thinned) = self.thinned.take() {
-            forget_lists(connection, thinned, floor(days) << KEY_BITS)?;
+            forget_lists(connection, thinned, floor(days) << KEY_BITS, true)?;
             names.forget_sessions();
             return Ok(true);
         }
@@ -118,6 +136,10 @@ fn delete_rows(
              ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
         )?
         .execute([floor])?;
+    // Should this process end before the names of their sessions are looked at.
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO ledger_state (name, value) VALUES (?, 1)")?
+        .execute([LEFT])?;
     let deleted = {
         let mut delete = transaction.prepare_cached(
             "DELETE FROM calls WHERE key IN
@@ -135,12 +157,29 @@ fn delete_rows(
     Ok(deleted == ROWS)
 }
 
+/// Whether rows were deleted and the names of their sessions not looked at.
+fn is_left(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM ledger_state WHERE name = ?")?.exists([LEFT])
+}
+
+/// Looks at the names of the next sessions; answers where to go on, or nothing at the end.
+fn forget_left(connection: &Connection, from: i64, floor: i64) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT id FROM sessions WHERE id > ? ORDER BY id LIMIT ?";
+    let mut select = connection.prepare(sql)?;
+    let some = select.query_map(params![from, SESSIONS], |row| row.get(0))?;
+    let some: BTreeSet<i64> = some.collect::<rusqlite::Result<_>>()?;
+    let last = some.last().copied();
+    forget_lists(connection, some, floor, last.is_none())?;
+    Ok(last)
+}
+
 /// Forgets what only rows below a key had: lists that lead nowhere, and the names of these sessions. Users stay,
 /// because sums name them.
 fn forget_lists(
     connection: &Connection,
     sessions: BTreeSet<i64>,
     floor: i64,
+    is_all: bool,
 ) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     postings::drop_before(&transaction, floor)?;
@@ -148,6 +187,9 @@ fn forget_lists(
         // Rows must not wait because lists, which can be made again, are damaged.
         Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => tracing::error!("{error}"),
         forgotten => forgotten?,
+    }
+    if is_all {
+        transaction.execute("DELETE FROM ledger_state WHERE name = ?", [LEFT])?;
     }
     transaction.commit()
 }
@@ -203,6 +245,29 @@ mod tests {
     use super::*;
     use crate::ledger::row::tests::call;
     use crate::ledger::{Loader, schema};
+
+    #[test]
+    fn sessions_whose_rows_went_before_a_crash_are_forgotten_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenmeter.db");
+        let mut load = Loader::open(&path).unwrap();
+        let now = Timestamp::now();
+        for (at, session) in [(1, "old"), (2, "both"), (now.millis(), "both"), (3, "gone")] {
+            let mut record = call(at);
+            record.session = Some(session.to_owned());
+            load.add(record).unwrap();
+        }
+        load.finish().unwrap();
+        let connection = schema::open_writer(&path).unwrap();
+        let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert!(!delete_rows(&connection, &mut None, DAY_MS).unwrap());
+        let sessions = "SELECT count(*) FROM sessions";
+        assert_eq!((count("SELECT count(*) FROM calls"), count(sessions)), (1, 3));
+        let mut retention = Retention::new(Some(1));
+        while retention.step(&connection, &mut Names::default(), now).unwrap() {}
+        assert_eq!(count(sessions), 1);
+        assert!(!is_left(&connection).unwrap());
+    }
 
     #[test]
     fn the_room_of_deleted_rows_is_given_back() {
