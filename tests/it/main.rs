@@ -14,6 +14,7 @@ mod doctor;
 mod endings;
 mod estimates;
 mod faults;
+mod health;
 mod history;
 mod house;
 mod http2;
