@@ -6,6 +6,7 @@
 // Every line here belongs to a test, where to unwrap is to assert.
 #![allow(clippy::unwrap_used)]
 
+mod front;
 mod prometheus;
 mod schemathesis;
 mod terminal;
