@@ -106,8 +106,7 @@ mod tests {
         let locked = json!({"status": "not_ready", "problem": "the database is locked"});
         let Err(Failure::Failed(why)) = verdict(503, &locked) else { panic!("well") };
         assert_eq!(why, "not_ready: the database is locked");
-        for (status, page) in
-            [(200, json!({})), (404, json!({"status": "ok"})), (502, json!(null))]
+        for (status, page) in [(200, json!({})), (404, json!({"status": "ok"})), (502, json!(null))]
         {
             assert!(matches!(verdict(status, &page), Err(Failure::Failed(_))), "{status}");
         }

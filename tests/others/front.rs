@@ -1,5 +1,5 @@
 //! What stands in front of tokenmeter, with the configurations that `deploy/` hands out: nginx and Caddy pass events
-//! as they come, uploads as they go, WebSockets both ways, and the news that a client has left.
+//! as they come, uploads as they go, web sockets both ways, and the news that a client has left.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -259,10 +259,9 @@ fn nginx(directory: &Path, target: &str) -> (Running, String) {
         ],
     );
     let at = directory.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {at}/{kind};\n"))
-        .collect();
+        .concat();
     let whole = format!(
         "pid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{server}}}\n"
     );
