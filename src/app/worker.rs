@@ -25,7 +25,7 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::AdminBody;
 use crate::proxy::{
-    CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
+    self, CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
     Worker,
 };
 use crate::respond::{self, ErrorCode};
@@ -212,6 +212,9 @@ impl Connection {
         &self,
         mut request: Request<Incoming>,
     ) -> (Response<AnswerBody>, Option<CallPlace>) {
+        if let Some(refusal) = proxy::refuse_doubtful(&request) {
+            return (own(refusal), None);
+        }
         match self.shared.routes.find(request.uri().path()) {
             Route::Forward { upstream, skip } => match self.admit().await {
                 Ok(turn) => {

@@ -37,6 +37,7 @@ mod report;
 mod reprice;
 mod rig;
 mod sessions;
+mod smuggling;
 mod support;
 mod terminal;
 mod tls;
