@@ -10,6 +10,7 @@ mod crash;
 mod dashboard;
 mod demo;
 mod demonstration;
+mod deploy;
 mod doctor;
 mod endings;
 mod estimates;
