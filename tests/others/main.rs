@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod dependencies;
+mod deploying;
 mod front;
 mod prometheus;
 mod schemathesis;
