@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tokenmeter::config::keys::{
-    ENV_ADMIN_TOKEN, ENV_ADMIN_TOKEN_FILE, ENV_CONFIG, ENV_URL, GLOBAL, UPSTREAM,
+    ENV_ADMIN_TOKEN, ENV_ADMIN_TOKEN_FILE, ENV_CONFIG, ENV_URL, GLOBAL, Key, UPSTREAM,
 };
 
 use crate::rig::{Provider, Settings, bytes_of};
@@ -132,7 +132,7 @@ fn fenced(text: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn every_variable_and_key_that_is_named_exists() {
-    let mut known: BTreeSet<String> = GLOBAL.iter().map(|key| key.env_name()).collect();
+    let mut known: BTreeSet<String> = GLOBAL.iter().map(Key::env_name).collect();
     known.extend([ENV_ADMIN_TOKEN, ENV_ADMIN_TOKEN_FILE, ENV_CONFIG, ENV_URL].map(str::to_owned));
     let sections: BTreeSet<&str> =
         GLOBAL.iter().map(|key| key.section_and_leaf().0).filter(|name| !name.is_empty()).collect();

@@ -1,11 +1,19 @@
 //! `tokenmeter health`, as a container's health check runs it: the program itself, no shell, no token.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
+
+use rcgen::{CertificateParams, KeyPair};
+use rustls::crypto::ring;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::{WebPkiClientVerifier, danger::ClientCertVerifier};
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 use crate::rig::{PATIENCE, Provider, Proxy};
 
@@ -112,4 +120,62 @@ fn the_admin_token_comes_from_a_file() {
     assert_eq!(stranger.status.code(), Some(1));
     assert!(said(&lost.stderr).contains("/nowhere"), "{}", said(&lost.stderr));
     assert!(!directory.path().join("tokenmeter.token").exists());
+}
+
+/// A server that speaks TLS under a certificate that nobody vouches for, and says that it is well.
+fn over_tls(wants_certificates: bool) -> SocketAddr {
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(["tokenmeter".to_owned()]).unwrap().self_signed(&key).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate.der().clone()).unwrap();
+    let verifier: Arc<dyn ClientCertVerifier> = match wants_certificates {
+        true => WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+            .build()
+            .unwrap(),
+        false => WebPkiClientVerifier::no_client_auth(),
+    };
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    let config = Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, stream);
+            // Who speaks no TLS is told so by the library, and hung up on.
+            if stream.read(&mut [0; 4096]).is_ok() {
+                let body = r#"{"status":"ok"}"#;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+                stream.flush().unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_listener_with_tls_is_found_out_and_one_that_wants_certificates_is_alive() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for wants_certificates in [false, true] {
+        let address = over_tls(wants_certificates);
+        let listen = ["--listen", &address.to_string()];
+        let alive = health(nowhere.path(), &[], &listen);
+        assert_eq!(alive.status.code(), Some(0), "{}", said(&alive.stderr));
+        let ready = health(nowhere.path(), &[], &[&listen[..], &["--ready"]].concat());
+        assert_eq!(ready.status.code(), Some(i32::from(wants_certificates)));
+        // Elsewhere a certificate must be vouched for.
+        let url = format!("https://{address}");
+        assert_eq!(health(nowhere.path(), &[], &["--url", &url]).status.code(), Some(1));
+    }
 }
