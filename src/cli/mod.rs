@@ -26,6 +26,7 @@ pub mod doctor;
 mod draft;
 pub mod export;
 pub mod filters;
+pub mod health;
 pub mod import;
 mod log;
 pub mod man;
@@ -84,6 +85,7 @@ pub enum Command {
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    Health(health::HealthArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -105,7 +107,11 @@ pub struct SourceArgs {
                   [env: TOKENMETER_URL]")]
     pub url: Option<String>,
 
-    #[arg(long, value_name = "TOKEN", help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN]")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN, or TOKENMETER_ADMIN_TOKEN_FILE]"
+    )]
     pub token: Option<String>,
 }
 
@@ -172,6 +178,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Health(args) => health::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
