@@ -223,12 +223,12 @@ fn try_all(front: &str, calls: &Receiver<Call>) {
 }
 
 /// A port that nobody has at the moment.
-fn free() -> String {
+pub(super) fn free() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
 /// Once it takes connections.
-fn wait(mut process: Child, front: &str) -> Running {
+pub(super) fn wait(mut process: Child, front: &str) -> Running {
     let deadline = Instant::now() + PATIENCE;
     while TcpStream::connect(front).is_err() {
         assert!(Instant::now() < deadline, "{front} does not listen");

@@ -7,10 +7,15 @@
 // Every line here belongs to a test, where to unwrap is to assert.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../it/smuggling/cases.rs"]
+mod cases;
 mod dependencies;
 mod deploying;
 mod front;
+mod peers;
 mod prometheus;
 mod schemathesis;
+#[path = "../it/smuggling/strict.rs"]
+mod strict;
 mod terminal;
 mod tmux;

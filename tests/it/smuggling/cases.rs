@@ -1,175 +1,12 @@
-//! Requests that two readers could read differently: whatever comes in, what goes up is one message that
-//! can be read in one way only, or nothing.
-
-use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
-
-use super::rig::{Proxy, Settings, bytes_of, latin1};
+//! Requests that two readers could read differently, and what is to come of them. Needs nothing but the standard
+//! library, so that other test binaries can have it too. A character is a byte.
 
 /// What must never be taken for a request of its own.
-const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: c\r\n\r\n";
-
-/// A provider that reads as strictly as can be read, answers what is a request and notes what it was.
-struct Strict {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-/// What came over one of its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
-    Request {
-        target: String,
-        body: String,
-    },
-    /// Two readers could differ about it.
-    Ambiguous(String),
-    /// It was cut off.
-    Part,
-}
-
-impl Strict {
-    fn new() -> Strict {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
-        let noting = Arc::clone(&seen);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let noting = Arc::clone(&noting);
-                thread::spawn(move || answer_all(stream.unwrap(), &noting));
-            }
-        });
-        Strict { address, seen }
-    }
-
-    fn take(&self) -> Vec<Seen> {
-        std::mem::take(&mut *self.seen.lock().unwrap())
-    }
-}
-
-fn answer_all(mut stream: TcpStream, noting: &Mutex<Vec<Seen>>) {
-    use std::io::Write;
-    let mut bytes = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match read_one(&bytes) {
-            Ok(Some((seen, length))) => {
-                bytes.drain(..length);
-                noting.lock().unwrap().push(seen);
-                if stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").is_err() {
-                    return;
-                }
-                continue;
-            }
-            Err(why) => {
-                noting.lock().unwrap().push(Seen::Ambiguous(why));
-                return;
-            }
-            Ok(None) => {}
-        }
-        if let Ok(count @ 1..) = stream.read(&mut buffer) {
-            bytes.extend_from_slice(&buffer[..count]);
-        } else {
-            if !bytes.is_empty() {
-                noting.lock().unwrap().push(Seen::Part);
-            }
-            return;
-        }
-    }
-}
-
-/// The first request of these bytes and its length; nothing while it is not complete.
-fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
-    let text = latin1(bytes);
-    let Some(end) = text.find("\r\n\r\n") else { return Ok(None) };
-    let head = &text[..end];
-    let wrong = |why: &str| Err(format!("{why}: {head:?}"));
-    if head.replace("\r\n", "").contains(['\r', '\n', '\0']) {
-        return wrong("a lone CR, LF or NUL");
-    }
-    let mut lines = head.split("\r\n");
-    let first: Vec<&str> = lines.next().unwrap_or_default().split(' ').collect();
-    let [_, target, "HTTP/1.1"] = first[..] else { return wrong("the first line") };
-    let (mut length, mut chunked, mut hosts) = (None, false, 0);
-    for line in lines {
-        let Some((name, value)) = line.split_once(':') else { return wrong("no colon") };
-        let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-        if name.is_empty() || !name.chars().all(is_token) {
-            return wrong("a field's name");
-        }
-        let value = value.trim_matches([' ', '\t']);
-        match name.to_ascii_lowercase().as_str() {
-            "content-length" => {
-                if length.is_some()
-                    || value.is_empty()
-                    || !value.chars().all(|c| c.is_ascii_digit())
-                {
-                    return wrong("the length");
-                }
-                length = Some(value.parse::<usize>().map_err(|error| error.to_string())?);
-            }
-            "transfer-encoding" if chunked || !value.eq_ignore_ascii_case("chunked") => {
-                return wrong("the transfer coding");
-            }
-            "transfer-encoding" => chunked = true,
-            "host" => hosts += 1,
-            _ => {}
-        }
-    }
-    if hosts != 1 || (chunked && length.is_some()) {
-        return wrong("hosts, or two framings");
-    }
-    let rest = &text[end + 4..];
-    let (body, taken) = if chunked {
-        match dechunk(rest)? {
-            Some(found) => found,
-            None => return Ok(None),
-        }
-    } else {
-        let length = length.unwrap_or(0);
-        match rest.get(..length) {
-            Some(body) if bytes.len() >= end + 4 + length => (body.to_owned(), length),
-            _ => return Ok(None),
-        }
-    };
-    Ok(Some((Seen::Request { target: target.to_owned(), body }, end + 4 + taken)))
-}
-
-fn dechunk(text: &str) -> Result<Option<(String, usize)>, String> {
-    let (mut body, mut at) = (String::new(), 0);
-    loop {
-        let Some(end) = text[at..].find("\r\n") else { return Ok(None) };
-        let size = &text[at..at + end];
-        if size.is_empty() || size.len() > 8 || !size.chars().all(|c| c.is_ascii_hexdigit()) {
-            return Err(format!("a chunk's size: {size:?}"));
-        }
-        let size = usize::from_str_radix(size, 16).map_err(|error| error.to_string())?;
-        at += end + 2;
-        if size == 0 {
-            let rest = &text[at..];
-            // Trailers, if any, end with an empty line.
-            let end = if rest.starts_with("\r\n") {
-                Some(2)
-            } else {
-                rest.find("\r\n\r\n").map(|at| at + 4)
-            };
-            return Ok(end.map(|end| (body, at + end)));
-        }
-        let Some(chunk) = text.get(at..at + size + 2) else { return Ok(None) };
-        if !chunk.ends_with("\r\n") {
-            return Err(format!("a chunk's end: {chunk:?}"));
-        }
-        body.push_str(&chunk[..size]);
-        at += size + 2;
-    }
-}
+pub(crate) const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: c\r\n\r\n";
 
 /// What is to come of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub(crate) enum Fate {
     /// An error of 4xx or 5xx for the client, nothing for the provider.
     Refused,
     /// One request with this body.
@@ -184,7 +21,7 @@ fn posted(fields: &str, body: &str) -> String {
 }
 
 /// Heads that say in several ways, or in an odd way, how long the body is.
-fn framings() -> Vec<(String, Fate)> {
+pub(crate) fn framings() -> Vec<(String, Fate)> {
     let mut cases = Vec::new();
     let mut case = |fields: &str, body: &str, fate| cases.push((posted(fields, body), fate));
     let hidden_chunks = format!("0\r\n\r\n{HIDDEN}");
@@ -256,7 +93,7 @@ fn framings() -> Vec<(String, Fate)> {
 }
 
 /// Lengths that are not one number, under names that are nearly the one.
-fn lengths() -> Vec<(String, Fate)> {
+pub(crate) fn lengths() -> Vec<(String, Fate)> {
     let mut cases = Vec::new();
     let mut case = |fields: &str, body: &str, fate| cases.push((posted(fields, body), fate));
     for length in [
@@ -307,7 +144,7 @@ fn lengths() -> Vec<(String, Fate)> {
 }
 
 /// Chunked bodies that are not as they should be.
-fn chunks() -> Vec<(String, Fate)> {
+pub(crate) fn chunks() -> Vec<(String, Fate)> {
     let mut cases = Vec::new();
     let mut case = |body: &str, fate| {
         let head = "POST /x HTTP/1.1\r\nHost: c\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -358,7 +195,7 @@ fn chunks() -> Vec<(String, Fate)> {
 }
 
 /// Lines that are none, and names and values that cannot be.
-fn lines() -> Vec<(String, Fate)> {
+pub(crate) fn lines() -> Vec<(String, Fate)> {
     let mut cases = Vec::new();
     let mut case = |text: &str, fate| cases.push((text.to_owned(), fate));
     for fields in [
@@ -434,7 +271,7 @@ fn lines() -> Vec<(String, Fate)> {
 }
 
 /// Hosts and targets.
-fn hosts() -> Vec<(String, Fate)> {
+pub(crate) fn hosts() -> Vec<(String, Fate)> {
     let mut cases = Vec::new();
     let mut case = |text: String, fate| cases.push((text, fate));
     let get = |fields: &str| format!("GET /x HTTP/1.1\r\n{fields}\r\n");
@@ -464,93 +301,4 @@ fn hosts() -> Vec<(String, Fate)> {
     case("GET ftp://elsewhere.example/x HTTP/1.1\r\nHost: c\r\n\r\n".to_owned(), Passes(""));
     case("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), NeverWhole);
     cases
-}
-
-/// Sends a request and gives what the client heard until the end, and what the provider saw.
-fn outcome(text: &str) -> (String, Vec<Seen>) {
-    thread_local!(static PAIR: (Strict, Proxy) = {
-        let strict = Strict::new();
-        let quick = "timeouts.request_head = \"150ms\"\ntimeouts.keep_alive = \"150ms\"\ntimeouts.idle = \"300ms\"\n";
-        let proxy = Settings::to(format!("http://{}", strict.address)).with(quick).start();
-        (strict, proxy)
-    });
-    PAIR.with(|(strict, proxy)| {
-        let mut client = proxy.connect();
-        client.send_all_or_fail(&bytes_of(text));
-        let heard = client.rest();
-        (heard, strict.take())
-    })
-}
-
-fn judge(text: &str, fate: Fate) -> Result<(), String> {
-    let (heard, seen) = outcome(text);
-    let wrong =
-        |why: &str| Err(format!("{why} ({fate:?}): {text:?}\n  heard {heard:?}\n  seen {seen:?}"));
-    if seen.iter().any(|seen| matches!(seen, Seen::Ambiguous(_))) {
-        return wrong("ambiguous");
-    }
-    let whole: Vec<&str> = seen
-        .iter()
-        .filter_map(|seen| match seen {
-            Seen::Request { target, .. } if target == "/hidden" => Some("(hidden)"),
-            Seen::Request { body, .. } => Some(body.as_str()),
-            _ => None,
-        })
-        .collect();
-    let status = heard.split(' ').nth(1).unwrap_or_default();
-    match fate {
-        Passes(body) if whole == [body] && status == "200" => Ok(()),
-        Passes(_) => wrong("does not pass"),
-        Refused if !seen.is_empty() => wrong("is seen"),
-        Refused if !status.starts_with('4') && !status.starts_with('5') => wrong("is not refused"),
-        NeverWhole if !whole.is_empty() => wrong("is whole"),
-        NeverWhole if status.starts_with('2') => wrong("is answered"),
-        _ => Ok(()),
-    }
-}
-
-/// Judges all cases, several at a time.
-fn judge_all(cases: Vec<(String, Fate)>) {
-    let (send, faults) = mpsc::channel();
-    let cases = Arc::new(Mutex::new(cases));
-    let judging: Vec<_> = (0..8)
-        .map(|_| {
-            let (send, cases) = (send.clone(), Arc::clone(&cases));
-            thread::spawn(move || {
-                loop {
-                    let Some((text, fate)) = cases.lock().unwrap().pop() else { return };
-                    if let Err(fault) = judge(&text, fate) {
-                        send.send(fault).unwrap();
-                    }
-                }
-            })
-        })
-        .collect();
-    drop(send);
-    let faults: Vec<String> = faults.iter().collect();
-    for one in judging {
-        one.join().unwrap();
-    }
-    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
-}
-
-#[test]
-fn a_body_has_one_length_or_none_goes_up() {
-    judge_all(framings());
-    judge_all(lengths());
-}
-
-#[test]
-fn chunks_are_chunks_or_no_message_goes_up() {
-    judge_all(chunks());
-}
-
-#[test]
-fn lines_are_lines_or_nothing_goes_up() {
-    judge_all(lines());
-}
-
-#[test]
-fn a_host_is_one_and_leads_nowhere() {
-    judge_all(hosts());
 }
