@@ -130,11 +130,12 @@ fn over_tls(wants_certificates: bool) -> SocketAddr {
     let provider = Arc::new(ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der().clone()).unwrap();
-    let verifier: Arc<dyn ClientCertVerifier> = match wants_certificates {
-        true => WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+    let verifier: Arc<dyn ClientCertVerifier> = if wants_certificates {
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
             .build()
-            .unwrap(),
-        false => WebPkiClientVerifier::no_client_auth(),
+            .unwrap()
+    } else {
+        WebPkiClientVerifier::no_client_auth()
     };
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
