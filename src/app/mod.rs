@@ -4,6 +4,8 @@
 //! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
 //! connection, and so do its upstream connections.
 
+mod certificates;
+mod changes;
 mod descriptors;
 mod doors;
 mod price_lists;
@@ -25,6 +27,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use certificates::{Certificates, reload_certificates};
 use descriptors::Room;
 use doors::Doors;
 pub use price_lists::{PriceFile, fetch_list};
@@ -95,6 +98,8 @@ struct Shared {
     doors: Arc<Doors>,
     turns: Arc<Turns>,
     patience: Patience,
+    /// `None`: clients are spoken to in plain HTTP.
+    certificates: Option<Arc<Certificates>>,
     request_head_bytes: usize,
     request_headers: usize,
 }
@@ -181,6 +186,7 @@ impl App {
                 keep_alive: config.client_timeouts.keep_alive,
                 stalled: idle.max().unwrap_or(Duration::MAX),
             },
+            certificates: config.tls.as_ref().map(|tls| Arc::new(Certificates::new(tls))),
             request_head_bytes: limits.request_head,
             request_headers: limits.request_headers,
         };
@@ -207,9 +213,18 @@ impl App {
         self.listener.local_addr()
     }
 
-    /// The path of a link that logs a browser in, once.
-    pub fn login_path(&self) -> String {
-        self.shared.admin.login_path()
+    /// Where clients connect, without a slash at the end.
+    pub fn url(&self) -> io::Result<String> {
+        Ok(format!("{}://{}", self.scheme(), self.address()?))
+    }
+
+    /// A link that logs a browser in, once.
+    pub fn login_link(&self) -> io::Result<String> {
+        Ok(format!("{}{}", self.url()?, self.shared.admin.login_path()))
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.shared.certificates.is_some() { "https" } else { "http" }
     }
 
     /// Serves until `stop` resolves; then lets calls in flight finish within the grace period, or
@@ -222,10 +237,12 @@ impl App {
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
         drop(self.listener);
-        let reloading = reload_prices(Arc::clone(&self.prices));
+        let prices = reload_prices(Arc::clone(&self.prices));
+        let certificates = reload_certificates(self.shared.certificates.clone());
         tokio::select! {
             () = stop() => {}
-            () = reloading => {}
+            () = prices => {}
+            () = certificates => {}
         }
         drop(self.updating);
         let calls = &self.shared.proxy.calls;

@@ -25,7 +25,7 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::AdminBody;
 use crate::proxy::{
-    CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
+    CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure, Wire,
     Worker,
 };
 use crate::respond::{self, ErrorCode};
@@ -116,7 +116,15 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let (io, client) = ClientIo::new(stream, shared.patience);
+    let client = Client::new();
+    let wire = match &shared.certificates {
+        None => Wire::plain(stream, &client, shared.patience),
+        Some(certificates) => {
+            let live = Arc::clone(worker.live());
+            Wire::tls(stream, &client, shared.patience, certificates.current(), live)
+        }
+    };
+    let io = ClientIo::new(wire, &client);
     let seat = Arc::new(shared.doors.seat(door, &client));
     let patience =
         if seat.has_regular() { shared.patience } else { for_a_spare_place(shared.patience) };

@@ -81,6 +81,8 @@ impl Demonstration {
         stage.direct(config);
         // The public lists are not where the scripted provider is, and nobody's file of prices is to change.
         config.price_updates = None;
+        // The made-up company speaks plain HTTP and has no key that anybody knows.
+        config.tls = None;
         // They are to be looked at, all of them.
         config.retention_days = None;
         let prices = price_table(config.pricing.as_ref())?.book;
@@ -132,13 +134,13 @@ impl Demonstration {
 
     /// What is shown here, and where it is.
     pub(super) fn banner(&self, app: &App, config: &Config) -> Result<String, Box<dyn Error>> {
-        let address = app.address()?;
+        let url = app.url()?;
         let database = config.database.display();
         let stats = Reader::open(&config.database)?.stats(&StatsQuery::default())?;
         let calls = crate::figures::exact(stats.totals.requests);
         let replaced = if self.replaces { REPLACED } else { "" };
         let lines = [
-            format!("tokenmeter listens on http://{address}\n"),
+            format!("tokenmeter listens on {url}\n"),
             format!(
                 "This is a demo: a made-up company of {USERS} people calls a scripted provider."
             ),
@@ -146,8 +148,8 @@ impl Demonstration {
             format!("  made-up calls  {calls}, and more all the time"),
             format!("  data           {database}"),
             format!("  reports        tokenmeter stats --database {database} --by operation"),
-            format!("  your own call  base URL http://{address}/v1, any key; scripted as well\n"),
-            format!("dashboard (logs in once): http://{address}{}\n", app.login_path()),
+            format!("  your own call  base URL {url}/v1, any key; scripted as well\n"),
+            format!("dashboard (logs in once): {}\n", app.login_link()?),
         ];
         Ok(lines.join("\n"))
     }

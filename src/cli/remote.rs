@@ -8,12 +8,13 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, Response};
-use reqwest::{Url, redirect};
+use reqwest::{Certificate, Url, redirect};
 use serde_json::Value;
 
 use super::source::wrong_parameter;
 use super::{Failure, Query};
 use crate::admin::params::BadParameter;
+use crate::config;
 use crate::secret::Secret;
 
 /// Longer than a question may take there.
@@ -43,8 +44,13 @@ impl Remote {
         })?;
         // Fails where one is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let roots = config::extra_roots().map_err(Failure::Failed)?;
+        let roots: Result<Vec<Certificate>, _> =
+            roots.iter().map(|root| Certificate::from_der(root)).collect();
+        let roots = roots.map_err(|error| Failure::Failed(explain(error)))?;
         let client = Client::builder()
             .no_proxy()
+            .tls_certs_merge(roots)
             .redirect(redirect::Policy::none())
             .timeout(TIMEOUT)
             .build()

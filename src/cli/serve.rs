@@ -132,15 +132,15 @@ fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
 
 /// What is listened on, where each upstream goes, where to look.
 fn banner(app: &App, config: &Config) -> io::Result<String> {
-    let address = app.address()?;
-    let mut lines = vec![format!("tokenmeter listens on http://{address}"), String::new()];
+    let url = app.url()?;
+    let mut lines = vec![format!("tokenmeter listens on {url}"), String::new()];
     for upstream in config.upstreams.values() {
         let is_default = upstream.name == config.default_upstream;
         let also = if is_default { ", and every path that names no upstream" } else { "" };
         lines.push(format!("  /{:<12} {}{also}", upstream.name, upstream.base_url));
     }
     lines.push(String::new());
-    lines.push(format!("dashboard (logs in once): http://{address}{}", app.login_path()));
+    lines.push(format!("dashboard (logs in once): {}", app.login_link()?));
     lines.push(String::new());
     Ok(lines.join("\n"))
 }

@@ -145,8 +145,8 @@ keys! {
     /// The keys that are not about one upstream. Keys of one section stand together.
     GLOBAL:
     LISTEN = "listen", Text, value("127.0.0.1:4100"),
-        "Where clients connect: an IP address and a port. \"0.0.0.0:4100\" lets other machines in; put\n\
-         TLS in front of it then, because keys pass through.";
+        "Where clients connect: an IP address and a port. \"0.0.0.0:4100\" lets other machines in; set tls\n\
+         then, or put TLS in front, because keys pass through. docs/ACCESS.md tells more.";
     DATABASE = "database", Path, value("tokenmeter.db"),
         "The ledger: a SQLite file. The journal and the admin token are kept beside it.";
     PRICING = "pricing", Path, nothing("pricing.toml"),
@@ -199,6 +199,14 @@ keys! {
          prices as ones that hold from then on. What was written by hand stays, and so does what is odd.";
     PRICE_UPDATES_LISTS = "price_updates.lists", List, value("openrouter"),
         "Which lists: openrouter.";
+    TLS_CERTIFICATE = "tls.certificate", Path, nothing("/etc/tokenmeter/tls.crt"),
+        "PEM certificate, followed by those between it and the authority, with which clients are spoken to\n\
+         over TLS. Without it: plain HTTP. Read again when the file changes, and on SIGHUP.";
+    TLS_KEY = "tls.key", Path, nothing("/etc/tokenmeter/tls.key"),
+        "Its private key, PEM.";
+    TLS_CLIENT_CA = "tls.client_ca", Path, nothing("/etc/tokenmeter/clients-ca.pem"),
+        "PEM certificates of authorities: only clients with a certificate that one of them has signed get\n\
+         a connection. Without it clients need none.";
     TAG_USER = "tags.user", List, value("x-user"),
         "Headers that say on whose behalf a call is made.";
     TAG_SESSION = "tags.session", List, value("x-session"),
@@ -215,7 +223,7 @@ keys! {
     POOL_IDLE = "timeouts.pool_idle", Duration, value("60s"),
         "How long an unused connection to an upstream is kept for the next call.";
     REQUEST_HEAD = "timeouts.request_head", Duration, value("15s"),
-        "How long a client may take to send a request's head.";
+        "How long a client may take to send a request's head, and before that for its TLS handshake.";
     KEEP_ALIVE = "timeouts.keep_alive", Duration, value("75s"),
         "How long a client may keep a connection open without a call.";
     CONNECTIONS = "limits.connections", Count, value("10000"),

@@ -16,7 +16,7 @@ use super::settings::{
     UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
-use super::{Books, Files, doubts, known, otlp, parse};
+use super::{Books, Files, doubts, known, otlp, parse, tls};
 use crate::nearest::nearest;
 use crate::pricing::PriceList;
 use crate::secret::Secret;
@@ -59,6 +59,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         log_calls: reader.or_default(&keys::LOG_CALLS, parse::switch),
         admin_token: reader.read(&keys::ADMIN_TOKEN, parse::secret),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
+        tls: tls::read(&mut reader, world),
         otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
         metrics_labels: reader.labels(&keys::METRICS_LABELS),
         metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::metrics_series),
@@ -237,7 +238,10 @@ fn default(key: &Key) -> &'static str {
     }
 }
 
-fn certificates(file: &Path, files: Files<'_>) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(
+    file: &Path,
+    files: Files<'_>,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = files(file).map_err(|error| format!("cannot be read: {error}"))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {

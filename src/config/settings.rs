@@ -12,6 +12,7 @@ use http::HeaderName;
 use rustls::pki_types::CertificateDer;
 
 use super::base_url::BaseUrl;
+use super::tls::Tls;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel;
 use crate::pricing::PriceList;
@@ -49,6 +50,8 @@ pub struct Config {
     pub log_calls: bool,
     pub admin_token: Option<Secret>,
     pub metrics_public: bool,
+    /// `None`: clients are spoken to in plain HTTP.
+    pub tls: Option<Tls>,
     /// `None`: nothing is sent to a collector.
     pub otlp: Option<Otlp>,
     /// By what calls are told apart there; none stands twice.

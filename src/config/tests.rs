@@ -3,17 +3,25 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+/// A certificate and its key.
+static PAIR: LazyLock<(String, String)> = LazyLock::new(pair);
 
-/// A world of one configuration file, one certificate file and a few variables.
+fn pair() -> (String, String) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (pair.cert.pem(), pair.signing_key.serialize_pem())
+}
+
+/// A world of one configuration file, one certificate with its key and a few variables.
 fn load_with(flags: &Flags, env: &[(&str, &str)], text: &str) -> Result<Config, ConfigError> {
     let env = env.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
     let files = |path: &Path| match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pem") => Ok(PEM.as_bytes().to_vec()),
+        Some("pem" | "crt") => Ok(PAIR.0.as_bytes().to_vec()),
+        Some("key") => Ok(PAIR.1.as_bytes().to_vec()),
         Some("toml") => Ok(text.as_bytes().to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
@@ -56,6 +64,60 @@ fn nothing_at_all_is_a_configuration() {
     assert!(!config.upstreams.contains_key("azure"));
     assert!(Config::known_but_unconfigured("azure").unwrap().contains("[upstreams.azure]"));
     assert!(Config::known_but_unconfigured("openai").is_none());
+}
+
+#[test]
+fn tls_takes_files_that_belong_together() {
+    assert!(defaults().tls.is_none());
+    let right = "tls = { certificate = \"a.crt\", key = \"a.key\", client_ca = \"ca.pem\" }";
+    let tls = load(right).unwrap().tls.unwrap();
+    assert_eq!(tls.files.client_ca.as_deref(), Some(Path::new("ca.pem")));
+    assert!(!tls.server.alpn_protocols.is_empty());
+    let stranger = pair().1;
+    let found = |text: &str| {
+        let files = |path: &Path| match path.to_str().unwrap() {
+            DEFAULT_FILE => Ok(text.as_bytes().to_vec()),
+            "a.crt" => Ok(PAIR.0.as_bytes().to_vec()),
+            "a.key" => Ok(PAIR.1.as_bytes().to_vec()),
+            "b.key" => Ok(stranger.as_bytes().to_vec()),
+            "empty" => Ok(Vec::new()),
+            _ => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+        };
+        let loaded = Config::from_sources(&Flags::default(), &BTreeMap::new(), &files);
+        loaded.unwrap_err().to_string()
+    };
+    for (text, why) in [
+        ("certificate = \"a.crt\"", "toml:2: tls.certificate: needs tls.key"),
+        ("key = \"a.key\"", "toml:2: tls.key: needs tls.certificate"),
+        ("client_ca = \"a.crt\"", "toml:2: tls.client_ca: needs tls.certificate and tls.key"),
+        (
+            "certificate = \"a.crt\"\nkey = \"b.key\"",
+            "toml:3: tls.key: b.key: does not go with a.crt",
+        ),
+        (
+            "certificate = \"a.crt\"\nkey = \"a.crt\"",
+            "toml:3: tls.key: a.crt: holds no private key",
+        ),
+        (
+            "certificate = \"a.key\"\nkey = \"a.key\"",
+            "toml:2: tls.certificate: a.key: holds no PEM",
+        ),
+        (
+            "certificate = \"x\"\nkey = \"a.key\"",
+            "toml:2: tls.certificate: x: cannot be read: perm",
+        ),
+        ("certificate = \"a.crt\"\nkey = \"x\"", "toml:3: tls.key: x: cannot be read: permission"),
+        (
+            "certificate = \"a.crt\"\nkey = \"a.key\"\nclient_ca = \"empty\"",
+            "toml:4: tls.client_ca: empty: holds no PEM certificate",
+        ),
+    ] {
+        let found = found(&format!("[tls]\n{text}"));
+        assert!(found.starts_with(&format!("tokenmeter.{why}")), "{text}: {found}");
+        assert!(!found.contains("PRIVATE"), "{found}");
+    }
+    let debugged = format!("{:?}", load(right).unwrap());
+    assert!(!debugged.contains("PRIVATE") && debugged.contains("a.key"), "{debugged}");
 }
 
 #[test]

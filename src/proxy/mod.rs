@@ -18,6 +18,7 @@ mod tags;
 mod trace_headers;
 mod tunnel;
 mod upstream;
+mod wire;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -49,6 +50,7 @@ pub use tags::TagHeaders;
 pub use trace_headers::TraceHeaders;
 pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
+pub use wire::Wire;
 
 use crate::ledger::Unrecordable;
 use crate::meter::Meter;
@@ -146,7 +148,7 @@ impl Worker {
     }
 
     /// What this worker counts in.
-    pub fn live(&self) -> &Live {
+    pub fn live(&self) -> &Arc<Live> {
         &self.live
     }
 

@@ -21,6 +21,7 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod listener_tls;
 mod logs;
 mod metrics;
 mod openapi;
