@@ -16,7 +16,7 @@ use super::Failure;
 use super::demo::{any_seed, has_calls, load};
 use super::progress::Bar;
 use crate::app::{App, price_table};
-use crate::config::Config;
+use crate::config::{Clients, Config};
 use crate::demo::stage::{Playing, Scene, Stage};
 use crate::demo::{Demo, Settings};
 use crate::ledger::{self, Filter, OpenError, Reader, StatsQuery};
@@ -81,8 +81,9 @@ impl Demonstration {
         stage.direct(config);
         // The public lists are not where the scripted provider is, and nobody's file of prices is to change.
         config.price_updates = None;
-        // The made-up company speaks plain HTTP and has no key that anybody knows.
+        // The made-up company speaks plain HTTP, from here, and its keys are made up too.
         config.tls = None;
+        config.clients = Clients::default();
         // They are to be looked at, all of them.
         config.retention_days = None;
         let prices = price_table(config.pricing.as_ref())?.book;

@@ -26,6 +26,7 @@ pub mod doctor;
 mod draft;
 pub mod export;
 pub mod filters;
+pub mod fingerprint;
 pub mod import;
 mod log;
 pub mod man;
@@ -84,6 +85,7 @@ pub enum Command {
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    Fingerprint(fingerprint::FingerprintArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -172,6 +174,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Fingerprint(args) => fingerprint::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

@@ -133,7 +133,11 @@ fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
 /// What is listened on, where each upstream goes, where to look.
 fn banner(app: &App, config: &Config) -> io::Result<String> {
     let url = app.url()?;
-    let mut lines = vec![format!("tokenmeter listens on {url}"), String::new()];
+    let mut lines = vec![format!("tokenmeter listens on {url}")];
+    if config.admin_listen.is_some() {
+        lines.push(format!("admin API, dashboard and metrics: {}", app.admin_url()?));
+    }
+    lines.push(String::new());
     for upstream in config.upstreams.values() {
         let is_default = upstream.name == config.default_upstream;
         let also = if is_default { ", and every path that names no upstream" } else { "" };

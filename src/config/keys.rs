@@ -191,6 +191,15 @@ keys! {
     METRICS_SERIES = "metrics_series", Count, value("1000"),
         "How many such combinations are kept, 10000 at most. Beyond, models, operations, users and metadata\n\
          are `other`.";
+    ADMIN_LISTEN = "admin.listen", Text, nothing("127.0.0.1:4101"),
+        "An address of its own for the admin API, the dashboard and /metrics. They are not at `listen` then;\n\
+         /healthz and /readyz are at both. Without it: all is at `listen`.";
+    CLIENTS_NETWORKS = "clients.networks", List, nothing("10.0.0.0/8, ::1"),
+        "From where calls are let in: networks or addresses, as the connection has them; X-Forwarded-For is\n\
+         never believed. Calls from elsewhere are answered 403 `forbidden`. Without it: from everywhere.";
+    CLIENTS_KEYS = "clients.keys", List, nothing("key:0123456789ab"),
+        "With which keys calls are let in: fingerprints, as `tokenmeter fingerprint` prints them. Where there\n\
+         are networks too, a call must satisfy both. Without it: with any key, and without.";
     PRICE_UPDATES_EVERY = "price_updates.every", Duration, nothing("24h"),
         "How often public price lists are read, through the upstream of their provider, and what differs\n\
          from the price table is logged. Without it: never. `tokenmeter prices update` does it by hand.";

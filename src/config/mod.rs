@@ -30,8 +30,8 @@ mod typed;
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp, PriceUpdates,
-    StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Clients, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp,
+    PriceUpdates, StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
 };
 pub use tls::{BadTls, Tls, TlsFiles};
 

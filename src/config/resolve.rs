@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Findings, Origin};
 use super::settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Limits, PriceUpdates, TagHeaders, Upstream,
+    ClientTimeouts, Clients, Config, Drain, ExtraRoots, Limits, PriceUpdates, TagHeaders, Upstream,
     UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
@@ -58,6 +58,8 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         log_format: reader.or_default(&keys::LOG_FORMAT, parse::log_format),
         log_calls: reader.or_default(&keys::LOG_CALLS, parse::switch),
         admin_token: reader.read(&keys::ADMIN_TOKEN, parse::secret),
+        admin_listen: reader.read(&keys::ADMIN_LISTEN, parse::address),
+        clients: clients(&mut reader),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
         tls: tls::read(&mut reader, world),
         otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
@@ -68,6 +70,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
     };
     config.upstreams = upstreams(typed, world, &defaults, findings);
     check_default_upstream(&config, typed, findings);
+    check_admin_listen(&config, typed, findings);
     doubts::note(&config, typed, findings);
     config
 }
@@ -162,6 +165,22 @@ impl Reader<'_> {
             }
         }
         labels
+    }
+
+    /// A list that is absent or has something in it.
+    fn some_of<T>(&mut self, key: &Key, parse: Parse<T>) -> Option<Vec<T>> {
+        let Value::Many(items) = &self.settings.get(key.name)?.value else { return None };
+        if items.is_empty() {
+            self.complain(key, "lets nobody in; leave it out, or name somebody");
+        }
+        let mut some = Vec::new();
+        for item in items {
+            match parse(item) {
+                Ok(one) => some.push(one),
+                Err(why) => self.complain(key, &why),
+            }
+        }
+        Some(some)
     }
 
     fn headers(&mut self, key: &Key, taken: &mut Vec<HeaderName>) -> Vec<HeaderName> {
@@ -276,6 +295,13 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         request_head: reader.or_default(&keys::LIMIT_HEAD, parse::head_size),
         request_headers: reader.or_default(&keys::LIMIT_HEADERS, parse::some),
         request_body: reader.read(&keys::LIMIT_BODY, parse::size),
+    }
+}
+
+fn clients(reader: &mut Reader<'_>) -> Clients {
+    Clients {
+        networks: reader.some_of(&keys::CLIENTS_NETWORKS, parse::network),
+        keys: reader.some_of(&keys::CLIENTS_KEYS, parse::fingerprint),
     }
 }
 
@@ -411,4 +437,12 @@ fn check_default_upstream(config: &Config, typed: &Typed, findings: &mut Finding
         },
     };
     Reader { owner: "", settings: &typed.global, findings }.complain(&keys::DEFAULT_UPSTREAM, &why);
+}
+
+fn check_admin_listen(config: &Config, typed: &Typed, findings: &mut Findings) {
+    // A port of 0 is another one each time.
+    if config.admin_listen == Some(config.listen) && config.listen.port() != 0 {
+        let why = "is where clients connect (listen); give it a port of its own";
+        Reader { owner: "", settings: &typed.global, findings }.complain(&keys::ADMIN_LISTEN, why);
+    }
 }

@@ -3,6 +3,7 @@
 // Every line here belongs to a test, where to unwrap is to assert.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod agree;
 mod collector;
 mod corpus;
