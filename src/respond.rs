@@ -33,6 +33,10 @@ pub enum ErrorCode {
     NotFound,
     MethodNotAllowed,
     PayloadTooLarge,
+    /// A request's target, within its head.
+    UriTooLong,
+    /// A request's head, in bytes or in fields.
+    HeadTooLarge,
     UpstreamUnreachable,
     UpstreamTimeout,
     /// tokenmeter cannot answer just now.
@@ -56,6 +60,8 @@ impl ErrorCode {
             ErrorCode::NotFound => "not_found",
             ErrorCode::MethodNotAllowed => "method_not_allowed",
             ErrorCode::PayloadTooLarge => "payload_too_large",
+            ErrorCode::UriTooLong => "uri_too_long",
+            ErrorCode::HeadTooLarge => "head_too_large",
             ErrorCode::UpstreamUnreachable => "upstream_unreachable",
             ErrorCode::UpstreamTimeout => "upstream_timeout",
             ErrorCode::Unavailable => "unavailable",
@@ -76,6 +82,8 @@ impl ErrorCode {
             ErrorCode::NotFound => StatusCode::NOT_FOUND,
             ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::UriTooLong => StatusCode::URI_TOO_LONG,
+            ErrorCode::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ErrorCode::UpstreamUnreachable => StatusCode::BAD_GATEWAY,
             ErrorCode::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             ErrorCode::Unavailable | ErrorCode::Overloaded | ErrorCode::LedgerUnavailable => {
@@ -111,6 +119,18 @@ pub fn overloaded(why: impl fmt::Display) -> Response<Full<Bytes>> {
     headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_OVERLOAD));
     headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("true"));
     answer
+}
+
+/// The same as bytes of HTTP/1.1, for a connection that closes behind them.
+pub fn closing(code: ErrorCode, message: &str) -> Vec<u8> {
+    let body = body(code, message, None).to_string();
+    let reason = code.status().canonical_reason().unwrap_or_default();
+    let (status, code, length) = (code.status().as_u16(), code.as_str(), body.len());
+    format!(
+        "HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n{X_TOKENMETER_ERROR}: {code}\r\n\
+         connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }
 
 fn body(code: ErrorCode, message: &str, param: Option<&str>) -> Value {

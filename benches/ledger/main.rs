@@ -9,7 +9,7 @@
 //! | `TOKENMETER_DAYS` | within how many days they were made (default 90) |
 //! | `TOKENMETER_LEDGER` | the database file; one that is there is used as it is (default: below `target`) |
 //! | `TOKENMETER_SECONDS` | how long to record at a steady rate (default 10) |
-//! | `TOKENMETER_RATE` | calls a second to record then (default 20,000) |
+//! | `TOKENMETER_RATE` | calls a second to record then (default 20,000); 0: only as fast as it goes |
 //!
 //! `cargo bench --bench ledger -- questions` or `-- recording` measures that part alone.
 //!

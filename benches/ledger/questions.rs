@@ -203,9 +203,24 @@ fn one(sheet: &mut Sheet, subject: &Subject, names: &Names) {
         );
         let filter = Filter { user: Some(user.clone()), ..Filter::default() };
         page(sheet, subject, &format!("{what}'s newest 20 calls"), &filter, 20, None);
+        // What sums do not tell: each of the calls is looked at.
+        let of_window = Filter { user: Some(user.clone()), ..names.window.clone() };
+        by_session(sheet, subject, &format!("{what}'s sessions, 30 days"), of_window);
     }
     let filter = Filter { session: Some(names.session.clone()), ..Filter::default() };
     page(sheet, subject, "a session's calls", &filter, 100, None);
+}
+
+fn by_session(sheet: &mut Sheet, subject: &Subject, what: &str, filter: Filter) {
+    let query = StatsQuery { filter, group_by: vec![GroupKey::Session], ..StatsQuery::default() };
+    measure(
+        sheet,
+        subject,
+        what,
+        STATS,
+        |reader| reader.stats(&query),
+        |stats| format!("{} groups of {} calls", stats.groups.len(), stats.totals.requests),
+    );
 }
 
 fn page(

@@ -26,7 +26,8 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::{AdminBody, Visitor};
 use crate::proxy::{
-    CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure, Wire,
+    self, CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
+    Wire,
     Worker,
 };
 use crate::respond::{self, ErrorCode};
@@ -257,6 +258,9 @@ impl Connection {
         &self,
         mut request: Request<Incoming>,
     ) -> (Response<AnswerBody>, Option<CallPlace>) {
+        if let Some(refusal) = proxy::refuse_doubtful(&request) {
+            return (own(refusal), None);
+        }
         let route = self.shared.routes.find(request.uri().path());
         if let Some(answer) = self.turn_away(&route, &request) {
             return (own(answer), None);

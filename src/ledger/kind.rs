@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
+use std::hash::Hasher;
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
@@ -181,6 +182,79 @@ impl From<Fact<'_>> for KeyValue {
             Fact::Text(text) => KeyValue::Text(text.into_owned()),
         }
     }
+}
+
+/// A number that is mostly another one where the facts of two records differ.
+pub(super) fn fingerprint(record: &Record, hasher: &mut impl Hasher) {
+    let texts = [&record.upstream, &record.provider, &record.endpoint, &record.method];
+    for text in texts {
+        hasher.write(text.as_bytes());
+    }
+    let texts = [
+        &record.model_requested,
+        &record.model,
+        &record.operation,
+        &record.key_id,
+        &record.price_id,
+        &record.finish_reason,
+        &record.error,
+        &record.service_tier,
+    ];
+    for text in texts.into_iter().flatten() {
+        hasher.write(text.as_bytes());
+    }
+    let words = [
+        record.usage_source as u64,
+        record.cost_source as u64,
+        record.outcome as u64,
+        record.streaming.into(),
+        record.charged_by.is_some().into(),
+        record.status.map_or(0, u64::from),
+        record.attempt.map_or(0, u64::from),
+        record.retry.map_or(0, u64::from),
+        record.stream_usage.map_or(0, |usage| 1 + usage as u64),
+    ];
+    let word = words.into_iter().fold(0_u64, |all, word| all.rotate_left(7) ^ word);
+    hasher.write_u64(word);
+    for value in record.metadata.iter().flat_map(|metadata| metadata.values()) {
+        match value {
+            Value::String(text) => hasher.write(text.as_bytes()),
+            Value::Number(number) => hasher.write(number.as_str().as_bytes()),
+            other => hasher.write_u8(other.is_object().into()),
+        }
+    }
+}
+
+/// Whether two records are of one kind for certain: all facts are the same, and written the same.
+pub(super) fn are_alike(one: &Record, other: &Record) -> bool {
+    let facts = |record: &'_ Record| {
+        (
+            (record.usage_source, record.cost_source, record.outcome, record.streaming),
+            (record.status, record.attempt, record.retry, record.stream_usage),
+            record.charged_by.is_some(),
+        )
+    };
+    let is_plain = |value: &Value| !value.is_array() && !value.is_object();
+    let metadata = match (&one.metadata, &other.metadata) {
+        (None, None) => true,
+        // Maps that are equal may be in another order.
+        (Some(one), Some(other)) => one.iter().eq(other) && one.values().all(is_plain),
+        _ => false,
+    };
+    metadata
+        && facts(one) == facts(other)
+        && one.upstream == other.upstream
+        && one.provider == other.provider
+        && one.endpoint == other.endpoint
+        && one.method == other.method
+        && one.model_requested == other.model_requested
+        && one.model == other.model
+        && one.operation == other.operation
+        && one.key_id == other.key_id
+        && one.price_id == other.price_id
+        && one.finish_reason == other.finish_reason
+        && one.error == other.error
+        && one.service_tier == other.service_tier
 }
 
 /// All that makes the class of a record's kind, where some facts stand in the row.

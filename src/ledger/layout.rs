@@ -3,7 +3,7 @@
 //!
 //! What repeats from call to call is kept once: kinds, names, paths, the shapes of usage objects. A
 //! call's row is what is left, some 150 bytes. Its key is its time, so that the table is in the order of
-//! time without an index for it, and every index is in that order within its own.
+//! time without an index for it. By kind, user and session it is found through `postings`.
 
 use std::sync::LazyLock;
 
@@ -14,11 +14,6 @@ use super::row::COLUMNS;
 /// How a call's time stands in its key: milliseconds since 1970 above this many bits, which count the
 /// calls of one millisecond.
 pub(super) const KEY_BITS: u32 = 15;
-
-/// How the index by user is parted: by so many bits of a key, some three days of calls. What is recorded
-/// together lies together there, so that a transaction writes few of its pages; without the parts, nearly
-/// every call would have one of its own.
-pub(super) const SPAN_BITS: u32 = KEY_BITS + 28;
 
 /// The latest moment that a key can hold, beyond the year 9999. Earlier than 1970 is as good as 1970.
 pub(super) const LATEST_MS: i64 = (1 << (63 - KEY_BITS)) - 2;
@@ -42,19 +37,10 @@ pub(super) fn tables() -> String {
         ) STRICT;
         CREATE INDEX kinds_by_class ON kinds (class_digest);
         {CALLS}
-        {};
         {OTHERS}
         {}",
         facts.join(",\n            "),
-        index_by_user(),
         view()
-    )
-}
-
-/// The index of a user's calls, by kind within a span of time.
-pub(super) fn index_by_user() -> String {
-    format!(
-        "CREATE INDEX calls_by_user ON calls (key >> {SPAN_BITS}, user, kind) WHERE user IS NOT NULL"
     )
 }
 
@@ -95,8 +81,6 @@ const CALLS: &str = "CREATE TABLE calls (
             own TEXT
         ) STRICT;
         CREATE UNIQUE INDEX calls_by_id ON calls (id);
-        CREATE INDEX calls_by_kind ON calls (kind);
-        CREATE INDEX calls_by_session ON calls (session) WHERE session IS NOT NULL;
         CREATE INDEX calls_by_charge ON calls (charged_by) WHERE charged_by IS NOT NULL;";
 
 const OTHERS: &str = "CREATE TABLE open_calls (

@@ -26,6 +26,7 @@
 //! | `kind`, `names`, `packed` | what repeats from call to call, kept once |
 //! | `keys` | the keys of new rows |
 //! | `row`, `rows` | a record as a row; rows added and replaced, and the sums with them |
+//! | `postings` | which rows are of a kind, a user, a session |
 //! | `rollup`, `sketch` | sums by half hour, kind and user; durations in buckets |
 //! | `filter`, `scan`, `group`, `totals`, `sort` | which calls, the way to them, by what, how much, in which order |
 //! | `breakdown`, `query` | totals from sums or rows; the questions |
@@ -56,6 +57,7 @@ mod load;
 mod made_up;
 mod names;
 mod packed;
+mod postings;
 mod query;
 mod recover;
 mod reprice;

@@ -5,6 +5,7 @@
 //! failed: after a failure, [`Names::forget`].
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hasher};
 
 use foldhash::fast::RandomState;
 use ring::digest::{SHA256, digest};
@@ -12,7 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as
 use serde_json::{Map, Value};
 
 use super::keys::Keys;
-use super::kind::{FACTS, FREE, Fact, VALUES, encode_class};
+use super::kind::{FACTS, FREE, Fact, VALUES, are_alike, encode_class, fingerprint};
 use super::packed::{self, Packed, Template};
 use crate::record::Record;
 
@@ -31,6 +32,9 @@ const SHAPES: usize = 10_000;
 /// Shapes that are remembered by kind; when there are more, all are forgotten.
 const TEMPLATES: usize = 5_000;
 
+/// Records whose kinds are remembered by their facts, without writing these down.
+const SEEN: usize = 4_096;
+
 /// What the writer remembers.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -39,6 +43,9 @@ pub(super) struct Names {
     paths: Words,
     shapes: Words,
     kinds: HashMap<Box<[u8]>, u32, RandomState>,
+    /// The last record of each place, which is some number made of a record's facts, and its kind.
+    seen: Vec<Option<(Box<Record>, u32)>>,
+    seeing: RandomState,
     /// The shape that the last text of a kind and sort had.
     templates: HashMap<(u32, u8), (Template, i64), RandomState>,
     pub(super) keys: Keys,
@@ -77,6 +84,8 @@ impl Default for Names {
             paths: Words::new("paths", PATHS),
             shapes: Words::new("shapes", SHAPES),
             kinds: HashMap::default(),
+            seen: Vec::new(),
+            seeing: RandomState::default(),
             templates: HashMap::default(),
             keys: Keys::default(),
             values: None,
@@ -165,10 +174,22 @@ impl Names {
         transaction: &Transaction<'_>,
         record: &Record,
     ) -> rusqlite::Result<(u32, Option<String>)> {
+        let mut hasher = self.seeing.build_hasher();
+        fingerprint(record, &mut hasher);
+        let place = usize::try_from(hasher.finish() % SEEN as u64).unwrap_or_default();
+        if let Some(Some((seen, kind))) = self.seen.get(place)
+            && are_alike(seen, record)
+        {
+            return Ok((*kind, None));
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         encode(record, 0, &mut buffer);
         let found = match self.kinds.get(buffer.as_slice()) {
-            Some(kind) => Ok((*kind, None)),
+            Some(kind) => {
+                self.seen.resize_with(SEEN, || None);
+                self.seen[place] = Some((Box::new(record.light()), *kind));
+                Ok((*kind, None))
+            }
             None => self.other_kind(transaction, record, &mut buffer),
         };
         self.buffer = buffer;
@@ -397,10 +418,56 @@ impl Words {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::ledger::row::tests::call;
+    use crate::ledger::row::tests::{any_record, call};
     use crate::ledger::rows::Rows;
     use crate::ledger::schema;
+
+    proptest! {
+        #[test]
+        fn records_are_alike_where_all_that_makes_a_kind_is_the_same(
+            one in any_record(),
+            other in any_record(),
+            taken in 0..FACTS.len() + 1,
+        ) {
+            // But for one fact.
+            let mut mixed = serde_json::to_value(&one).unwrap();
+            let from = serde_json::to_value(&other).unwrap();
+            let name = FACTS.get(taken).copied().unwrap_or("charged_by");
+            mixed[name] = from.get(name).cloned().unwrap_or_default();
+            let mixed: Record = serde_json::from_value(mixed).unwrap();
+            let facts = |record: &Record| {
+                let mut facts = Vec::new();
+                encode(record, 0, &mut facts);
+                facts
+            };
+            for (one, other) in [(&one, &other), (&one, &mixed), (&mixed, &other)] {
+                // What is nested is not looked at so closely.
+                let metadata = one.metadata.iter().flat_map(|metadata| metadata.values());
+                let is_plain = metadata.clone().all(|value| !value.is_array() && !value.is_object());
+                let is_one = is_plain && facts(one) == facts(other);
+                prop_assert_eq!(are_alike(one, other), is_one, "{}", name);
+            }
+        }
+    }
+
+    #[test]
+    fn metadata_in_another_order_are_another_kind() {
+        let with = |metadata: &str| {
+            let metadata = serde_json::from_str(metadata).unwrap();
+            Record { metadata, ..call(1) }
+        };
+        let one = with(r#"{"a":"1","b":2}"#);
+        assert!(are_alike(&one, &with(r#"{"a":"1","b":2}"#)));
+        for other in [r#"{"b":2,"a":"1"}"#, r#"{"a":1,"b":2}"#, r#"{"a":"1"}"#, "null"] {
+            assert!(!are_alike(&one, &with(other)), "{other}");
+        }
+        // What is within could be in another order.
+        let deep = r#"{"a":{"x":1,"y":2}}"#;
+        assert!(!are_alike(&with(deep), &with(deep)));
+    }
 
     #[test]
     fn callers_cannot_make_kinds_without_end() {

@@ -18,6 +18,7 @@ use super::audit::{
 };
 use super::filter::Filter;
 use super::names::Names;
+use super::postings;
 use super::query::{QueryError, Reader};
 use super::store::{self, Change};
 use super::{OpenError, schema};
@@ -31,6 +32,9 @@ const BATCH: usize = 500;
 /// Rows that are looked at without a pause. What is read meanwhile keeps the write-ahead log from being
 /// taken up again.
 const LOOK: usize = 20_000;
+
+/// Changed rows after which it pays to tidy up.
+const MANY: u64 = 10_000;
 
 /// How long to wait for another process that is writing.
 const BUSY: Duration = Duration::from_secs(30);
@@ -166,7 +170,9 @@ impl Repricer {
                 tell(&record, &verdict);
             }
             if is_last {
-                return find(&self.connection, id);
+                let found = find(&self.connection, id)?;
+                self.tidy(found.rows_changed)?;
+                return Ok(found);
             }
             // Others get as much time to write as this took.
             thread::sleep(began.elapsed());
@@ -224,6 +230,22 @@ impl Repricer {
         Ok(told)
     }
 
+    /// Of very many calls that have another cost, the lists by which they were found before are taken out.
+    fn tidy(&mut self, changed: u64) -> Result<(), RepriceError> {
+        if changed < MANY {
+            return Ok(());
+        }
+        let mut below = i64::MAX;
+        loop {
+            let began = Instant::now();
+            let transaction = immediate(&mut self.connection)?;
+            let Some(block) = postings::tidy(&transaction, below)? else { return Ok(()) };
+            transaction.commit()?;
+            below = block;
+            thread::sleep(began.elapsed());
+        }
+    }
+
     /// Puts every row back as it was, but for those that something else has changed since.
     pub fn undo(&mut self, id: i64) -> Result<Undone, RepriceError> {
         find(&self.connection, id)?;
@@ -248,6 +270,7 @@ impl Repricer {
             )?;
             transaction.commit()?;
             let Some(last) = rows.into_iter().next_back().filter(|_| !is_last) else {
+                self.tidy(undone.put_back)?;
                 return Ok(undone);
             };
             after = last.call.to_string();

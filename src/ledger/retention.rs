@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::layout::KEY_BITS;
 use super::names::Names;
+use super::postings;
 use super::rollup::{SLOT_MS, slot_of};
 use crate::units::Timestamp;
 
@@ -28,6 +29,12 @@ const ROWS: u32 = 200;
 const CHARGES: u32 = 500;
 const CHARGES_DAYS: u32 = 60;
 
+/// Stands in `ledger_state` while rows are gone whose sessions' names may have to go too.
+const LEFT: &str = "thinned";
+
+/// Names of sessions that are looked at in one step after a process that could not.
+const SESSIONS: u32 = 50_000;
+
 /// Pages given back in one step, once so many are free that inserts will not use them soon.
 const PAGES: u32 = 64;
 const FREE_PAGES: i64 = 4_000;
@@ -35,7 +42,7 @@ const FREE_PAGES: i64 = 4_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Deletes what is too old, a little at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Retention {
     /// `None`: rows stay for ever.
     days: Option<u32>,
@@ -43,11 +50,16 @@ pub(super) struct Retention {
     /// How far the charges have been looked at, and whether that was to the end.
     charges: Option<Vec<u8>>,
     swept: bool,
+    /// Sessions that have lost rows, and perhaps their last; nothing where no row has gone.
+    thinned: Option<BTreeSet<i64>>,
+    /// Behind which session to go on with what a process before has left; nothing where it left nothing.
+    left: Option<i64>,
+    has_begun: bool,
 }
 
 impl Retention {
     pub(super) fn new(days: Option<u32>) -> Retention {
-        Retention { days, looked: None, charges: None, swept: false }
+        Retention { days, ..Retention::default() }
     }
 
     /// Does a little of what there is to do; answers whether more is left.
@@ -62,11 +74,25 @@ impl Retention {
             return Ok(false);
         }
         let floor = |days: u32| slot_of(now.millis() - i64::from(days) * DAY_MS).max(0) * SLOT_MS;
+        if !self.has_begun {
+            self.left = is_left(connection)?.then_some(0);
+            self.has_begun = true;
+        }
         let begun = Instant::now();
-        while delete_rows(connection, names, floor(days))? {
+        while delete_rows(connection, &mut self.thinned, floor(days))? {
             if begun.elapsed() > STEP {
                 return Ok(true);
             }
+        }
+        if let Some(from) = self.left {
+            self.left = forget_left(connection, from, floor(days) << KEY_BITS)?;
+            names.forget_sessions();
+            return Ok(true);
+        }
+        if let Some(thinned) = self.thinned.take() {
+            forget_lists(connection, thinned, floor(days) << KEY_BITS, true)?;
+            names.forget_sessions();
+            return Ok(true);
         }
         if !self.swept {
             let before = floor(days.max(CHARGES_DAYS));
@@ -92,7 +118,11 @@ pub(super) fn rows_since(connection: &Connection) -> rusqlite::Result<Option<Tim
 }
 
 /// Deletes some rows older than a moment; answers whether there may be more.
-fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqlite::Result<bool> {
+fn delete_rows(
+    connection: &Connection,
+    thinned: &mut Option<BTreeSet<i64>>,
+    floor: i64,
+) -> rusqlite::Result<bool> {
     let oldest = connection
         .prepare_cached("SELECT min(key) FROM calls")?
         .query_row([], |row| row.get::<_, Option<i64>>(0))?;
@@ -106,7 +136,10 @@ fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqli
              ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
         )?
         .execute([floor])?;
-    let mut sessions = BTreeSet::new();
+    // Should this process end before the names of their sessions are looked at.
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO ledger_state (name, value) VALUES (?, 1)")?
+        .execute([LEFT])?;
     let deleted = {
         let mut delete = transaction.prepare_cached(
             "DELETE FROM calls WHERE key IN
@@ -115,23 +148,50 @@ fn delete_rows(connection: &Connection, names: &mut Names, floor: i64) -> rusqli
         let mut rows = delete.query(params![floor << KEY_BITS, ROWS])?;
         let mut deleted = 0;
         while let Some(row) = rows.next()? {
-            sessions.extend(row.get::<_, Option<i64>>(0)?);
+            thinned.get_or_insert_default().extend(row.get::<_, Option<i64>>(0)?);
             deleted += 1;
         }
         deleted
     };
-    // Users stay, because sums name them.
-    let mut forget = transaction.prepare_cached(
-        "DELETE FROM sessions WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM calls WHERE session = ?1)",
-    )?;
-    for session in sessions {
-        forget.execute([session])?;
-    }
-    drop(forget);
     transaction.commit()?;
-    names.forget_sessions();
     Ok(deleted == ROWS)
+}
+
+/// Whether rows were deleted and the names of their sessions not looked at.
+fn is_left(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare("SELECT 1 FROM ledger_state WHERE name = ?")?.exists([LEFT])
+}
+
+/// Looks at the names of the next sessions; answers where to go on, or nothing at the end.
+fn forget_left(connection: &Connection, from: i64, floor: i64) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT id FROM sessions WHERE id > ? ORDER BY id LIMIT ?";
+    let mut select = connection.prepare(sql)?;
+    let some = select.query_map(params![from, SESSIONS], |row| row.get(0))?;
+    let some: BTreeSet<i64> = some.collect::<rusqlite::Result<_>>()?;
+    let last = some.last().copied();
+    forget_lists(connection, some, floor, last.is_none())?;
+    Ok(last)
+}
+
+/// Forgets what only rows below a key had: lists that lead nowhere, and the names of these sessions. Users stay,
+/// because sums name them.
+fn forget_lists(
+    connection: &Connection,
+    sessions: BTreeSet<i64>,
+    floor: i64,
+    is_all: bool,
+) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    postings::drop_before(&transaction, floor)?;
+    match postings::forget_sessions(&transaction, sessions, floor) {
+        // Rows must not wait because lists, which can be made again, are damaged.
+        Err(error @ rusqlite::Error::FromSqlConversionFailure(..)) => tracing::error!("{error}"),
+        forgotten => forgotten?,
+    }
+    if is_all {
+        transaction.execute("DELETE FROM ledger_state WHERE name = ?", [LEFT])?;
+    }
+    transaction.commit()
 }
 
 /// Forgets charges of calls that began before a moment, from a key on; answers where to go on, or
@@ -187,6 +247,29 @@ mod tests {
     use crate::ledger::{Loader, schema};
 
     #[test]
+    fn sessions_whose_rows_went_before_a_crash_are_forgotten_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenmeter.db");
+        let mut load = Loader::open(&path).unwrap();
+        let now = Timestamp::now();
+        for (at, session) in [(1, "old"), (2, "both"), (now.millis(), "both"), (3, "gone")] {
+            let mut record = call(at);
+            record.session = Some(session.to_owned());
+            load.add(record).unwrap();
+        }
+        load.finish().unwrap();
+        let connection = schema::open_writer(&path).unwrap();
+        let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert!(!delete_rows(&connection, &mut None, DAY_MS).unwrap());
+        let sessions = "SELECT count(*) FROM sessions";
+        assert_eq!((count("SELECT count(*) FROM calls"), count(sessions)), (1, 3));
+        let mut retention = Retention::new(Some(1));
+        while retention.step(&connection, &mut Names::default(), now).unwrap() {}
+        assert_eq!(count(sessions), 1);
+        assert!(!is_left(&connection).unwrap());
+    }
+
+    #[test]
     fn the_room_of_deleted_rows_is_given_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("tokenmeter.db");
@@ -200,7 +283,7 @@ mod tests {
             connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap()
         };
         let before = pages();
-        while delete_rows(&connection, &mut Names::default(), DAY_MS).unwrap() {}
+        while delete_rows(&connection, &mut None, DAY_MS).unwrap() {}
         assert_eq!(pages(), before);
         while give_back(&connection, 10).unwrap() {}
         assert!(pages() < before / 2, "{} of {before}", pages());

@@ -10,6 +10,7 @@ use rusqlite::{CachedStatement, OptionalExtension, Transaction};
 
 use super::layout::{FROM_CALLS, KEY_BITS, columns};
 use super::names::Names;
+use super::postings::{self, Posting};
 use super::retention;
 use super::rollup::Deltas;
 use super::row::{self, Texts};
@@ -21,6 +22,8 @@ pub(super) struct Rows<'t> {
     pub(super) transaction: &'t Transaction<'t>,
     names: &'t mut Names,
     deltas: Deltas,
+    /// What rows can be found by that are new, or are something else than before.
+    postings: Vec<Posting>,
     /// Prepared once, not looked up for each row.
     insert: CachedStatement<'t>,
     /// Older rows are gone, and their sums are there.
@@ -44,6 +47,7 @@ struct Present {
     key: i64,
     kind: u32,
     user: u32,
+    session: i64,
     record: Record,
 }
 
@@ -55,8 +59,8 @@ impl<'t> Rows<'t> {
         names.refresh(transaction)?;
         let since = retention::rows_since(transaction)?;
         let insert = transaction.prepare_cached(row::insert_sql())?;
-        let (deltas, replaced) = (Deltas::default(), Vec::new());
-        Ok(Rows { transaction, names, deltas, insert, since, too_old: 0, replaced })
+        let (deltas, postings, replaced) = (Deltas::default(), Vec::new(), Vec::new());
+        Ok(Rows { transaction, names, deltas, postings, insert, since, too_old: 0, replaced })
     }
 
     /// Adds a row, unless its id is there already or it is older than rows are kept; whether it was
@@ -67,13 +71,17 @@ impl<'t> Rows<'t> {
             return Ok(false);
         }
         let key = self.names.keys.next(self.transaction, record.created_at)?;
-        self.put(key, record)
+        let posting = self.put(key, record)?;
+        self.postings.extend(posting);
+        Ok(posting.is_some())
     }
 
     /// Adds a row, or puts it in the place of the one with its id; whether it was added.
     pub(super) fn replace(&mut self, record: &Record) -> rusqlite::Result<bool> {
         let Some(present) = self.present(&record.id)? else { return self.insert(record) };
         self.deltas.remove(present.user, present.kind, &present.record);
+        let Present { key, kind, user, session, .. } = present;
+        let before = Posting { key, kind, user, session };
         let mut delete = self.transaction.prepare_cached("DELETE FROM calls WHERE key = ?")?;
         delete.execute([present.key])?;
         let same_time = present.key >> KEY_BITS == record.created_at.millis();
@@ -82,7 +90,8 @@ impl<'t> Rows<'t> {
         } else {
             self.names.keys.next(self.transaction, record.created_at)?
         };
-        self.put(key, record)?;
+        let posting = self.put(key, record)?;
+        self.postings.extend(posting.filter(|posting| *posting != before));
         self.replaced.push(Replaced { before: present.record, after: record.light() });
         Ok(false)
     }
@@ -122,6 +131,7 @@ impl<'t> Rows<'t> {
     /// another's place, in that order.
     pub(super) fn finish(self) -> rusqlite::Result<(u64, Vec<Replaced>)> {
         self.deltas.flush(self.transaction)?;
+        postings::add(self.transaction, &self.postings)?;
         let Rows { too_old, replaced, .. } = self;
         Ok((too_old, replaced))
     }
@@ -130,7 +140,8 @@ impl<'t> Rows<'t> {
         static SQL: LazyLock<String> = LazyLock::new(|| {
             let columns = columns();
             format!(
-                "SELECT {columns}, calls.key, calls.kind, calls.user {FROM_CALLS} WHERE calls.id = ?"
+                "SELECT {columns}, calls.key, calls.kind, calls.user, calls.session
+                 {FROM_CALLS} WHERE calls.id = ?"
             )
         });
         let behind = row::WIDTH;
@@ -140,22 +151,26 @@ impl<'t> Rows<'t> {
                 key: found.get(behind)?,
                 kind: found.get(behind + 1)?,
                 user: found.get::<_, Option<u32>>(behind + 2)?.unwrap_or_default(),
+                session: found.get::<_, Option<i64>>(behind + 3)?.unwrap_or_default(),
                 record: row::read(found)?,
             })
         });
         found.optional()
     }
 
-    fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<bool> {
+    /// What the row can be found by, if it was added.
+    fn put(&mut self, key: i64, record: &Record) -> rusqlite::Result<Option<Posting>> {
         let record = &*dated(record, key);
         let place = self.names.place(self.transaction, record)?;
         let texts = Texts::of(record, place.kind, self.names, self.transaction)?;
         row::bind(&mut self.insert, key, record, &place, &texts)?;
-        let is_added = self.insert.raw_execute()? == 1;
-        if is_added {
-            self.deltas.add(place.user.unwrap_or_default(), place.kind, record);
+        if self.insert.raw_execute()? != 1 {
+            return Ok(None);
         }
-        Ok(is_added)
+        let user = place.user.unwrap_or_default();
+        self.deltas.add(user, place.kind, record);
+        let session = place.session.unwrap_or_default();
+        Ok(Some(Posting { key, kind: place.kind, user, session }))
     }
 }
 

@@ -1,23 +1,23 @@
-//! The rows that pass a filter, by the cheapest way to them. Owns the SQL for that and the choice of an
-//! index; knows nothing of what is done with the rows.
+//! The rows that pass a filter, by the cheapest way to them. Owns the SQL for that and the choice of a
+//! way; knows nothing of what is done with the rows.
 //!
-//! The index of kinds is in the order of time within each, so that calls which many filters name together
-//! are found by asking each kind that passes, without reading those that do not. That of users is parted
-//! by time ([`SPAN_BITS`]) and then goes by user and kind: it is asked part by part, and in each only for the
-//! kinds that the user has there.
+//! Few of many calls are found through `postings`: those of a session, of a user's kinds that pass, or of the
+//! kinds that pass, without reading any other. They say where a row may be; whether it is there and passes is
+//! looked at in the row.
 //!
 //! Invariant: each row that passes is shown once.
 
 use std::ops::{ControlFlow, Range};
 use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde_json::{Map, Value};
 
 use super::filter::{Match, Selection};
 use super::group::Place;
 use super::kind::Kinds;
-use super::layout::{FROM_CALLS, KEY_BITS, SPAN_BITS, columns, columns_without_own};
+use super::layout::{FROM_CALLS, KEY_BITS, columns, columns_without_own};
+use super::postings::{By, Finder};
 use super::query::QueryError;
 use super::row;
 use super::totals::{FIGURES, Figures};
@@ -31,7 +31,7 @@ const PROBE: usize = 2_000;
 pub(super) enum Way {
     /// In the order of time, all of the window.
     Time,
-    /// Kind by kind: where few of the window's calls pass.
+    /// Through the kinds that pass: where few of the window's calls do.
     Kinds,
 }
 
@@ -66,36 +66,28 @@ impl Scan<'_> {
             {
                 see(&place, &Figures::read(row, 5, kind.counts)?)?;
             }
-            Ok(ControlFlow::Continue(()))
+            Ok(())
         })
     }
 
     /// The keys of the newest calls that pass, up to `limit` of them, newest first.
     pub(super) fn newest(&self, keys: Range<i64>, limit: usize) -> Result<Vec<i64>, QueryError> {
-        let Range { start, end } = keys;
         let mut found = Vec::new();
-        if let Some(session) = self.selection.session {
-            let user = self.selection.user;
-            let sql = "SELECT key, kind, own, user FROM calls INDEXED BY calls_by_session
-                WHERE session = ?1 AND key >= ?2 AND key < ?3 ORDER BY key DESC";
-            let is_theirs = |row: &Row<'_>| -> rusqlite::Result<bool> {
-                Ok(user.is_none() || row.get::<_, Option<u32>>(3)? == user)
-            };
-            self.collect(sql, &[&session, &start, &end], limit, &mut found, &is_theirs)?;
-            return Ok(found);
+        if self.selection.session.is_none() {
+            if self.selection.user.is_none() && self.selection.has_all_kinds() {
+                self.look_at_newest(&keys, None, limit, &mut found)?;
+                return Ok(found);
+            }
+            let below = self.look_at_newest(&keys, Some(PROBE), limit, &mut found)?;
+            if found.len() >= limit || below <= keys.start {
+                return Ok(found);
+            }
+            return self.listed(&(keys.start..below), |finder| {
+                found.extend(finder.newest(limit - found.len(), |key| self.passes_row(key))?);
+                Ok(found)
+            });
         }
-        let user = self.selection.user;
-        if user.is_none() && self.selection.has_all_kinds() {
-            let sql = "SELECT key, kind, own FROM calls WHERE key >= ?1 AND key < ?2
-                ORDER BY key DESC";
-            self.collect(sql, &[&start, &end], limit, &mut found, &|_| Ok(true))?;
-            return Ok(found);
-        }
-        let below = self.probe(start..end, limit, &mut found)?;
-        if found.len() < limit && below > start {
-            self.by_kind(start..below, limit - found.len(), &mut found)?;
-        }
-        Ok(found)
+        self.listed(&keys, |finder| finder.newest(limit, |key| self.passes_row(key)))
     }
 
     /// One call by its key.
@@ -122,18 +114,16 @@ impl Scan<'_> {
         see: &mut dyn FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), QueryError> {
         let selection = self.selection;
+        if selection.session.is_some() {
+            return self.records_listed(see);
+        }
         let select = format!("SELECT {}, calls.kind {FROM_CALLS}", columns());
         let mut all = format!("{select} WHERE calls.key >= ? AND calls.key < ?");
         let keys = selection.keys();
         let mut values = vec![keys.start, keys.end];
-        // The plus keeps to the order of time, where an index has another: sorting would take memory.
-        for (column, value) in
-            [("+calls.user", selection.user.map(i64::from)), ("calls.session", selection.session)]
-        {
-            if let Some(value) = value {
-                all.extend([" AND ", column, " = ?"]);
-                values.push(value);
-            }
+        if let Some(user) = selection.user {
+            all.push_str(" AND calls.user = ?");
+            values.push(user.into());
         }
         all.push_str(" ORDER BY calls.key");
         let mut statement = self.connection.prepare_cached(&all)?;
@@ -151,84 +141,83 @@ impl Scan<'_> {
         Ok(())
     }
 
-    fn each(
+    /// Those of a session: they are few.
+    fn records_listed(
         &self,
-        select: &str,
-        keys: &Range<i64>,
-        way: Way,
-        see: &mut dyn FnMut(&Row<'_>) -> Result<ControlFlow<()>, QueryError>,
+        see: &mut dyn FnMut(Record) -> ControlFlow<()>,
     ) -> Result<(), QueryError> {
-        let selection = self.selection;
-        let ask = |condition: &str, values: &[&dyn ToSql], see: &mut dyn FnMut(&Row<'_>) -> _| {
-            let sql = format!("{select} {condition}");
-            let mut statement = self.connection.prepare_cached(&sql)?;
-            let mut rows = statement.query(values)?;
-            while let Some(row) = rows.next()? {
-                if let ControlFlow::Break(()) = see(row)? {
-                    break;
-                }
-            }
-            Ok::<_, QueryError>(())
-        };
-        let (start, end) = (keys.start, keys.end);
-        match (selection.session, selection.user, way) {
-            (Some(session), user, _) => {
-                let condition = "INDEXED BY calls_by_session
-                    WHERE session = ?1 AND key >= ?2 AND key < ?3 AND (?4 IS NULL OR user = ?4)";
-                ask(condition, &[&session, &start, &end, &user], see)
-            }
-            (None, Some(user), _) => {
-                let condition = format!("INDEXED BY calls_by_user WHERE {}", *OF_USER);
-                self.spans(keys)?.into_iter().try_for_each(|span| {
-                    self.kinds_of(user, span)?.into_iter().try_for_each(|kind| {
-                        ask(&condition, &[&span, &user, &kind, &start, &end], see)
-                    })
-                })
-            }
-            (None, None, Way::Kinds) => selection.kinds().try_for_each(|kind| {
-                let condition =
-                    "INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3";
-                ask(condition, &[&kind, &start, &end], see)
-            }),
-            (None, None, Way::Time) => {
-                ask("NOT INDEXED WHERE key >= ?1 AND key < ?2", &[&start, &end], see)
-            }
-        }
-    }
-
-    /// Collects keys of rows that begin with key, kind and own.
-    fn collect(
-        &self,
-        sql: &str,
-        values: &[&dyn ToSql],
-        limit: usize,
-        found: &mut Vec<i64>,
-        also: &dyn Fn(&Row<'_>) -> rusqlite::Result<bool>,
-    ) -> Result<(), QueryError> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(values)?;
-        while found.len() < limit
-            && let Some(row) = rows.next()?
-        {
-            if self.passes(row.get(1)?, own(row, 2)?.as_ref()) && also(row)? {
-                found.push(row.get(0)?);
+        for key in self.listed(&self.selection.keys(), |finder| Ok(finder.all()?))? {
+            if self.passes_row(key)? && see(self.record(key)?).is_break() {
+                break;
             }
         }
         Ok(())
     }
 
-    /// Looks at the newest rows of all. Answers below which key nothing was looked at.
-    fn probe(
+    fn each(
         &self,
-        keys: Range<i64>,
+        select: &str,
+        keys: &Range<i64>,
+        way: Way,
+        see: &mut dyn FnMut(&Row<'_>) -> Result<(), QueryError>,
+    ) -> Result<(), QueryError> {
+        let Selection { user, session, .. } = *self.selection;
+        if user.is_none() && session.is_none() && way == Way::Time {
+            let sql = format!("{select} NOT INDEXED WHERE key >= ?1 AND key < ?2");
+            let mut statement = self.connection.prepare_cached(&sql)?;
+            let mut rows = statement.query([keys.start, keys.end])?;
+            while let Some(row) = rows.next()? {
+                see(row)?;
+            }
+            return Ok(());
+        }
+        let sql = format!(
+            "{select} WHERE key = ?1 AND (?2 IS NULL OR user = ?2) AND (?3 IS NULL OR session = ?3)"
+        );
+        let mut one = self.connection.prepare_cached(&sql)?;
+        for key in self.listed(keys, |finder| Ok(finder.all()?))? {
+            let mut rows = one.query((key, user, session))?;
+            if let Some(row) = rows.next()? {
+                see(row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something with the lists that have all that pass.
+    fn listed(
+        &self,
+        keys: &Range<i64>,
+        find: impl FnOnce(Finder<'_>) -> Result<Vec<i64>, QueryError>,
+    ) -> Result<Vec<i64>, QueryError> {
+        let (kinds, may_pass);
+        let by = match (self.selection.session, self.selection.user) {
+            (Some(session), _) => By::Session(session),
+            (None, Some(user)) => {
+                may_pass = |kind| self.selection.of(kind) != Match::No;
+                By::User(user, &may_pass)
+            }
+            (None, None) => {
+                kinds = self.selection.kinds().collect::<Vec<u32>>();
+                By::Kinds(&kinds)
+            }
+        };
+        find(Finder::new(self.connection, by, keys)?)
+    }
+
+    /// Looks at the newest rows, at all or so many. Answers below which key nothing was looked at.
+    fn look_at_newest(
+        &self,
+        keys: &Range<i64>,
+        most: Option<usize>,
         limit: usize,
         found: &mut Vec<i64>,
     ) -> Result<i64, QueryError> {
         let sql = "SELECT key, kind, own, user FROM calls NOT INDEXED
             WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let most = i64::try_from(PROBE).unwrap_or(i64::MAX);
-        let mut rows = statement.query([keys.start, keys.end, most])?;
+        let at_most = most.map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX));
+        let mut rows = statement.query([keys.start, keys.end, at_most])?;
         let (mut seen, mut below, user) = (0, keys.start, self.selection.user);
         while found.len() < limit
             && let Some(row) = rows.next()?
@@ -239,117 +228,21 @@ impl Scan<'_> {
                 found.push(below);
             }
         }
-        Ok(if seen < PROBE { keys.start } else { below })
+        Ok(if most.is_none_or(|most| seen < most) { keys.start } else { below })
     }
 
-    /// Finds the newest by kinds, of a user from the latest part of the index on.
-    fn by_kind(
-        &self,
-        keys: Range<i64>,
-        wanted: usize,
-        found: &mut Vec<i64>,
-    ) -> Result<(), QueryError> {
-        let Some(user) = self.selection.user else {
-            let kinds = self.selection.kinds().collect();
-            found.extend(self.newest_of(kinds, &OfKind { keys: &keys }, wanted)?);
-            return Ok(());
-        };
-        let enough = found.len() + wanted;
-        for span in self.spans(&keys)?.into_iter().rev() {
-            let kinds = self.kinds_of(user, span)?;
-            let place = OfUser { user, span, keys: &keys };
-            found.extend(self.newest_of(kinds, &place, enough - found.len())?);
-            if found.len() >= enough {
-                break;
-            }
+    /// Whether there is a row that passes.
+    fn passes_row(&self, key: i64) -> Result<bool, QueryError> {
+        let Selection { user, session, .. } = *self.selection;
+        let mut find = self.connection.prepare_cached(
+            "SELECT kind, own FROM calls
+             WHERE key = ?1 AND (?2 IS NULL OR user = ?2) AND (?3 IS NULL OR session = ?3)",
+        )?;
+        let mut rows = find.query((key, user, session))?;
+        match rows.next()? {
+            Some(row) => Ok(self.passes(row.get(0)?, own(row, 1)?.as_ref())),
+            None => Ok(false),
         }
-        Ok(())
-    }
-
-    /// Asks kinds for their newest, and keeps the newest of all. Kinds are asked in the order of their
-    /// newest call, until no kind that is left can have one that counts.
-    fn newest_of(
-        &self,
-        kinds: Vec<u32>,
-        place: &dyn KindPlace,
-        wanted: usize,
-    ) -> Result<Vec<i64>, QueryError> {
-        let newest = format!("SELECT max(key) {}", place.condition());
-        let mut newest = self.connection.prepare_cached(&newest)?;
-        let mut heads = Vec::new();
-        for kind in kinds {
-            let head: Option<i64> = newest.query_row(&*place.values(&kind), |row| row.get(0))?;
-            heads.extend(head.map(|head| (head, kind)));
-        }
-        heads.sort_unstable_by(|one, other| other.cmp(one));
-        let all = format!("SELECT key {} ORDER BY key DESC", place.condition());
-        let mut rows = self.connection.prepare_cached(&all)?;
-        let mut best: Vec<i64> = Vec::new();
-        for (head, kind) in heads {
-            let last = best.get(wanted.saturating_sub(1)).copied();
-            if last.is_some_and(|last| last > head) {
-                break;
-            }
-            let mut keys = rows.query(&*place.values(&kind))?;
-            let mut taken = 0;
-            while taken < wanted
-                && let Some(row) = keys.next()?
-            {
-                let key = row.get(0)?;
-                if last.is_some_and(|last| last > key) {
-                    break;
-                }
-                if self.selection.of(kind) == Match::Yes || self.passes_row(key)? {
-                    best.push(key);
-                    taken += 1;
-                }
-            }
-            best.sort_unstable_by(|one, other| other.cmp(one));
-            best.truncate(wanted);
-        }
-        Ok(best)
-    }
-
-    /// Whether a row passes, of a kind that does not tell.
-    fn passes_row(&self, key: i64) -> rusqlite::Result<bool> {
-        let mut find =
-            self.connection.prepare_cached("SELECT kind, own FROM calls WHERE key = ?")?;
-        find.query_row([key], |row| Ok(self.passes(row.get(0)?, own(row, 1)?.as_ref())))
-    }
-
-    /// The parts of the index by user that calls of these keys are in. Others are not even looked at: one
-    /// call of a clock that was wrong by decades has thousands between itself and the next.
-    fn spans(&self, keys: &Range<i64>) -> rusqlite::Result<Vec<i64>> {
-        let sql = "SELECT key FROM calls WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1";
-        let mut next = self.connection.prepare_cached(sql)?;
-        let (mut spans, mut from) = (Vec::new(), keys.start);
-        while let Some(key) =
-            next.query_row([from, keys.end], |row| row.get::<_, i64>(0)).optional()?
-        {
-            let span = key >> SPAN_BITS;
-            spans.push(span);
-            from = (span + 1) << SPAN_BITS;
-        }
-        Ok(spans)
-    }
-
-    /// The kinds of a user's calls in a part of the index that pass, or may: most users have few.
-    fn kinds_of(&self, user: u32, span: i64) -> rusqlite::Result<Vec<u32>> {
-        static SQL: LazyLock<String> = LazyLock::new(|| {
-            format!(
-                "SELECT kind FROM calls INDEXED BY calls_by_user
-                 WHERE key >> {SPAN_BITS} = ?1 AND user = ?2 AND kind > ?3 ORDER BY kind LIMIT 1"
-            )
-        });
-        let mut next = self.connection.prepare_cached(&SQL)?;
-        let (mut kinds, mut last) = (Vec::new(), -1_i64);
-        while let Some(kind) =
-            next.query_row(params![span, user, last], |row| row.get(0)).optional()?
-        {
-            kinds.extend(Some(kind).filter(|kind| self.selection.of(*kind) != Match::No));
-            last = kind.into();
-        }
-        Ok(kinds)
     }
 
     fn passes(&self, kind: u32, own: Option<&Map<String, Value>>) -> bool {
@@ -362,51 +255,6 @@ impl Scan<'_> {
         }
     }
 }
-
-/// Where the calls of one kind stand in the order of time.
-trait KindPlace {
-    /// SQL behind the columns that are wanted.
-    fn condition(&self) -> &'static str;
-
-    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql>;
-}
-
-struct OfKind<'a> {
-    keys: &'a Range<i64>,
-}
-
-impl KindPlace for OfKind<'_> {
-    fn condition(&self) -> &'static str {
-        "FROM calls INDEXED BY calls_by_kind WHERE kind = ?1 AND key >= ?2 AND key < ?3"
-    }
-
-    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql> {
-        vec![kind, &self.keys.start, &self.keys.end]
-    }
-}
-
-struct OfUser<'a> {
-    user: u32,
-    span: i64,
-    keys: &'a Range<i64>,
-}
-
-impl KindPlace for OfUser<'_> {
-    fn condition(&self) -> &'static str {
-        static SQL: LazyLock<String> =
-            LazyLock::new(|| format!("FROM calls INDEXED BY calls_by_user WHERE {}", *OF_USER));
-        &SQL
-    }
-
-    fn values<'a>(&'a self, kind: &'a u32) -> Vec<&'a dyn ToSql> {
-        vec![&self.span, &self.user, kind, &self.keys.start, &self.keys.end]
-    }
-}
-
-/// Calls of a part of the index by user, of one user and kind, within a range of keys.
-static OF_USER: LazyLock<String> = LazyLock::new(|| {
-    format!("key >> {SPAN_BITS} = ?1 AND user = ?2 AND kind = ?3 AND key >= ?4 AND key < ?5")
-});
 
 /// The facts that a row has itself.
 fn own(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Map<String, Value>>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{OpenError, audit, layout, rollup};
+use super::{OpenError, audit, layout, postings, rollup};
 
 /// `tokm`: marks the file as a ledger in the database header (`PRAGMA application_id`), so that
 /// nobody else's database is ever taken for one.
@@ -24,11 +24,11 @@ const WRITER_BUSY: Duration = Duration::from_secs(1);
 const READER_BUSY: Duration = Duration::from_secs(2);
 
 /// More statements than there are, so that each is prepared once.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
-/// 3 had today's tables and another index by user. `upgrade` reads them.
-pub(super) const VERSION: i32 = 4;
+/// 3 and 4 found calls by indexes, where there are postings now. `upgrade` reads them.
+pub(super) const VERSION: i32 = 5;
 
 /// Opens the one connection that writes, creating and migrating the file as needed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
@@ -107,11 +107,13 @@ pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
          {}
          {}
          {}
+         {}
          PRAGMA user_version = {VERSION};
          COMMIT;",
         layout::tables(),
         rollup::TABLES,
         audit::TABLES,
+        postings::TABLES,
     ))
 }
 

@@ -4,6 +4,7 @@
 //! Invariant: until the new file is whole and on disk, the old one stands under its name, untouched; and
 //! afterwards it stays beside it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,10 +14,13 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::names::Names;
 use super::rows::Rows;
 use super::tail::same_file;
-use super::{Lock, OpenError, layout, rollup, row, schema, with_suffix};
+use super::{Lock, OpenError, postings, rollup, row, schema, with_suffix};
 
 /// The first version with today's tables.
 const NARROW: i32 = 3;
+
+/// In the place of which there are postings.
+const FORMER_INDEXES: [&str; 3] = ["calls_by_kind", "calls_by_session", "calls_by_user"];
 
 /// Rows in one transaction.
 const BATCH: usize = 10_000;
@@ -49,10 +53,8 @@ pub(super) fn if_old(path: &Path) -> Result<(), OpenError> {
         drop(old);
     } else {
         drop(old);
-        let copied = fs::copy(path, &new).map_err(|error| OpenError::io(&new, error));
-        let altered =
-            copied.and_then(|_| alter(&new).map_err(|error| OpenError::database(&new, error)));
-        if let Err(error) = altered {
+        let copied = copy_tables(path, &new).map_err(|error| OpenError::database(&new, error));
+        if let Err(error) = copied {
             // Half a copy must not keep the disk full for whoever is asked next.
             let _ = clear(&new);
             return Err(error);
@@ -95,20 +97,43 @@ fn copy(old: &Connection, version: i32, new: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
-/// Makes of a copy what it is today.
-fn alter(new: &Path) -> rusqlite::Result<()> {
+/// Copies a ledger that has today's tables into a new one, table by table, so that it is as a new one is: the
+/// room of what it has not any more is given back, and `recover` finds its tables where it expects them.
+fn copy_tables(path: &Path, new: &Path) -> rusqlite::Result<()> {
     let connection = schema::connect(new)?;
     // Nobody else has the file, and it is made anew after a crash.
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
-    connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE;
-        DROP INDEX calls_by_user;
-        {};
-        PRAGMA user_version = {};
-        COMMIT;",
-        layout::index_by_user(),
-        schema::VERSION
-    ))?;
+    schema::create(&connection)?;
+    connection.execute("ATTACH DATABASE ? AS old", [path.to_string_lossy()])?;
+    let made = |kind: &str, of: &str| -> rusqlite::Result<Vec<(String, String)>> {
+        let sql = format!(
+            "SELECT name, sql FROM {of}.sqlite_schema WHERE type {kind} AND sql IS NOT NULL
+             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
+        );
+        let mut statement = connection.prepare(&sql)?;
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let ours: BTreeSet<String> = made("<> ''", "main")?.into_iter().map(|(name, _)| name).collect();
+    let transaction = connection.unchecked_transaction()?;
+    for (table, sql) in made("= 'table'", "old")? {
+        // What its owner has added stays.
+        if !ours.contains(&table) {
+            connection.execute_batch(&sql)?;
+        }
+        let table = table.replace('"', "\"\"");
+        connection.execute_batch(&format!(
+            "INSERT INTO main.\"{table}\" SELECT * FROM old.\"{table}\""
+        ))?;
+    }
+    for (name, sql) in made("<> 'table'", "old")? {
+        let is_theirs = !ours.contains(&name) && !FORMER_INDEXES.contains(&name.as_str());
+        if is_theirs && let Err(error) = connection.execute_batch(&sql) {
+            tracing::warn!(name, %error, "what was added to the ledger cannot be added again");
+        }
+    }
+    postings::rebuild(&transaction)?;
+    transaction.commit()?;
+    connection.execute_batch("DETACH DATABASE old")?;
     connection.close().map_err(|(_, error)| error)
 }
 
@@ -278,14 +303,28 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_of_version_3_gets_its_index() {
+    fn a_ledger_with_indexes_gets_postings() {
+        let four = VERSION_3.replace(
+            "CREATE INDEX calls_by_user ON calls (user, kind)",
+            "CREATE INDEX calls_by_user ON calls (key >> 43, user, kind)",
+        );
+        assert_ne!(four, VERSION_3);
+        gets_postings(3, VERSION_3);
+        gets_postings(4, &four);
+    }
+
+    fn gets_postings(version: i32, text: &str) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("old.db");
         let old = Connection::open(&path).unwrap();
         old.execute_batch("PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL").unwrap();
-        old.execute_batch(VERSION_3).unwrap();
+        old.execute_batch(text).unwrap();
+        // What its owner has added.
+        let theirs = "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (7);
+            CREATE INDEX theirs_too ON calls (total_tokens)";
+        old.execute_batch(theirs).unwrap();
         old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
-        old.pragma_update(None, "user_version", 3).unwrap();
+        old.pragma_update(None, "user_version", version).unwrap();
         drop(old);
         let before = fs::read(&path).unwrap();
         let reader = Reader::open(&path).unwrap();
@@ -296,8 +335,12 @@ mod tests {
         let calls = stats.unwrap().totals.requests;
         assert_eq!(reader.usage(&theirs, 9, None).unwrap().records.len() as u64, calls);
         assert!((1..5).contains(&calls), "{calls}");
-        assert_eq!(fs::read(with_suffix(&path, ".schema-3")).unwrap(), before);
+        assert_eq!(fs::read(with_suffix(&path, &format!(".schema-{version}"))).unwrap(), before);
         let new = schema::open_writer(&path).unwrap();
+        let x: i64 = new.query_row("SELECT x FROM theirs", [], |row| row.get(0)).unwrap();
+        assert_eq!(x, 7);
+        assert_eq!(new.execute("DROP INDEX theirs_too", []).unwrap(), 0);
+        postings::examine(&new, &mut |said| panic!("{said}")).unwrap();
         assert_eq!(super::super::store::progress(&new).unwrap()["2026-11-21.jsonl"], 77);
         let definition = |connection: &Connection| -> Vec<String> {
             let sql = "SELECT sql FROM sqlite_schema WHERE name LIKE 'calls%' ORDER BY name";

@@ -26,6 +26,10 @@ const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 const LARGE_BATCH_INTERVAL: Duration = Duration::from_millis(300);
 const MUCH_WORK: Duration = Duration::from_millis(5);
 
+/// The same when so many come that not all of them could wait in memory for so long: what is read from the
+/// file again costs more than small batches do.
+const TOO_MUCH_WORK: Duration = Duration::from_millis(150);
+
 /// The same while somebody waits for calls whose amendments have not come yet.
 const AWAITED_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -291,6 +295,7 @@ fn work(mut feed: Feed, shared: &Shared) {
         idle(shared, taken, feed.held().due());
         let pace = match work {
             _ if is_awaited(shared) => AWAITED_INTERVAL,
+            work if work > TOO_MUCH_WORK => BATCH_INTERVAL,
             work if work > MUCH_WORK => LARGE_BATCH_INTERVAL,
             _ => BATCH_INTERVAL,
         };

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
+use super::bare;
 use super::interim::Interim;
 
 /// How long the rest of a request that was answered early is read and thrown away. To close before
@@ -54,6 +55,8 @@ struct Clock {
     idle_since: Instant,
     /// When the first byte of a head came that is not complete.
     head_since: Option<Instant>,
+    /// Its first line is complete.
+    has_target: bool,
     /// Frames come and go between calls, so that a byte does not mean a head.
     is_http2: bool,
     /// Whoever looks at the clock: calls may end in other tasks than its own, and others may want its place.
@@ -68,6 +71,7 @@ impl Client {
             calls: 0,
             idle_since: Instant::now(),
             head_since: None,
+            has_target: false,
             is_http2: false,
             watcher: None,
             is_to_go: false,
@@ -90,6 +94,7 @@ impl Client {
         let mut clock = self.clock();
         clock.calls += 1;
         clock.head_since = None;
+        clock.has_target = false;
         clock.is_http2 = is_http2;
         drop(clock);
         self.has_unread.store(!is_http2 && !request.body().is_end_stream(), Ordering::Relaxed);
@@ -182,9 +187,10 @@ impl Clock {
         (self.calls == 0 && self.head_since.is_none()).then_some(self.idle_since)
     }
 
-    fn bytes_came(&mut self) {
+    fn came(&mut self, bytes: &[u8]) {
         if self.calls == 0 && !self.is_http2 {
             self.head_since.get_or_insert_with(Instant::now);
+            self.has_target = self.has_target || memchr::memchr(b'\n', bytes).is_some();
         }
     }
 
@@ -284,6 +290,16 @@ impl<T> ClientIo<T> {
     }
 }
 
+impl<T> ClientIo<T> {
+    /// Says something better than hyper does of a request that it cannot read, when it flushes; how much of
+    /// hyper's own that stands for.
+    fn say_clearly(&self, bytes: &[u8]) -> Option<usize> {
+        let instead = bare::instead_of(bytes, self.client.clock().has_target)?;
+        self.client.interim.send_last(&instead);
+        Some(bytes.len())
+    }
+}
+
 impl<T: AsyncRead + Unpin> ClientIo<T> {
     /// Ready when the client has sent all, or has had its time.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -310,8 +326,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            this.client.clock().bytes_came();
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            this.client.clock().came(came);
         }
         Poll::Ready(Ok(()))
     }
@@ -325,6 +342,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        if let Some(length) = this.say_clearly(bytes) {
+            return Poll::Ready(Ok(length));
+        }
         this.begin_to_write();
         Pin::new(&mut this.io).poll_write(cx, bytes)
     }
@@ -357,6 +377,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        if let Some(length) = slices.first().and_then(|first| this.say_clearly(first)) {
+            return Poll::Ready(Ok(length));
+        }
         this.begin_to_write();
         Pin::new(&mut this.io).poll_write_vectored(cx, slices)
     }

@@ -5,6 +5,8 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
+use http::uri::Authority;
+use http::{Method, Request, Version};
 
 /// Fields that belong to one connection, whatever `Connection` says.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
@@ -74,6 +76,54 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .filter(|token| !token.is_empty())
 }
 
+/// What is wrong with a request that hyper takes: its framing, its target, its host (RFC 9112, 3.2 and 6.1).
+/// Nothing here depends on them, but who stands before might read something else than who stands behind.
+pub(super) fn objection<B>(request: &Request<B>) -> Option<&'static str> {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Some("the transfer coding of the request is not known; send it chunked");
+    }
+    let uri = request.uri();
+    if uri.authority().is_some() && uri.scheme().is_none() {
+        return Some("the request's target must begin with a slash");
+    }
+    if uri.path() == "*" && request.method() != Method::OPTIONS {
+        return Some("the target * is for OPTIONS only");
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Some("there is more than one Host field");
+    }
+    match host {
+        Some(host) if is_host(host.as_bytes()) => None,
+        Some(_) => Some("the Host field is no name or address with an optional port"),
+        None if request.version() == Version::HTTP_11 => Some("there is no Host field"),
+        None => None,
+    }
+}
+
+/// A name or an address, and a port or none; or nothing at all.
+fn is_host(value: &[u8]) -> bool {
+    let Some(port_at) = value.iter().rposition(|byte| *byte == b':' || *byte == b']') else {
+        return value.is_empty() || is_authority(value);
+    };
+    let (host, port) = match value[port_at] {
+        b':' => (&value[..port_at], &value[port_at + 1..]),
+        _ => (value, &b""[..]),
+    };
+    let port = std::str::from_utf8(port).unwrap_or("?");
+    let is_port =
+        port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_port && is_authority(host)
+}
+
+fn is_authority(host: &[u8]) -> bool {
+    !host.contains(&b'@') && Authority::try_from(host).is_ok()
+}
+
 /// True if the client takes trailers. tokenmeter passes them on, so it may say so to the provider.
 pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
     tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"))
@@ -83,12 +133,6 @@ pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
 pub(super) fn offer_trailers(headers: &mut HeaderMap) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONNECTION, HeaderValue::from_static("te"));
-}
-
-/// True if the message's bytes are coded for transfer by more than chunks. The field that says so
-/// stays behind, so such bytes must not go on.
-pub(super) fn is_coded_for_transfer(headers: &HeaderMap) -> bool {
-    tokens(headers, &TRANSFER_ENCODING).any(|token| !token.eq_ignore_ascii_case("chunked"))
 }
 
 /// `websocket`, if a message switches to it or asks to. Other protocols (clients offer `h2c` unasked)

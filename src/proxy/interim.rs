@@ -53,6 +53,12 @@ impl Interim {
         }
     }
 
+    /// Queues what closes the connection.
+    pub(super) fn send_last(&self, message: &[u8]) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(message);
+        self.has_waiting.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn message_begins(&self) {
         self.within_message.store(true, Ordering::Relaxed);
     }

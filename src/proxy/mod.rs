@@ -3,6 +3,7 @@
 //!
 //! Invariant: metering cannot fail a call. What it is shown it can only look at.
 
+mod bare;
 mod body;
 mod client;
 mod clients;
@@ -34,7 +35,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -261,15 +263,22 @@ impl Worker {
         {
             return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
         }
-        if headers::is_coded_for_transfer(request.headers()) {
-            let message = "the transfer coding of the request is not known; send it chunked";
-            return Err((ErrorCode::InvalidRequest, message.to_owned()));
-        }
         let path = &request.uri().path()[skip..];
         forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
             (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
         })
     }
+}
+
+/// The answer to a request that somebody before or behind could read differently; nothing for nearly all.
+/// What stands behind it on its connection is in doubt, so that the connection closes.
+pub fn refuse_doubtful<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let objection = headers::objection(request)?;
+    let mut answer = respond::error(ErrorCode::InvalidRequest, objection, None);
+    if request.version() < Version::HTTP_2 {
+        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Some(answer)
 }
 
 /// A call on its way.

@@ -159,7 +159,7 @@ fn a_sound_ledger_passes_every_check() {
     let (home, calls) = Home::with_calls(200);
     let (code, said) = home.doctor(&[]);
     assert_eq!((code, &said["sound"], &said["rows"]), (0, &json!(true), &json!(200)));
-    assert_eq!(said["checks"].as_array().unwrap().len(), 12);
+    assert_eq!(said["checks"].as_array().unwrap().len(), 13);
     assert_eq!(said["journal_lines"], json!(2 * calls.len()));
     let before = fs::read(home.database()).unwrap();
     let output = home.run(&["doctor", "--repair"]);
@@ -358,7 +358,7 @@ fn keys_that_are_no_times_are_found() {
 fn indexes_and_the_view_are_made_again() {
     let (home, _) = Home::with_calls(20);
     home.sql(
-        "DROP INDEX calls_by_user; DROP VIEW token_usage;
+        "DROP INDEX calls_by_charge; DROP VIEW token_usage;
         CREATE VIEW token_usage AS SELECT 1 AS id",
     );
     home.expect_mended(&[Check::Schema]);
@@ -366,6 +366,31 @@ fn indexes_and_the_view_are_made_again() {
     home.sql("PRAGMA application_id = 5");
     let output = home.run(&["doctor"]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// The lists by which calls are found.
+#[test]
+fn calls_that_cannot_be_found_by_what_they_are_are_listed_again() {
+    let (home, calls) = Home::with_calls(20);
+    let newest = || {
+        let output = home.run(&["recent", "--session", "session-1", "--format", "csv"]);
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let before = newest();
+    assert!(before.lines().count() > 1, "{before}");
+    for damage in [
+        "UPDATE posting_new SET postings = x'00'",
+        "UPDATE posting_chunk SET chunk = zeroblob(length(chunk))",
+        "DELETE FROM posting_chunk",
+    ] {
+        home.sql(damage);
+        home.expect_mended(&[Check::Postings]);
+        assert_eq!(newest(), before);
+    }
+    // What somebody changes by hand is found as what it is now.
+    home.sql(&format!("UPDATE calls SET user = 1, session = 1 WHERE {}", row(&calls[5])));
+    home.expect(&[Check::Sums, Check::Journal]);
 }
 
 /// The sums of what was deleted because it was too old are all that is left of it.

@@ -38,6 +38,7 @@ mod report;
 mod reprice;
 mod rig;
 mod sessions;
+mod smuggling;
 mod support;
 mod terminal;
 mod tls;

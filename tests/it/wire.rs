@@ -924,12 +924,26 @@ fn the_bytes_of_a_head_are_bounded() {
     let proxy = Proxy::to(&provider);
     let many = "x-a: 1\r\n".repeat(101);
     let large = format!("x-a: {}\r\n", "a".repeat(1 << 20));
-    for fields in [many, large] {
+    let target = "a".repeat(1 << 20);
+    let request = |target, fields| format!("GET /{target} HTTP/1.1\r\nHost: c\r\n{fields}\r\n");
+    let cases = [
+        (request("", many.as_str()), "431 ", "head_too_large"),
+        (request("", large.as_str()), "431 ", "head_too_large"),
+        (request(target.as_str(), ""), "414 ", "uri_too_long"),
+        ("GET / HTTP/1.1\r\nHost : c\r\n\r\n".to_owned(), "400 ", "invalid_request"),
+        ("\u{16}\u{3}\u{1}\u{2}".to_owned(), "400 ", "invalid_request"),
+    ];
+    for (request, status, code) in cases {
         let mut client = proxy.connect();
-        client.send_all_or_fail(format!("GET / HTTP/1.1\r\nHost: c\r\n{fields}\r\n").as_bytes());
+        client.send_all_or_fail(request.as_bytes());
         let head = client.head();
-        assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{head}");
+        assert_eq!(field(&head, "x-tokenmeter-error"), Some(code));
+        let body = client.take(field(&head, "content-length").unwrap().parse().unwrap());
+        let error = serde_json::from_str::<Value>(&body).unwrap()["error"].take();
+        assert_eq!((&error["type"], &error["code"]), (&json!("tokenmeter_error"), &json!(code)));
+        client.expect_closed();
     }
-    let fitting = format!("GET / HTTP/1.1\r\nx-a: {}\r\n\r\n", "a".repeat(40_000));
+    let fitting = format!("GET / HTTP/1.1\r\nHost: c\r\nx-a: {}\r\n\r\n", "a".repeat(40_000));
     assert_eq!(field(&forwarded(&proxy, &provider, &fitting), "x-a").unwrap().len(), 40_000);
 }

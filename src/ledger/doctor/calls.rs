@@ -12,6 +12,7 @@ use super::Watch;
 use super::finding::{Check, Finding};
 use super::names::{self, Numbers};
 use crate::ledger::layout::{FROM_CALLS, KEY_BITS, LATEST_MS, columns};
+use crate::ledger::postings;
 use crate::ledger::rollup::{self, Disagreement, SLOT_MS, Sums};
 use crate::ledger::{retention, row};
 use crate::record::{CallId, Record};
@@ -91,8 +92,14 @@ pub(super) fn examine(connection: &Connection, watch: &mut Watch<'_>) -> Walked 
     if let Err(error) = check_packs(connection, &mut packs) {
         packs.failed(&error);
     }
+    let mut lists = Finding::new(Check::Postings);
+    watch("looking for each call", 0, 0);
+    let looked = postings::examine(connection, &mut |said| lists.note(|| said));
+    if let Err(error) = looked {
+        lists.failed(&error);
+    }
     let Walk { kinds, numbers, rows: unreadable, ids, sums, .. } = walk;
-    Walked { rows, findings: vec![kinds, numbers, unreadable, ids, sums, packs] }
+    Walked { rows, findings: vec![kinds, numbers, unreadable, ids, sums, packs, lists] }
 }
 
 struct Walk<'c> {

@@ -27,6 +27,8 @@ pub enum Check {
     Sums,
     /// Sums that say the same do say the same.
     Packs,
+    /// Every row is found by its kind, user and session.
+    Postings,
     /// A closed call of the journal has its row, with these figures.
     Journal,
     /// How far each file of the journal has been read is somewhere in it.
@@ -49,6 +51,7 @@ impl Check {
             Check::Ids => "every row has its own id, and a key",
             Check::Sums => "sums are those of the rows",
             Check::Packs => "sums agree with each other",
+            Check::Postings => "calls are found by user, session and kind",
             Check::Journal => "calls of the journal are in the rows",
             Check::Progress => "the journal's progress is in its files",
             Check::OpenCalls => "open calls are known until they end",
@@ -68,6 +71,7 @@ impl fmt::Display for Check {
             Check::Ids => "ids",
             Check::Sums => "sums",
             Check::Packs => "packs",
+            Check::Postings => "postings",
             Check::Journal => "journal",
             Check::Progress => "progress",
             Check::OpenCalls => "open_calls",

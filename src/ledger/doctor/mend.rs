@@ -13,6 +13,7 @@ use super::finding::Check;
 use super::lines::{Stuck, clear_left_over, refill};
 use super::{Examination, Mended, Watch};
 use crate::ledger::layout::KEY_BITS;
+use crate::ledger::postings;
 use crate::ledger::retention;
 use crate::ledger::rollup::{self, Disagreement, Rebuild};
 
@@ -32,6 +33,13 @@ pub(super) fn all(
     forget_sums(transaction)?;
     let refilled = refill(transaction, directory, watch)?;
     clear_left_over(transaction)?;
+    watch("listing calls again", 0, 0);
+    postings::rebuild(transaction)?;
+    // What a stop in the middle of retention has left.
+    transaction.execute_batch(
+        "DELETE FROM sessions WHERE id NOT IN
+            (SELECT session FROM calls WHERE session IS NOT NULL)",
+    )?;
     let counted = sums(transaction, watch)?;
     Ok(Mended { added: refilled.added, replaced: refilled.replaced, counted })
 }

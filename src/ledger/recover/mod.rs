@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::doctor::{self, Depth, Stuck, Watch};
-use super::{OpenError, journal, resolve, schema, upgrade, with_suffix};
+use super::{OpenError, journal, postings, resolve, schema, upgrade, with_suffix};
 use crate::record::CallId;
 use crate::units::Timestamp;
 use salvage::Salvaged;
@@ -215,6 +215,7 @@ fn make(
     let dropped = patch::drop_unreadable(&transaction, watch).map_err(failed)?;
     // What is lost is charged for nothing any more.
     doctor::clear_left_over(&transaction).map_err(failed)?;
+    postings::rebuild(&transaction).map_err(failed)?;
     doctor::remake_sums(&transaction, watch).map_err(stuck)?;
     let lost = count_missing(&transaction, &salvaged.missing).map_err(failed)?;
     transaction.commit().map_err(failed)?;

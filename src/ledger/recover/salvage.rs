@@ -12,6 +12,7 @@ use rusqlite::{Connection, Error, ErrorCode, Row, Transaction, params_from_iter}
 
 use super::super::doctor::Watch;
 use super::super::layout::KEY_BITS;
+use super::super::postings;
 use crate::record::CallId;
 use crate::units::Timestamp;
 
@@ -20,6 +21,11 @@ const BARREN: u32 = 8;
 
 /// Tables that are made again from others, or from the journal.
 const MADE_AGAIN: [&str; 1] = ["journal_progress"];
+
+/// Whether a table is one of those.
+fn is_made_again(name: &str) -> bool {
+    MADE_AGAIN.contains(&name) || postings::NAMES.contains(&name)
+}
 
 /// Sums, of which only those are needed whose rows are gone.
 const SUMS: [&str; 2] = ["rollup_live", "rollup_pack"];
@@ -54,7 +60,7 @@ pub(super) fn all(
     let mut names = tables(new)?;
     // What decides about the others first.
     names.sort_by_key(|name| name != "ledger_state");
-    for name in names.iter().filter(|name| !MADE_AGAIN.contains(&name.as_str())) {
+    for name in names.iter().filter(|name| !is_made_again(name)) {
         if SUMS.contains(&name.as_str()) && super::super::retention::rows_since(new)?.is_none() {
             continue;
         }

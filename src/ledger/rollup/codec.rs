@@ -38,7 +38,7 @@ const VARINT: usize = 10;
 
 /// Bytes that nobody here wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damaged;
+pub(in crate::ledger) struct Damaged;
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,11 +57,11 @@ impl From<Damaged> for rusqlite::Error {
 
 /// Reads value after value.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+pub(in crate::ledger) struct Cursor<'a>(pub(in crate::ledger) &'a [u8]);
 
 impl<'a> Cursor<'a> {
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, Damaged> {
+    pub(in crate::ledger) fn varint(&mut self) -> Result<u64, Damaged> {
         // Nearly all are one byte or two.
         match self.0 {
             [first, rest @ ..] if *first < 0x80 => {
@@ -85,7 +85,7 @@ impl<'a> Cursor<'a> {
     }
 
     #[inline]
-    pub(super) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
+    pub(in crate::ledger) fn bytes(&mut self, length: usize) -> Result<&'a [u8], Damaged> {
         let (bytes, rest) = self.0.split_at_checked(length).ok_or(Damaged)?;
         self.0 = rest;
         Ok(bytes)
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
 }
 
 #[inline]
-pub(super) fn put_varint(out: &mut Vec<u8>, value: impl VarInt) {
+pub(in crate::ledger) fn put_varint(out: &mut Vec<u8>, value: impl VarInt) {
     let mut bytes = [0; VARINT];
     let length = value.encode_var(&mut bytes);
     out.extend_from_slice(&bytes[..length]);

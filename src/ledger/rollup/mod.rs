@@ -36,6 +36,7 @@ mod sums;
 mod tests;
 
 pub(super) use check::{Disagreement, disagreements, misplaced, truth};
+pub(super) use codec::{Cursor, put_varint};
 pub(super) use deltas::{Deltas, clear};
 pub(super) use rebuild::{Rebuild, mend};
 pub(super) use scan::{Grain, SumsRef, Users, scan, scan_each};

@@ -58,23 +58,34 @@ pub(super) struct Key {
 }
 
 impl Key {
-    /// The packs that a call counts in, and as whose and what: of its user's shard and of everybody, by
+    /// The packs that a user's call counts in: of its user's shard, which comes first, and of everybody, by
     /// slot and by day, and by class.
-    pub(super) fn all_of(slot: i64, user: u32, kind: u32, class: u32) -> [(Key, Place); 9] {
-        let (day, shard) = (slot.div_euclid(SLOTS_PER_DAY), shard_of(user));
-        let key = |level, shard, start| Key { level, shard, start };
-        let span = day.div_euclid(DAYS_PER_SPAN);
+    pub(super) fn all_of(slot: i64, user: u32) -> [Key; 9] {
+        let of_user = Key { level: Level::Slot, shard: shard_of(user), start: slot };
+        let of_all = Key { shard: 0, ..of_user };
         [
-            (key(Level::Slot, shard, slot), (user, kind)),
-            (key(Level::Slot, 0, slot), (0, kind)),
-            (key(Level::Day, shard, day), (user, kind)),
-            (key(Level::Day, 0, day), (0, kind)),
-            (key(Level::ClassDay, shard, day), (user, class)),
-            (key(Level::ClassSpan, shard, span), (user, class)),
-            (key(Level::ClassSlot, 0, slot), (0, class)),
-            (key(Level::ClassDay, 0, day), (0, class)),
-            (key(Level::ClassSpan, 0, span), (0, class)),
+            of_user,
+            of_all,
+            of_user.at(Level::Day),
+            of_all.at(Level::Day),
+            of_user.at(Level::ClassDay),
+            of_user.at(Level::ClassSpan),
+            of_all.at(Level::ClassSlot),
+            of_all.at(Level::ClassDay),
+            of_all.at(Level::ClassSpan),
         ]
+    }
+
+    /// The pack of another level that has its first slot.
+    pub(super) fn at(self, level: Level) -> Key {
+        let slot = self.first_slot();
+        let day = slot.div_euclid(SLOTS_PER_DAY);
+        let start = match level {
+            Level::Slot | Level::ClassSlot => slot,
+            Level::Day | Level::ClassDay => day,
+            Level::ClassSpan => day.div_euclid(DAYS_PER_SPAN),
+        };
+        Key { level, start, ..self }
     }
 
     /// The first slot of the pack's time.
