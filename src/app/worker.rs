@@ -27,8 +27,7 @@ use super::{Phase, Shared};
 use crate::admin::{AdminBody, Visitor};
 use crate::proxy::{
     self, CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
-    Wire,
-    Worker,
+    Wire, Worker,
 };
 use crate::respond::{self, ErrorCode};
 

@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demonstration::{self, DemoFlags, Demonstration};
 use super::log::Log;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Config, Flags};
 use crate::ledger;
 
@@ -99,6 +99,9 @@ fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
     let demo = args.demo.demo.then(|| Demonstration::prepare(&args.demo, &mut config));
     let demo = demo.transpose()?;
     let app = App::build(&config)?;
+    for warning in app::exposed_files(&config) {
+        tracing::warn!("{warning}");
+    }
     let banner = match &demo {
         None => {
             if ledger::is_made_up(&config.database)? {

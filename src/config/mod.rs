@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 mod base_url;
 mod doubts;
 mod environment;
+mod exposure;
 mod file;
 pub mod keys;
 pub mod known;

@@ -325,6 +325,7 @@ fn odd_things_are_warnings() {
     let warnings = load_with(&Flags::default(), &env, text).unwrap().warnings;
     let expected = [
         "tokenmeter.toml:1: 0.0.0.0:8000 lets other machines in",
+        "tokenmeter.toml:1: whoever reaches 0.0.0.0:8000 can make calls; clients.networks",
         "TOKENMETER_ADMIN_TOKEN has fewer than 16 characters",
         "tokenmeter.toml:5: upstreams.chat: paths that begin with /chat go to this upstream",
         "tokenmeter.toml:5: upstreams.chat: base_url ends in /v1",
@@ -338,6 +339,71 @@ fn odd_things_are_warnings() {
     for (warning, beginning) in warnings.iter().zip(expected) {
         assert!(warning.starts_with(beginning), "{warning}");
     }
+}
+
+#[test]
+fn what_is_open_is_told_with_what_would_close_it() {
+    let tls = "tls = { certificate = \"a.crt\", key = \"a.key\" }\n";
+    let mtls = "tls = { certificate = \"a.crt\", key = \"a.key\", client_ca = \"a.pem\" }\n";
+    let told = |text: &str| load(text).unwrap().warnings;
+    for (text, expected) in [
+        ("listen = \"[::ffff:127.0.0.1]:4100\"\nmetrics_public = true\n", &[][..]),
+        ("listen = \"[::]:4100\"", &["set tls.certificate", "clients.networks"]),
+        (&format!("listen = \"10.0.0.1:4100\"\n{tls}"), &["clients.networks"]),
+        (&format!("listen = \"10.0.0.1:4100\"\n{mtls}"), &[]),
+        (&format!("listen = \"0.0.0.0:1\"\nclients.networks = [\"10.0.0.0/8\"]\n{tls}"), &[]),
+        (&format!("listen = \"0.0.0.0:1\"\nmetrics_public = true\n{mtls}"), &["metrics_public"]),
+        (
+            "listen = \"127.0.0.1:1\"\nadmin.listen = \"0.0.0.0:2\"\nmetrics_public = true",
+            &["0.0.0.0:2 lets other machines in, and the admin token", "metrics_public"],
+        ),
+        (
+            &format!(
+                "listen = \"0.0.0.0:1\"\nadmin.listen = \"[::1]:2\"\nmetrics_public = true\n{mtls}"
+            ),
+            &[],
+        ),
+    ] {
+        let warnings = told(text);
+        assert_eq!(warnings.len(), expected.len(), "{text}: {warnings:#?}");
+        for (warning, part) in warnings.iter().zip(expected) {
+            assert!(warning.contains(part), "{text}: {warning}");
+        }
+    }
+    for (token, part) in [
+        ("fifteen-letters", Some("fewer than 16 characters")),
+        ("aaaaabbbbbaaaaabbbbb", Some("fewer than 6 different")),
+        ("0123456789abcdef", None),
+    ] {
+        let env = [("TOKENMETER_ADMIN_TOKEN", token)];
+        let warnings = load_with(&Flags::default(), &env, "").unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(part.is_some()), "{warnings:?}");
+        assert!(warnings.iter().all(|told| told.contains(part.unwrap()) && !told.contains(token)));
+    }
+}
+
+#[test]
+fn lists_of_clients_are_checked() {
+    let clients =
+        load("clients = { networks = [\"10.0.0.0/8\", \"::1\"], keys = [\"key:0123456789ab\"] }");
+    let clients = clients.unwrap().clients;
+    assert_eq!((clients.networks.unwrap().len(), clients.keys.unwrap().len()), (2, 1));
+    assert_eq!(defaults().clients, Clients::default());
+    for (text, why) in [
+        ("networks = []", "clients.networks: lets nobody in"),
+        ("networks = [\"10.0.0.1/8\"]", "did you mean `10.0.0.0/8`?"),
+        ("networks = [\"ten\"]", "`ten` is not a network such as"),
+        ("networks = [\"::ffff:10.0.0.0/104\"]", "in the form of IPv4"),
+        ("keys = [\"sk-canary\"]", "clients.keys: must be the fingerprint of a key"),
+    ] {
+        let found = complaints(&format!("[clients]\n{text}")).join("\n");
+        assert!(found.contains(why) && !found.contains("canary"), "{text}: {found}");
+    }
+    let found = complaints("listen = \"127.0.0.1:1\"\nadmin.listen = \"127.0.0.1:1\"").join("\n");
+    assert!(
+        found.starts_with("tokenmeter.toml:2: admin.listen: is where clients connect"),
+        "{found}"
+    );
 }
 
 #[test]

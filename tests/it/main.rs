@@ -37,6 +37,7 @@ mod replay;
 mod report;
 mod reprice;
 mod rig;
+mod secrets;
 mod sessions;
 mod smuggling;
 mod support;
