@@ -5,6 +5,7 @@
 //! | room | owns |
 //! | --- | --- |
 //! | [`units`], [`secret`], [`nearest`], [`trace`] | exact dollars, timestamps; keys with a blind `Debug`; the word that was meant; a place in a trace |
+//! | [`fingerprint`] | what stands for a client's key: a keyed hash, short |
 //! | [`usage`] | the normalised token classes of one call |
 //! | [`figures`] | figures as people read them; what a month will come to |
 //! | [`framing`] | bytes into documents: JSON, events, lines, content encodings |
@@ -35,6 +36,7 @@ pub mod config;
 pub mod demo;
 pub mod estimate;
 pub mod figures;
+pub mod fingerprint;
 pub mod framing;
 pub mod ledger;
 pub mod meter;

@@ -1,8 +1,16 @@
-//! Keys and tokens that must not be seen. Owns the one way to reach their text; refuses to print it.
+//! Keys and tokens that must not be seen. Owns the one way to reach their text, and how those of tokenmeter's
+//! own are made and kept in a file; refuses to print them.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use subtle::ConstantTimeEq;
+
+/// Bytes of randomness in what is made here.
+const RANDOM_BYTES: usize = 32;
 
 /// A key or token. `Debug` shows nothing of it; [`Secret::expose`] is the only way to its text.
 #[derive(Clone)]
@@ -17,6 +25,44 @@ impl Secret {
         &self.0
     }
 
+    /// Random enough that nobody guesses it, in hexadecimal.
+    pub fn random() -> Secret {
+        let mut bytes = [0; RANDOM_BYTES];
+        getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+        let hex = |mut text: String, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        };
+        Secret::new(bytes.iter().fold(String::new(), hex))
+    }
+
+    /// The one in a file, which is made if there is none, for its owner's eyes only. Errors name the file.
+    pub fn read_or_make(path: &Path) -> io::Result<Secret> {
+        let named = |error: io::Error| {
+            io::Error::new(error.kind(), format!("the file {}: {error}", path.display()))
+        };
+        match fs::read_to_string(path) {
+            Ok(text) => Secret::new(text.trim()).checked().map_err(|why| {
+                let fix = "remove the file to have a new one made";
+                named(io::Error::new(io::ErrorKind::InvalidData, format!("it {why}; {fix}")))
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(named),
+            Err(error) => Err(named(error)),
+        }
+    }
+
+    /// The same, if it is something that a header can carry.
+    pub fn checked(self) -> Result<Secret, &'static str> {
+        let text = self.expose();
+        if text.trim().is_empty() {
+            return Err("is empty");
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("has characters other than visible ASCII");
+        }
+        Ok(self)
+    }
+
     /// Compares in a time that depends on the lengths only.
     pub fn matches(&self, other: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(other).into()
@@ -27,6 +73,28 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
+}
+
+/// Writes a new one beside its place and moves it there whole: a crash leaves no empty file. Where two do so at
+/// once, the first one's counts for both.
+fn make(path: &Path) -> io::Result<Secret> {
+    let made = Secret::random();
+    let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
+    let _ = fs::remove_file(&draft);
+    let mut file: File =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    writeln!(file, "{}", made.expose())?;
+    file.sync_all()?;
+    match fs::hard_link(&draft, path) {
+        Ok(()) => fs::remove_file(&draft)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&draft)?;
+            return Ok(Secret::new(fs::read_to_string(path)?.trim()));
+        }
+        // Not every file system has links.
+        Err(_) => fs::rename(&draft, path)?,
+    }
+    Ok(made)
 }
 
 #[cfg(test)]

@@ -5,24 +5,30 @@
 //! takes as long for a near miss as for a wild guess.
 
 use std::collections::VecDeque;
-use std::fmt::Write as _;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::Method;
-use http::header::{AUTHORIZATION, COOKIE, HeaderMap};
+use http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use http::request::Parts;
+use http::uri::Authority;
 
+use super::guard::Guard;
 use crate::secret::Secret;
 
 /// The token's file, beside the database.
 pub const TOKEN_FILE: &str = "tokenmeter.token";
 
-/// Holds a browser's session.
-pub(super) const SESSION_COOKIE: &str = "tokenmeter_session";
+/// Begins the name of the cookie that holds a browser's session. Browsers keep cookies by host and not by port,
+/// so what follows is another one for each tokenmeter.
+const SESSION_COOKIE: &str = "tokenmeter_session_";
+
+/// Says where a request comes from: `same-origin`, `same-site`, `cross-site`, or `none` for what was typed.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
 /// How long a browser stays logged in at most. They are all forgotten at a restart.
 const SESSION_LIFE: Duration = Duration::from_hours(7 * 24);
@@ -31,14 +37,26 @@ const SESSION_LIFE: Duration = Duration::from_hours(7 * 24);
 const CODES: usize = 8;
 const SESSIONS: usize = 64;
 
-/// Bytes of randomness in a token, code or session.
-const RANDOM_BYTES: usize = 32;
-
 /// The admin token and what it has let in.
 #[derive(Debug)]
 pub struct Access {
     token: Secret,
+    cookie: String,
     doors: Mutex<Doors>,
+    /// Wrong tokens.
+    guard: Guard,
+    /// Wrong login links, apart: to follow one must not keep anybody from giving a token.
+    codes_guard: Guard,
+}
+
+/// What came of asking to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entry {
+    Admitted,
+    /// Without a token, or with a wrong one.
+    Unknown,
+    /// After too many wrong ones; how long to wait.
+    TooOften(Duration),
 }
 
 #[derive(Debug, Default)]
@@ -50,24 +68,53 @@ struct Doors {
 impl Access {
     /// The configured token, or the one in the file beside the database, which is made if there is
     /// none. Errors name the file.
-    pub fn load(configured: Option<Secret>, database: &Path) -> io::Result<Access> {
+    /// `instance` is a word that no other tokenmeter has.
+    pub fn load(configured: Option<Secret>, database: &Path, instance: &str) -> io::Result<Access> {
         let token = match configured {
-            Some(token) => check(token).map_err(|why| {
+            Some(token) => token.checked().map_err(|why| {
                 io::Error::new(io::ErrorKind::InvalidInput, format!("the admin token {why}"))
             })?,
-            None => read_or_make(&database.with_file_name(TOKEN_FILE))?,
+            None => Secret::read_or_make(&database.with_file_name(TOKEN_FILE))?,
         };
-        Ok(Access { token, doors: Mutex::default() })
+        let cookie = format!("{SESSION_COOKIE}{instance}");
+        Ok(Access {
+            token,
+            cookie,
+            doors: Mutex::default(),
+            guard: Guard::default(),
+            codes_guard: Guard::default(),
+        })
     }
 
-    /// Whether a request may see what is tokenmeter's own.
-    pub(super) fn admits(&self, method: &Method, headers: &HeaderMap) -> bool {
-        self.has_token(headers) || (method.is_safe() && self.has_session(headers))
+    /// The name of the cookie that holds a session.
+    pub(super) fn cookie(&self) -> &str {
+        &self.cookie
+    }
+
+    /// Whether a request may see, or change, what is tokenmeter's own. Where an address has given too many wrong
+    /// tokens, none is looked at that comes from there, not even a right one: else its guesses would go on.
+    pub(super) fn admits(&self, request: &Parts, from: IpAddr) -> Entry {
+        let Parts { method, headers, .. } = request;
+        if self.has_session(headers) && is_own_doing(method, headers, request.uri.authority()) {
+            return Entry::Admitted;
+        }
+        if !headers.contains_key(AUTHORIZATION) {
+            return Entry::Unknown;
+        }
+        let now = Instant::now();
+        if let Some(wait) = self.guard.wait(from, now) {
+            return Entry::TooOften(wait);
+        }
+        if self.has_token(headers) {
+            return Entry::Admitted;
+        }
+        self.guard.failed(from, now);
+        Entry::Unknown
     }
 
     /// A new code that logs in once.
     pub(super) fn issue_code(&self) -> Secret {
-        let code = random();
+        let code = Secret::random();
         let mut doors = self.lock();
         doors.codes.push_back(code.clone());
         while doors.codes.len() > CODES {
@@ -76,15 +123,26 @@ impl Access {
         code
     }
 
+    /// Logs in with a code, once. Codes cannot be guessed at any rate, and any page can make a browser try one:
+    /// so a right one works always, and wrong ones count for nothing but themselves.
+    pub(super) fn log_in(&self, code: &str, from: IpAddr) -> Result<Secret, Entry> {
+        let now = Instant::now();
+        self.redeem(code).ok_or_else(|| {
+            let wait = self.codes_guard.wait(from, now);
+            self.codes_guard.failed(from, now);
+            wait.map_or(Entry::Unknown, Entry::TooOften)
+        })
+    }
+
     /// Takes a code, which is void from then on, and gives a session for it.
-    pub(super) fn redeem(&self, code: &str) -> Option<Secret> {
+    fn redeem(&self, code: &str) -> Option<Secret> {
         let mut doors = self.lock();
         let before = doors.codes.len();
         doors.codes.retain(|known| !known.matches(code.as_bytes()));
         if doors.codes.len() == before {
             return None;
         }
-        let session = random();
+        let session = Secret::random();
         doors.sessions.push_back((session.clone(), Instant::now()));
         while doors.sessions.len() > SESSIONS {
             doors.sessions.pop_front();
@@ -106,12 +164,32 @@ impl Access {
     fn has_session(&self, headers: &HeaderMap) -> bool {
         let mut doors = self.lock();
         doors.sessions.retain(|(_, since)| since.elapsed() < SESSION_LIFE);
-        cookies(headers, SESSION_COOKIE)
+        cookies(headers, &self.cookie)
             .any(|given| doors.sessions.iter().any(|(known, _)| known.matches(given.as_bytes())))
     }
 
     fn lock(&self) -> MutexGuard<'_, Doors> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a browser was made to ask by our own page, or by whoever sits before it: a page of another origin
+/// can make it send its cookie along where both are of one site, as all ports of one host are.
+fn is_own_doing(method: &Method, headers: &HeaderMap, authority: Option<&Authority>) -> bool {
+    let text = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+    let site = text(&SEC_FETCH_SITE);
+    if method.is_safe() {
+        let is_followed_link = text(&SEC_FETCH_MODE) == Some(b"navigate");
+        return matches!(site, None | Some(b"same-origin" | b"none")) || is_followed_link;
+    }
+    let host = authority.map(|authority| authority.as_str().as_bytes()).or(text(&HOST));
+    let is_of_this_origin = text(&ORIGIN).map(|origin| {
+        let place = origin.strip_prefix(b"https://").or(origin.strip_prefix(b"http://"));
+        place.is_some() && place == host
+    });
+    match (site, is_of_this_origin) {
+        (None, None) => false,
+        (site, origin) => site.is_none_or(|site| site == b"same-origin") && origin != Some(false),
     }
 }
 
@@ -130,78 +208,28 @@ fn cookies<'h>(headers: &'h HeaderMap, name: &'h str) -> impl Iterator<Item = &'
     })
 }
 
-/// Random enough that nobody guesses it, in hexadecimal.
-pub(super) fn random() -> Secret {
-    let mut bytes = [0; RANDOM_BYTES];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    let hex = |mut text: String, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    };
-    Secret::new(bytes.iter().fold(String::new(), hex))
-}
-
-fn read_or_make(path: &Path) -> io::Result<Secret> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("the admin token's file {}: {error}", path.display()))
-    };
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            warn_if_open(path);
-            let checked = check(Secret::new(text.trim()));
-            checked.map_err(|why| {
-                let fix = "remove the file to have a new one made";
-                named(io::Error::new(io::ErrorKind::InvalidData, format!("it {why}; {fix}")))
-            })
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(named),
-        Err(error) => Err(named(error)),
-    }
-}
-
-/// Writes a new token beside its place and moves it there whole: a crash leaves no empty file. The
-/// ledger's lock on the directory keeps a second tokenmeter from doing the same.
-fn make(path: &Path) -> io::Result<Secret> {
-    let token = random();
-    let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    let _ = fs::remove_file(&draft);
-    let mut file: File =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    writeln!(file, "{}", token.expose())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    Ok(token)
-}
-
-fn warn_if_open(path: &Path) {
-    if fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0) {
-        let file = path.display();
-        tracing::warn!(%file, "others can read the admin token; chmod 600 it");
-    }
-}
-
-/// A token must be something that a header can carry.
-fn check(token: Secret) -> Result<Secret, &'static str> {
-    let text = token.expose();
-    if text.trim().is_empty() {
-        return Err("is empty");
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("has characters other than visible ASCII");
-    }
-    Ok(token)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
-    use http::HeaderValue;
 
     fn access(token: &str) -> Access {
-        Access::load(Some(Secret::new(token)), Path::new("none")).unwrap()
+        Access::load(Some(Secret::new(token)), Path::new("none"), "x").unwrap()
     }
 
-    fn headers(pairs: &[(http::HeaderName, &str)]) -> HeaderMap {
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn asks(access: &Access, method: &Method, headers: HeaderMap, from: usize) -> Entry {
+        let mut request = http::Request::new(());
+        *request.method_mut() = method.clone();
+        *request.headers_mut() = headers;
+        let from = u32::try_from(from).unwrap();
+        access.admits(&request.into_parts().0, IpAddr::from(from.to_be_bytes()))
+    }
+
+    fn headers(pairs: &[(HeaderName, &str)]) -> HeaderMap {
         let value = |text| HeaderValue::from_str(text).unwrap();
         pairs.iter().map(|(name, text)| (name.clone(), value(text))).collect()
     }
@@ -210,10 +238,10 @@ mod tests {
     fn a_token_is_made_once_and_for_its_owner_only() {
         let home = tempfile::tempdir().unwrap();
         let database = home.path().join("some.db");
-        let first = Access::load(None, &database).unwrap();
-        let again = Access::load(None, &database).unwrap();
+        let first = Access::load(None, &database, "x").unwrap();
+        let again = Access::load(None, &database, "x").unwrap();
         assert_eq!(first.token.expose(), again.token.expose());
-        assert_eq!(first.token.expose().len(), 2 * RANDOM_BYTES);
+        assert_eq!(first.token.expose().len(), 64);
         let found = fs::metadata(home.path().join(TOKEN_FILE)).unwrap();
         assert_eq!(found.mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
@@ -225,11 +253,11 @@ mod tests {
         let database = home.path().join("some.db");
         for text in ["", " \n", "two words", "a\nb", "schlüssel"] {
             fs::write(home.path().join(TOKEN_FILE), text).unwrap();
-            let error = Access::load(None, &database).unwrap_err();
+            let error = Access::load(None, &database, "x").unwrap_err();
             assert!(error.to_string().contains(TOKEN_FILE), "{error}");
         }
         for text in ["", "  ", "a b"] {
-            assert!(Access::load(Some(Secret::new(text)), &database).is_err(), "{text:?}");
+            assert!(Access::load(Some(Secret::new(text)), &database, "x").is_err(), "{text:?}");
         }
     }
 
@@ -241,7 +269,8 @@ mod tests {
             for value in values {
                 headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
             }
-            access.admits(&Method::GET, &headers)
+            // Each from elsewhere, so that none is one too many.
+            asks(&access, &Method::GET, headers, values.len()) == Entry::Admitted
         };
         assert!(opens(&["Bearer right"]) && opens(&["bearer right"]) && opens(&["BEARER  right"]));
         let wrong: [&[&str]; 10] = [
@@ -262,22 +291,84 @@ mod tests {
     }
 
     #[test]
-    fn a_code_logs_in_once_and_a_session_only_reads() {
+    fn a_code_logs_in_once_and_no_other_page_can_use_the_session() {
         let access = access("right");
         let code = access.issue_code();
-        assert!(access.redeem("").is_none() && access.redeem("right").is_none());
-        let session = access.redeem(code.expose()).unwrap();
-        assert!(access.redeem(code.expose()).is_none());
-        assert!(session.expose() != code.expose());
-        let cookie = format!("a=b; {SESSION_COOKIE}={}; c", session.expose());
-        let headers = headers(&[(COOKIE, &cookie)]);
-        assert!(access.admits(&Method::GET, &headers) && access.admits(&Method::HEAD, &headers));
-        assert!(!access.admits(&Method::POST, &headers));
-        for cookie in ["", "tokenmeter_session=", "tokenmeter_session=right", "tokenmeter_session"]
-        {
-            let headers = self::headers(&[(COOKIE, cookie)]);
-            assert!(!access.admits(&Method::GET, &headers), "{cookie}");
+        for wrong in ["", "right"] {
+            assert_eq!(access.log_in(wrong, HERE).unwrap_err(), Entry::Unknown);
         }
+        let session = access.log_in(code.expose(), HERE).unwrap();
+        assert!(access.log_in(code.expose(), HERE).is_err());
+        assert!(session.expose() != code.expose());
+        let cookie = format!("a=b; {}={}; c", access.cookie(), session.expose());
+        let admits = |method: Method, more: &[(HeaderName, &str)]| {
+            let mut given = headers(&[(COOKIE, &cookie), (HOST, "tm:4100")]);
+            given.extend(headers(more).into_iter().map(|(name, value)| (name.unwrap(), value)));
+            asks(&access, &method, given, 1) == Entry::Admitted
+        };
+        let (site, mode) = (SEC_FETCH_SITE, SEC_FETCH_MODE);
+        for (method, more, expected) in [
+            (Method::GET, &[][..], true),
+            (Method::HEAD, &[], true),
+            (Method::GET, &[(site.clone(), "same-origin")], true),
+            (Method::GET, &[(site.clone(), "none")], true),
+            (Method::GET, &[(site.clone(), "same-site"), (mode.clone(), "no-cors")], false),
+            (Method::GET, &[(site.clone(), "cross-site"), (mode.clone(), "cors")], false),
+            (Method::GET, &[(site.clone(), "cross-site"), (mode.clone(), "navigate")], true),
+            (Method::POST, &[], false),
+            (Method::POST, &[(site.clone(), "same-origin")], true),
+            (Method::POST, &[(site.clone(), "none")], false),
+            (Method::POST, &[(site.clone(), "same-site"), (mode, "navigate")], false),
+            (Method::POST, &[(site.clone(), "cross-site")], false),
+            (Method::POST, &[(ORIGIN, "http://tm:4100")], true),
+            (Method::POST, &[(ORIGIN, "https://tm:4100")], true),
+            (Method::POST, &[(ORIGIN, "http://tm:4101")], false),
+            (Method::POST, &[(ORIGIN, "http://evil.example")], false),
+            (Method::POST, &[(ORIGIN, "null")], false),
+            (Method::POST, &[(ORIGIN, "http://evil"), (site.clone(), "same-origin")], false),
+            (Method::POST, &[(ORIGIN, "http://tm:4100"), (site.clone(), "same-origin")], true),
+            (Method::POST, &[(ORIGIN, "http://tm:4100"), (site, "same-site")], false),
+        ] {
+            assert_eq!(admits(method.clone(), more), expected, "{method} {more:?}");
+        }
+        let name = access.cookie();
+        for cookie in ["", &format!("{name}="), &format!("{name}=right"), name] {
+            let headers = headers(&[(COOKIE, cookie)]);
+            assert_eq!(asks(&access, &Method::GET, headers, 1), Entry::Unknown, "{cookie}");
+        }
+    }
+
+    #[test]
+    fn who_guesses_is_no_longer_heard_and_shuts_out_nobody_else() {
+        let access = access("right");
+        let token = |text: &str| headers(&[(AUTHORIZATION, &format!("Bearer {text}"))]);
+        let wrong = || asks(&access, &Method::GET, token("wrong"), 1);
+        let tries = (0..1000).take_while(|_| wrong() == Entry::Unknown).count();
+        assert!((10..100).contains(&tries), "{tries}");
+        let Entry::TooOften(wait) = wrong() else { panic!("it may go on") };
+        assert!(wait > Duration::ZERO && wait < Duration::from_mins(1), "{wait:?}");
+        // Not even the right one is looked at, or guessing would go on.
+        assert!(matches!(asks(&access, &Method::GET, token("right"), 1), Entry::TooOften(_)));
+        assert_eq!(asks(&access, &Method::GET, token("right"), 2), Entry::Admitted);
+        // Nor does it matter to a browser that is logged in, or logs in.
+        let from = IpAddr::from(1_u32.to_be_bytes());
+        let session = access.log_in(access.issue_code().expose(), from).unwrap();
+        let cookie = headers(&[(COOKIE, &format!("{}={}", access.cookie(), session.expose()))]);
+        assert_eq!(asks(&access, &Method::GET, cookie, 1), Entry::Admitted);
+        assert_eq!(asks(&access, &Method::GET, HeaderMap::new(), 1), Entry::Unknown);
+    }
+
+    #[test]
+    fn wrong_links_keep_nobody_from_a_right_one_or_a_token() {
+        let access = access("right");
+        let wrong = || access.log_in("wrong", HERE).unwrap_err();
+        let tries = (0..1000).take_while(|_| wrong() == Entry::Unknown).count();
+        assert!((10..100).contains(&tries), "{tries}");
+        let code = access.issue_code();
+        assert!(access.log_in(code.expose(), HERE).is_ok());
+        let token = headers(&[(AUTHORIZATION, "Bearer right")]);
+        assert_eq!(access.guard.wait(HERE, Instant::now()), None);
+        assert_eq!(asks(&access, &Method::GET, token, 1), Entry::Admitted);
     }
 
     #[test]

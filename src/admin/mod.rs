@@ -3,7 +3,7 @@
 //!
 //! | file | owns |
 //! | --- | --- |
-//! | `access` | the token, login links, sessions |
+//! | `access`, `guard` | the token, login links, sessions; who has failed too often |
 //! | `route` | which page a path names |
 //! | `params`, `question` | what may be asked, and the shapes of the answers; the command line asks here too |
 //! | `export`, `download` | all calls as a file; that file as a stream with back-pressure |
@@ -21,6 +21,7 @@ mod access;
 mod dashboard;
 mod download;
 pub mod export;
+mod guard;
 mod live;
 mod metrics;
 mod openapi;
@@ -32,6 +33,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +44,9 @@ use http_body_util::{Either, Full};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::ledger::{Ledger, Reader};
+use crate::secret::Secret;
 use crate::units::Timestamp;
+use access::Entry;
 pub use access::{Access, TOKEN_FILE};
 use dashboard::Answer;
 pub use download::Download;
@@ -87,6 +91,16 @@ pub struct Admin {
     exports: Arc<Semaphore>,
 }
 
+/// Who asks, as the connection tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor {
+    pub address: IpAddr,
+    /// Over TLS.
+    pub is_encrypted: bool,
+    /// The port that calls come in at, where it is another than this.
+    pub calls_port: Option<u16>,
+}
+
 /// An answer, whole or as it is read from the ledger.
 pub type AdminBody = Either<Full<Bytes>, Download>;
 
@@ -109,8 +123,8 @@ impl Admin {
     }
 
     /// Answers a request that is not for a provider, whatever its path. Its body is not looked at.
-    pub async fn respond(&self, request: &Parts) -> Response<AdminBody> {
-        let answer = self.answer(request).await;
+    pub async fn respond(&self, request: &Parts, visitor: &Visitor) -> Response<AdminBody> {
+        let answer = self.answer(request, visitor).await;
         let path = request.uri.path();
         let form = match accepts_html(&request.headers) {
             true if path == "/admin/" => Form::Page,
@@ -121,7 +135,11 @@ impl Admin {
         reply::finish(response, &request.method)
     }
 
-    async fn answer(&self, request: &Parts) -> Result<Response<AdminBody>, Refusal> {
+    async fn answer(
+        &self,
+        request: &Parts,
+        visitor: &Visitor,
+    ) -> Result<Response<AdminBody>, Refusal> {
         let open_to_all = match request.uri.path() {
             "/healthz" => only_read(&request.method).map(|()| reply::alive()),
             "/readyz" => only_read(&request.method).map(|()| reply::ready(&self.ledger.health())),
@@ -129,15 +147,21 @@ impl Admin {
                 only_read(&request.method)?;
                 return self.scrape(request).await.map(whole);
             }
-            LOGIN => self.login(request),
-            _ => return self.answer_whom_it_knows(request).await,
+            LOGIN => self.login(request, visitor),
+            _ => return self.answer_whom_it_knows(request, visitor).await,
         };
         open_to_all.map(whole)
     }
 
-    async fn answer_whom_it_knows(&self, request: &Parts) -> Result<Response<AdminBody>, Refusal> {
-        if !self.access.admits(&request.method, &request.headers) {
-            return Err(Refusal::Unauthorized);
+    async fn answer_whom_it_knows(
+        &self,
+        request: &Parts,
+        visitor: &Visitor,
+    ) -> Result<Response<AdminBody>, Refusal> {
+        match self.access.admits(request, visitor.address) {
+            Entry::Admitted => {}
+            Entry::Unknown => return Err(Refusal::Unauthorized),
+            Entry::TooOften(wait) => return Err(Refusal::TooOften(wait)),
         }
         let Some(route) = Route::of(request.uri.path()) else { return Err(Refusal::NoSuchPage) };
         if route.method() == Method::GET {
@@ -147,7 +171,7 @@ impl Admin {
         }
         match route {
             Route::ToPage => Ok(whole(reply::redirect("admin/"))),
-            Route::Page => self.page(request).await.map(whole),
+            Route::Page => self.page(request, visitor).await.map(whole),
             Route::Asset(name) => asset(&name, request).await.map(whole),
             Route::Export => self.export(request).await,
             Route::Metrics => self.scrape(request).await.map(whole),
@@ -160,16 +184,20 @@ impl Admin {
     }
 
     /// A code is used up by `GET` only, so that whatever looks at a link beforehand leaves it valid.
-    fn login(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
+    fn login(&self, request: &Parts, visitor: &Visitor) -> Result<Response<Full<Bytes>>, Refusal> {
         let code = || {
             let pairs = pairs(request.uri.query().unwrap_or_default()).ok()?;
             pairs.into_iter().find_map(|(name, text)| (name == "code").then_some(text))
         };
-        let session = match request.method {
-            Method::GET => code().and_then(|code| self.access.redeem(&code)),
-            _ => None,
-        };
-        session.map(|session| reply::logged_in(&session)).ok_or(Refusal::Unauthorized)
+        let code = (request.method == Method::GET).then(code).flatten();
+        let code = code.ok_or(Refusal::Unauthorized)?;
+        match self.access.log_in(&code, visitor.address) {
+            Ok(session) => {
+                Ok(reply::logged_in(self.access.cookie(), &session, visitor.is_encrypted))
+            }
+            Err(Entry::TooOften(wait)) => Err(Refusal::TooOften(wait)),
+            Err(_) => Err(Refusal::Unauthorized),
+        }
     }
 
     async fn ask(&self, route: Route, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
@@ -190,14 +218,16 @@ impl Admin {
         answer.map(|answer| reply::json(&answer)).ok_or_else(|| reply::unknown(&question))
     }
 
-    async fn page(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
-        let host = request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-        let authority = request.uri.authority().map(http::uri::Authority::as_str);
-        let host = authority.or(host).unwrap_or("127.0.0.1:4100");
+    async fn page(
+        &self,
+        request: &Parts,
+        visitor: &Visitor,
+    ) -> Result<Response<Full<Bytes>>, Refusal> {
+        let base = visitor.base_of_calls(request);
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
         let zone = access::cookie(&request.headers, dashboard::ZONE_COOKIE);
-        let asked = dashboard::Request::read(&pairs, zone, host, Timestamp::now())?;
-        let nonce = access::random();
+        let asked = dashboard::Request::read(&pairs, zone, &base, Timestamp::now())?;
+        let nonce = Secret::random();
         let (asked, with) = (asked.clone(), nonce.clone());
         match self.query(move |reader| asked.answer(reader, with.expose())).await? {
             Answer::Page(html) => Ok(reply::html(html, &nonce)),
@@ -210,7 +240,7 @@ impl Admin {
     fn describe(&self, request: &Parts) -> Result<Response<Full<Bytes>>, Refusal> {
         let pairs = pairs(request.uri.query().unwrap_or_default())?;
         params::none(&pairs)?;
-        Ok(reply::json(&openapi::document(self.metrics.is_public())))
+        Ok(reply::json(&openapi::document(self.metrics.is_public(), self.access.cookie())))
     }
 
     /// One at a time, and not on the thread that forwards calls: with many label sets the page is megabytes.
@@ -288,6 +318,20 @@ impl Admin {
             question(&ledger.reader())
         });
         Ok(asked.await.map_err(|_| Refusal::Failed)??)
+    }
+}
+
+impl Visitor {
+    /// Where calls go, as far as this one can see: what was typed to come here, with the port of calls.
+    fn base_of_calls(&self, request: &Parts) -> String {
+        let host = request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let authority = request.uri.authority().map(http::uri::Authority::as_str);
+        let host = authority.or(host).unwrap_or("127.0.0.1:4100");
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        let Some(port) = self.calls_port else { return format!("{scheme}://{host}") };
+        let is_port = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let name = host.rsplit_once(':').filter(|(_, port)| is_port(port));
+        format!("{scheme}://{}:{port}", name.map_or(host, |(name, _)| name))
     }
 }
 

@@ -1,17 +1,18 @@
 //! Answers and refusals as HTTP. Owns statuses and headers; knows nothing of tokens or questions.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY,
-    SET_COOKIE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    RETRY_AFTER, SET_COOKIE, VARY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{Either, Full};
 use serde_json::{Value, json};
 
-use super::access::{self, SESSION_COOKIE};
 use super::params::BadParameter;
 use super::question::Question;
 use super::{AdminBody, dashboard};
@@ -26,6 +27,8 @@ use crate::units::Timestamp;
 #[derive(Debug)]
 pub(super) enum Refusal {
     Unauthorized,
+    /// Too many wrong tokens from one address; how long to wait.
+    TooOften(Duration),
     NoSuchPage,
     /// What the question names is not in the ledger.
     Unknown(String),
@@ -71,7 +74,7 @@ impl Refusal {
             (Form::Page, Refusal::Unauthorized) => locked("/admin/"),
             (Form::Door(path), Refusal::Unauthorized) => locked(path),
             (Form::Page, _) => {
-                let nonce = access::random();
+                let nonce = Secret::random();
                 let status = code.status().as_u16();
                 let page = dashboard::trouble(status, &message, nonce.expose());
                 html(page, &nonce)
@@ -89,6 +92,10 @@ impl Refusal {
         *response.status_mut() = code.status();
         match self {
             Refusal::Unauthorized => put(&mut response, WWW_AUTHENTICATE, "Bearer"),
+            Refusal::TooOften(wait) => {
+                let seconds = wait.as_secs().saturating_add(1);
+                put(&mut response, RETRY_AFTER, &seconds.to_string());
+            }
             Refusal::Method => put(&mut response, ALLOW, "GET, HEAD"),
             Refusal::OnlyPost => put(&mut response, ALLOW, "POST"),
             _ => {}
@@ -103,6 +110,10 @@ impl Refusal {
             Refusal::Unauthorized => {
                 plain(ErrorCode::Unauthorized, "give the admin token: Authorization: Bearer TOKEN")
             }
+            Refusal::TooOften(_) => plain(
+                ErrorCode::TooManyAttempts,
+                "too many wrong tokens came from your address; wait, and give the right one",
+            ),
             Refusal::NoSuchPage => plain(ErrorCode::NotFound, "tokenmeter has no such page"),
             Refusal::Unknown(message) => plain(ErrorCode::NotFound, message),
             Refusal::Method => plain(ErrorCode::MethodNotAllowed, "this page is read with GET"),
@@ -132,7 +143,7 @@ impl Refusal {
 
 /// The page for whoever is not logged in, at the path that it is shown at.
 fn locked(path: &str) -> Response<Full<Bytes>> {
-    let nonce = access::random();
+    let nonce = Secret::random();
     html(dashboard::locked(path, nonce.expose()), &nonce)
 }
 
@@ -212,13 +223,13 @@ pub(super) fn redirect(to: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// On to the pages, with a session. The cookie is not `Secure` because tokenmeter speaks plain HTTP. It names
-/// no path, so that it holds for that of the login link less its last part: `/admin`, and whatever a proxy
+/// On to the pages, with a session. The cookie is `Secure` where tokenmeter speaks TLS itself. It names no path, so that it holds for that of the login link less its last part: `/admin`, and whatever a proxy
 /// has put before it.
-pub(super) fn logged_in(session: &Secret) -> Response<Full<Bytes>> {
+pub(super) fn logged_in(name: &str, session: &Secret, is_encrypted: bool) -> Response<Full<Bytes>> {
     let mut response = redirect("./");
     let value = session.expose();
-    let cookie = format!("{SESSION_COOKIE}={value}; HttpOnly; SameSite=Strict");
+    let secure = if is_encrypted { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; HttpOnly; SameSite=Strict{secure}");
     put(&mut response, SET_COOKIE, &cookie);
     response
 }

@@ -1,5 +1,7 @@
 //! The admin API over a ledger with known calls: who gets in, what is asked, what is answered.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -17,6 +19,8 @@ use crate::telemetry::{self, Label, Telemetry};
 const TOKEN: &str = "a-token-for-tests";
 
 const DAY_MS: i64 = 86_400_000;
+
+static VISITORS: AtomicU32 = AtomicU32::new(1);
 
 /// The table that is built in.
 #[derive(Debug)]
@@ -83,7 +87,7 @@ impl Home {
         });
         let watchers = vec![telemetry.watcher()];
         let ledger = Ledger::watched(&Settings::of(database), watchers).unwrap();
-        let access = Access::load(Some(Secret::new(TOKEN)), ledger.database()).unwrap();
+        let access = Access::load(Some(Secret::new(TOKEN)), ledger.database(), "x").unwrap();
         let metrics = metrics(&ledger, &telemetry, false);
         let admin = Admin::new(ledger.clone(), access, metrics, Arc::new(BuiltIn));
         Home { _directory: directory, ledger, telemetry, admin }
@@ -128,8 +132,14 @@ impl Home {
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let visitor = Visitor {
+            // Each from elsewhere, so that none has given too many wrong tokens.
+            address: IpAddr::from(VISITORS.fetch_add(1, Ordering::Relaxed).to_be_bytes()),
+            is_encrypted: false,
+            calls_port: None,
+        };
         runtime.block_on(async {
-            let (head, body) = self.admin.respond(&parts).await.into_parts();
+            let (head, body) = self.admin.respond(&parts, &visitor).await.into_parts();
             let bytes = body.collect().await.unwrap().to_bytes();
             let text = String::from_utf8(bytes.to_vec()).unwrap();
             Reply { status: head.status, headers: head.headers, text }
@@ -272,6 +282,11 @@ fn a_login_link_works_once_and_its_cookie_only_reads() {
     }
     assert!(!cookie.contains("Path"), "{cookie}");
     assert!(!cookie.contains(TOKEN) && !cookie.contains("Secure"));
+    let code = home.admin.login_path();
+    let request = Request::builder().uri(code).body(()).unwrap().into_parts().0;
+    let visitor = Visitor { address: [10, 0, 0, 1].into(), is_encrypted: true, calls_port: None };
+    let encrypted = home.admin.login(&request, &visitor).unwrap();
+    assert!(encrypted.headers()["set-cookie"].to_str().unwrap().ends_with("; Secure"));
     let pair = [("cookie", cookie.split(';').next().unwrap())];
     assert_eq!(home.send(Method::GET, "/admin/", &pair).status, 200);
     assert_eq!(home.send(Method::GET, "/admin/stats", &pair).status, 200);

@@ -19,10 +19,11 @@ pub(super) struct Room {
     pub(super) calls: usize,
 }
 
-/// Raises the limit and fits the room into it; says so once where that is less than was asked for.
-pub(super) fn fit(wanted: Room) -> Room {
+/// Raises the limit and fits the room into what `others` leave of it; says so once where that is less than was
+/// asked for.
+pub(super) fn fit(wanted: Room, others: usize) -> Room {
     let Some(most) = raise() else { return wanted };
-    let room = within(wanted, most);
+    let room = within(wanted, most.saturating_sub(others));
     if room != wanted {
         tracing::warn!(
             "limits.connections = {} and limits.calls = {} need {} file descriptors, and the process may \
@@ -30,7 +31,7 @@ pub(super) fn fit(wanted: Room) -> Room {
              LimitNOFILE), or lower the limits",
             wanted.connections,
             wanted.calls,
-            needed(wanted),
+            needed(wanted) + others,
             room.connections,
             room.calls,
         );

@@ -4,8 +4,12 @@
 //! Each worker is a thread with a runtime of its own: a call stays on the thread that accepted its
 //! connection, and so do its upstream connections.
 
+mod certificates;
+mod changes;
 mod descriptors;
 mod doors;
+mod entrance;
+mod exposure;
 mod price_lists;
 mod price_updates;
 mod prices;
@@ -16,7 +20,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -25,8 +29,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use certificates::{Certificates, reload_certificates};
 use descriptors::Room;
 use doors::Doors;
+use entrance::{Entrance, OPERATORS, Serves};
+pub use exposure::exposed_files;
 pub use price_lists::{PriceFile, fetch_list};
 use price_updates::Updating;
 use prices::PriceDesk;
@@ -39,14 +46,15 @@ use worker::work;
 
 use crate::admin::{Access, Admin, Metrics, Occupancy, Sources};
 use crate::config::Config;
+use crate::fingerprint::Fingerprints;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
 use crate::pricing::PriceTable;
-use crate::proxy::{Calls, Patience, Proxy, Routes, TagHeaders};
+use crate::proxy::{Calls, Clients, Patience, Proxy, Routes, TagHeaders};
 use crate::telemetry::{self, Telemetry};
 
-/// Connections that the kernel holds for us before they are accepted.
-const BACKLOG: i32 = 1024;
+/// What this tokenmeter is known by where others of its kind are: a word of its own, made with its secret.
+const INSTANCE: &[u8] = b"tokenmeter's instance";
 
 /// How long the ledger is given to take in the last rows.
 const LEDGER_GRACE: Duration = Duration::from_secs(10);
@@ -75,7 +83,8 @@ impl StartError {
 /// tokenmeter, ready to run: it listens already.
 #[derive(Debug)]
 pub struct App {
-    listener: StdListener,
+    /// The first one is for calls.
+    entrances: Vec<Entrance>,
     shared: Arc<Shared>,
     ledger: Ledger,
     telling: Telling,
@@ -92,9 +101,14 @@ struct Shared {
     routes: Routes,
     proxy: Arc<Proxy>,
     admin: Admin,
-    doors: Arc<Doors>,
+    /// Of all entrances.
+    doors: Vec<Arc<Doors>>,
+    /// The port that calls come in at, where the operator's pages are elsewhere.
+    calls_port: Option<u16>,
     turns: Arc<Turns>,
     patience: Patience,
+    /// `None`: clients are spoken to in plain HTTP.
+    certificates: Option<Arc<Certificates>>,
     request_head_bytes: usize,
     request_headers: usize,
 }
@@ -137,7 +151,10 @@ impl App {
         let watchers = telling.watchers().into_iter().chain([telemetry.watcher()]).collect();
         let ledger =
             Ledger::watched(&settings, watchers).map_err(|error| StartError(error.to_string()))?;
-        let access = Access::load(config.admin_token.clone(), ledger.database())
+        let fingerprints = Fingerprints::load(ledger.database())
+            .map_err(|error| StartError::new("the secret of fingerprints", error))?;
+        let instance = fingerprints.of(INSTANCE).to_string();
+        let access = Access::load(config.admin_token.clone(), ledger.database(), &instance)
             .map_err(|error| StartError::new("admin token", error))?;
         let meter = Arc::new(Meter::new(ledger.clone(), Arc::clone(&prices.book)));
         let prices = Arc::new(PriceDesk::new(Arc::clone(&meter), prices));
@@ -150,6 +167,8 @@ impl App {
             },
             meter: Arc::clone(&meter),
             calls: Calls::default(),
+            clients: Clients::new(config.clients.networks.clone(), config.clients.keys.clone()),
+            fingerprints,
             max_request_body: config.limits.request_body,
             upstreams: upstreams.len(),
             shortest_pool_idle: pool_idle.min().unwrap_or(Duration::MAX),
@@ -157,7 +176,9 @@ impl App {
             telemetry: telemetry.clone(),
         });
         let limits = config.limits;
-        let room = descriptors::fit(Room { connections: limits.connections, calls: limits.calls });
+        let room = Room { connections: limits.connections, calls: limits.calls };
+        let others = config.admin_listen.map_or(0, |_| entrance::descriptors_of_operators());
+        let room = descriptors::fit(room, others);
         let doors = Doors::new(room.connections);
         let turns = Arc::new(Turns::new(room.calls, limits.queue, limits.queue_wait));
         let estimating = Arc::clone(&meter);
@@ -170,27 +191,32 @@ impl App {
         };
         let metrics = Metrics::new(sources, config.metrics_public);
         let idle = config.upstreams.values().map(|upstream| upstream.timeouts.idle);
+        let entrances = entrances(config, doors)?;
+        let calls_port = match &entrances[..] {
+            [calls, _] => calls.address().ok().map(|address| address.port()),
+            _ => None,
+        };
         let shared = Shared {
             routes: routes(config, upstreams)?,
             proxy,
             admin: Admin::new(ledger.clone(), access, metrics, Arc::clone(&prices) as _),
-            doors,
+            doors: entrances.iter().map(|entrance| Arc::clone(&entrance.doors)).collect(),
+            calls_port,
             turns,
             patience: Patience {
                 request_head: config.client_timeouts.request_head,
                 keep_alive: config.client_timeouts.keep_alive,
                 stalled: idle.max().unwrap_or(Duration::MAX),
             },
+            certificates: config.tls.as_ref().map(|tls| Arc::new(Certificates::new(tls))),
             request_head_bytes: limits.request_head,
             request_headers: limits.request_headers,
         };
-        let listener = bind(config.listen)
-            .map_err(|error| StartError::new(format_args!("listen on {}", config.listen), error))?;
         let updating = price_updates::begin(config, &prices)
             .map_err(|error| StartError::new("price updates", error))?;
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         Ok(App {
-            listener,
+            entrances,
             shared: Arc::new(shared),
             ledger,
             telling,
@@ -202,14 +228,33 @@ impl App {
         })
     }
 
-    /// The address that is listened on.
+    /// The address that is listened on for calls.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        self.entrances[0].address()
     }
 
-    /// The path of a link that logs a browser in, once.
-    pub fn login_path(&self) -> String {
-        self.shared.admin.login_path()
+    /// The address of the admin API: the same, unless it has one of its own.
+    pub fn admin_address(&self) -> io::Result<SocketAddr> {
+        self.entrances[self.entrances.len() - 1].address()
+    }
+
+    /// Where clients connect, without a slash at the end.
+    pub fn url(&self) -> io::Result<String> {
+        Ok(format!("{}://{}", self.scheme(), self.address()?))
+    }
+
+    /// Where the admin API is.
+    pub fn admin_url(&self) -> io::Result<String> {
+        Ok(format!("{}://{}", self.scheme(), self.admin_address()?))
+    }
+
+    /// A link that logs a browser in, once.
+    pub fn login_link(&self) -> io::Result<String> {
+        Ok(format!("{}{}", self.admin_url()?, self.shared.admin.login_path()))
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.shared.certificates.is_some() { "https" } else { "http" }
     }
 
     /// Serves until `stop` resolves; then lets calls in flight finish within the grace period, or
@@ -219,13 +264,21 @@ impl App {
         S: Fn() -> F,
         F: Future<Output = ()>,
     {
+        let (calls, admin) = (self.url()?, self.admin_url()?);
+        if calls == admin {
+            tracing::info!("listening on {calls}");
+        } else {
+            tracing::info!("listening on {calls}, and for its operator on {admin}");
+        }
         let (phase, watched) = watch::channel(Phase::Running);
         let workers = self.start_workers(&watched)?;
-        drop(self.listener);
-        let reloading = reload_prices(Arc::clone(&self.prices));
+        drop(self.entrances);
+        let prices = reload_prices(Arc::clone(&self.prices));
+        let certificates = reload_certificates(self.shared.certificates.clone());
         tokio::select! {
             () = stop() => {}
-            () = reloading => {}
+            () = prices => {}
+            () = certificates => {}
         }
         drop(self.updating);
         let calls = &self.shared.proxy.calls;
@@ -257,12 +310,13 @@ impl App {
     fn start_workers(&self, phase: &watch::Receiver<Phase>) -> io::Result<Vec<JoinHandle<()>>> {
         (0..self.workers.get())
             .map(|index| {
-                let listener = self.listener.try_clone()?;
+                let entrances = self.entrances.iter().map(Entrance::again);
+                let entrances = entrances.collect::<io::Result<Vec<_>>>()?;
                 let (shared, phase) = (Arc::clone(&self.shared), phase.clone());
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
                 thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                     let local = LocalSet::new();
-                    local.block_on(&runtime, work(listener, shared, phase));
+                    local.block_on(&runtime, work(entrances, shared, phase));
                     // Tasks that are left are dropped here, and close their calls. A name that is
                     // still being looked up is not waited for.
                     drop(local);
@@ -276,11 +330,28 @@ impl App {
 impl Shared {
     /// Resolves when no connection is open and no tunnel.
     async fn drained(&self) {
-        self.doors.all_closed().await;
+        for doors in &self.doors {
+            doors.all_closed().await;
+        }
         while self.proxy.calls.open() > 0 {
             tokio::time::sleep(DRAIN_INTERVAL).await;
         }
     }
+}
+
+/// Where calls come in, and where the operator looks, if that is elsewhere.
+fn entrances(config: &Config, doors: Arc<Doors>) -> Result<Vec<Entrance>, StartError> {
+    let open = |address, doors, serves| {
+        Entrance::open(address, doors, serves)
+            .map_err(|error| StartError::new(format_args!("listen on {address}"), error))
+    };
+    let Some(admin) = config.admin_listen else {
+        return Ok(vec![open(config.listen, doors, Serves::All)?]);
+    };
+    Ok(vec![
+        open(config.listen, doors, Serves::Calls)?,
+        open(admin, Doors::new(OPERATORS), Serves::Own)?,
+    ])
 }
 
 /// What tells how full it is.
@@ -290,14 +361,4 @@ fn occupancy(
 ) -> impl Fn() -> Occupancy + Send + Sync + use<> {
     let (doors, turns) = (Arc::clone(doors), Arc::clone(turns));
     move || Occupancy { connections: doors.taken(), calls: turns.taken(), waiting: turns.waiting() }
-}
-
-fn bind(address: SocketAddr) -> io::Result<StdListener> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }

@@ -3,18 +3,15 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 
 use super::StartError;
+use super::changes::Changes;
 use crate::admin::{PriceKeeper, Reloaded};
 use crate::meter::Meter;
 use crate::pricing::{PriceTable, TableError};
-
-/// How often the price table's file is looked at.
-const PRICES_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Reads a price table, or takes the built-in one.
 pub fn price_table(file: Option<&PathBuf>) -> Result<PriceTable, StartError> {
@@ -84,57 +81,15 @@ impl PriceKeeper for PriceDesk {
 /// Puts a changed price table in force, on SIGHUP and whenever its file has changed. A broken one is
 /// named in the log and the old one stays. Never resolves.
 pub(super) async fn reload_prices(desk: Arc<PriceDesk>) {
-    let mut hangup = Hangup::new();
-    let Some(file) = desk.table().file.clone() else {
-        loop {
-            hangup.recv().await;
-            tracing::info!("SIGHUP: prices are built in; there is no file to be read again");
-        }
-    };
-    let mut seen = fingerprint(&file);
+    let file = desk.table().file.clone();
+    let is_built_in = file.is_none();
+    let mut changes = Changes::of(file.into_iter().collect());
     loop {
-        let asked = tokio::select! {
-            () = hangup.recv() => true,
-            () = tokio::time::sleep(PRICES_INTERVAL) => false,
-        };
-        let now = fingerprint(&file);
-        if !asked && now == seen {
-            continue;
-        }
-        seen = now;
-        if let Err(error) = desk.reload() {
+        changes.next().await;
+        if is_built_in {
+            tracing::info!("SIGHUP: prices are built in; there is no file to be read again");
+        } else if let Err(error) = desk.reload() {
             tracing::error!(%error, "the old prices stay in force");
         }
-    }
-}
-
-/// What tells one state of a file from another.
-fn fingerprint(file: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
-}
-
-/// SIGHUP, where there is such a thing.
-struct Hangup(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
-
-impl Hangup {
-    fn new() -> Hangup {
-        #[cfg(unix)]
-        {
-            let kind = tokio::signal::unix::SignalKind::hangup();
-            Hangup(tokio::signal::unix::signal(kind).ok())
-        }
-        #[cfg(not(unix))]
-        Hangup()
-    }
-
-    async fn recv(&mut self) {
-        #[cfg(unix)]
-        if let Some(signal) = &mut self.0
-            && signal.recv().await.is_some()
-        {
-            return;
-        }
-        std::future::pending::<()>().await;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,12 +21,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::doors::{Doors, Seat};
+use super::entrance::{Entrance, Serves};
 use super::turns::Turn;
 use super::{Phase, Shared};
-use crate::admin::AdminBody;
+use crate::admin::{AdminBody, Visitor};
 use crate::proxy::{
     self, CallBody, CallPlace, Client, ClientIo, LocalExecutor, Patience, ProxyBody, Route, Tenure,
-    Worker,
+    Wire, Worker,
 };
 use crate::respond::{self, ErrorCode};
 
@@ -45,10 +46,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One worker: accepts and serves until told to stop.
 pub(super) async fn work(
-    listener: StdListener,
+    entrances: Vec<Entrance>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let worker = Rc::new(Worker::new(Arc::clone(&shared.proxy)));
+    for entrance in entrances {
+        let (worker, shared) = (Rc::clone(&worker), Arc::clone(&shared));
+        tokio::task::spawn_local(receive(entrance, worker, shared, phase.clone()));
+    }
+    drop(worker);
+    let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
+}
+
+/// Serves whoever comes in, until nobody is let in any more.
+async fn receive(
+    entrance: Entrance,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let Entrance { listener, doors, serves } = entrance;
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -56,26 +74,36 @@ pub(super) async fn work(
             return;
         }
     };
-    let worker = Rc::new(Worker::new(Arc::clone(&shared.proxy)));
     loop {
-        let accepted = tokio::select! {
-            accepted = accept(&listener, &shared.doors) => accepted,
-            _ = phase.wait_for(|phase| *phase != Phase::Running) => break,
+        let (stream, from, door) = tokio::select! {
+            accepted = accept(&listener, &doors) => accepted,
+            _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
         };
-        let serving = serve(accepted, Rc::clone(&worker), Arc::clone(&shared), phase.clone());
+        let arrival = Arrival { stream, from, door, doors: Arc::clone(&doors), serves };
+        let serving = serve(arrival, Rc::clone(&worker), Arc::clone(&shared), phase.clone());
         tokio::task::spawn_local(serving);
     }
-    drop((listener, worker));
-    let _ = phase.wait_for(|phase| *phase == Phase::Over).await;
+}
+
+/// A connection that has just come in.
+struct Arrival {
+    stream: TcpStream,
+    from: SocketAddr,
+    door: OwnedSemaphorePermit,
+    doors: Arc<Doors>,
+    serves: Serves,
 }
 
 /// The next connection, with a door that it came through. Out of descriptors, it waits instead of spinning.
-async fn accept(listener: &TcpListener, doors: &Doors) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    doors: &Doors,
+) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
     let door = doors.open().await;
     let mut is_said = false;
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, door),
+            Ok((stream, from)) => return (stream, from, door),
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
                 if !is_said {
@@ -104,20 +132,31 @@ struct Connection {
     shared: Arc<Shared>,
     client: Arc<Client>,
     seat: Arc<Seat>,
+    serves: Serves,
+    visitor: Visitor,
 }
 
 /// One client's connection, until it closes or tokenmeter stops.
 async fn serve(
-    (stream, door): (TcpStream, OwnedSemaphorePermit),
+    arrival: Arrival,
     worker: Rc<Worker>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let Arrival { stream, from, door, doors, serves } = arrival;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
-    let (io, client) = ClientIo::new(stream, shared.patience);
-    let seat = Arc::new(shared.doors.seat(door, &client));
+    let client = Client::new();
+    let wire = match &shared.certificates {
+        None => Wire::plain(stream, &client, shared.patience),
+        Some(certificates) => {
+            let live = Arc::clone(worker.live());
+            Wire::tls(stream, &client, shared.patience, certificates.current(), live)
+        }
+    };
+    let io = ClientIo::new(wire, &client);
+    let seat = Arc::new(doors.seat(door, &client));
     let patience =
         if seat.has_regular() { shared.patience } else { for_a_spare_place(shared.patience) };
     let connection = Rc::new(Connection {
@@ -125,6 +164,12 @@ async fn serve(
         shared: Arc::clone(&shared),
         client: Arc::clone(&client),
         seat: Arc::clone(&seat),
+        serves,
+        visitor: Visitor {
+            address: from.ip(),
+            is_encrypted: shared.certificates.is_some(),
+            calls_port: shared.calls_port,
+        },
     });
     let service = service_fn(move |request| {
         let connection = Rc::clone(&connection);
@@ -215,7 +260,11 @@ impl Connection {
         if let Some(refusal) = proxy::refuse_doubtful(&request) {
             return (own(refusal), None);
         }
-        match self.shared.routes.find(request.uri().path()) {
+        let route = self.shared.routes.find(request.uri().path());
+        if let Some(answer) = self.turn_away(&route, &request) {
+            return (own(answer), None);
+        }
+        match route {
             Route::Forward { upstream, skip } => match self.admit().await {
                 Ok(turn) => {
                     let place = self.place(turn, &mut request);
@@ -224,14 +273,30 @@ impl Connection {
                 }
                 Err(overloaded) => (own(overloaded), None),
             },
-            Route::Own => {
+            Route::Own | Route::Operator => {
                 let (head, _) = request.into_parts();
                 // Boxed, so that connections need no room for it.
-                (Box::pin(self.shared.admin.respond(&head)).await.map(Either::Left), None)
+                let answer = Box::pin(self.shared.admin.respond(&head, &self.visitor));
+                (answer.await.map(Either::Left), None)
             }
             Route::Unconfigured(message) => {
                 (own(respond::error(ErrorCode::NotFound, &message, None)), None)
             }
+        }
+    }
+
+    /// Nothing, or the answer to whoever is in the wrong place or not let in.
+    fn turn_away(
+        &self,
+        route: &Route,
+        request: &Request<Incoming>,
+    ) -> Option<Response<Full<Bytes>>> {
+        let elsewhere = |why| Some(respond::error(ErrorCode::NotFound, why, None));
+        match (route, self.serves) {
+            (Route::Own, _) | (Route::Operator, Serves::All | Serves::Own) => None,
+            (Route::Operator, Serves::Calls) => elsewhere("there is no such page at this address"),
+            (_, Serves::Own) => elsewhere("no calls are taken at this address"),
+            (_, _) => self.worker.refuse(request, self.visitor.address),
         }
     }
 

@@ -23,7 +23,7 @@ pub struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> Result<String, Failure> {
     let config = Config::load(&args.serve.flags());
     let config = config.map_err(|error| Failure::Failed(error.to_string()))?;
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&app::exposed_files(&config)) {
         complain(&format!("warning: {warning}"));
     }
     let prices = app::check(&config).map_err(|error| Failure::Failed(error.to_string()))?;
@@ -39,6 +39,7 @@ pub fn summary(config: &Config) -> String {
     let facts = [
         ("configuration", path(config.source.as_ref(), "none, all defaults")),
         ("listen", config.listen.to_string()),
+        ("admin", config.admin_listen.map_or("at the same".to_owned(), |at| at.to_string())),
         ("database", config.database.display().to_string()),
         ("pricing", path(config.pricing.as_ref(), "built in")),
         ("default upstream", config.default_upstream.clone()),

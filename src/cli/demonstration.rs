@@ -16,7 +16,7 @@ use super::Failure;
 use super::demo::{any_seed, has_calls, load};
 use super::progress::Bar;
 use crate::app::{App, price_table};
-use crate::config::Config;
+use crate::config::{Clients, Config};
 use crate::demo::stage::{Playing, Scene, Stage};
 use crate::demo::{Demo, Settings};
 use crate::ledger::{self, Filter, OpenError, Reader, StatsQuery};
@@ -81,6 +81,9 @@ impl Demonstration {
         stage.direct(config);
         // The public lists are not where the scripted provider is, and nobody's file of prices is to change.
         config.price_updates = None;
+        // The made-up company speaks plain HTTP, from here, and its keys are made up too.
+        config.tls = None;
+        config.clients = Clients::default();
         // They are to be looked at, all of them.
         config.retention_days = None;
         let prices = price_table(config.pricing.as_ref())?.book;
@@ -132,13 +135,13 @@ impl Demonstration {
 
     /// What is shown here, and where it is.
     pub(super) fn banner(&self, app: &App, config: &Config) -> Result<String, Box<dyn Error>> {
-        let address = app.address()?;
+        let url = app.url()?;
         let database = config.database.display();
         let stats = Reader::open(&config.database)?.stats(&StatsQuery::default())?;
         let calls = crate::figures::exact(stats.totals.requests);
         let replaced = if self.replaces { REPLACED } else { "" };
         let lines = [
-            format!("tokenmeter listens on http://{address}\n"),
+            format!("tokenmeter listens on {url}\n"),
             format!(
                 "This is a demo: a made-up company of {USERS} people calls a scripted provider."
             ),
@@ -146,8 +149,8 @@ impl Demonstration {
             format!("  made-up calls  {calls}, and more all the time"),
             format!("  data           {database}"),
             format!("  reports        tokenmeter stats --database {database} --by operation"),
-            format!("  your own call  base URL http://{address}/v1, any key; scripted as well\n"),
-            format!("dashboard (logs in once): http://{address}{}\n", app.login_path()),
+            format!("  your own call  base URL {url}/v1, any key; scripted as well\n"),
+            format!("dashboard (logs in once): {}\n", app.login_link()?),
         ];
         Ok(lines.join("\n"))
     }

@@ -26,6 +26,7 @@ pub mod doctor;
 mod draft;
 pub mod export;
 pub mod filters;
+pub mod fingerprint;
 pub mod health;
 pub mod import;
 mod log;
@@ -86,6 +87,7 @@ pub enum Command {
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
     Health(health::HealthArgs),
+    Fingerprint(fingerprint::FingerprintArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -179,6 +181,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Health(args) => health::run(args),
+        Command::Fingerprint(args) => fingerprint::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),

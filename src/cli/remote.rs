@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use reqwest::blocking::{Client, ClientBuilder, Response};
-use reqwest::{Url, redirect};
+use reqwest::{Certificate, Url, redirect};
 use serde_json::Value;
 
 use super::source::wrong_parameter;
@@ -43,7 +43,11 @@ impl Remote {
                            TOKENMETER_ADMIN_TOKEN_FILE";
             Failure::Usage(message.to_owned())
         })?;
-        let client = build(client().timeout(TIMEOUT))?;
+        let roots = config::extra_roots().map_err(Failure::Failed)?;
+        let roots: Result<Vec<Certificate>, _> =
+            roots.iter().map(|root| Certificate::from_der(root)).collect();
+        let roots = roots.map_err(|error| Failure::Failed(explain(error)))?;
+        let client = build(client().tls_certs_merge(roots).timeout(TIMEOUT))?;
         Ok(Remote { client, base, token, limit: None })
     }
 

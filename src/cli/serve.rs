@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::demonstration::{self, DemoFlags, Demonstration};
 use super::log::Log;
-use crate::app::App;
+use crate::app::{self, App};
 use crate::config::{Config, Flags};
 use crate::ledger;
 
@@ -99,6 +99,9 @@ fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
     let demo = args.demo.demo.then(|| Demonstration::prepare(&args.demo, &mut config));
     let demo = demo.transpose()?;
     let app = App::build(&config)?;
+    for warning in app::exposed_files(&config) {
+        tracing::warn!("{warning}");
+    }
     let banner = match &demo {
         None => {
             if ledger::is_made_up(&config.database)? {
@@ -132,15 +135,19 @@ fn serve(args: &RunArgs, mut config: Config) -> Result<(), Box<dyn Error>> {
 
 /// What is listened on, where each upstream goes, where to look.
 fn banner(app: &App, config: &Config) -> io::Result<String> {
-    let address = app.address()?;
-    let mut lines = vec![format!("tokenmeter listens on http://{address}"), String::new()];
+    let url = app.url()?;
+    let mut lines = vec![format!("tokenmeter listens on {url}")];
+    if config.admin_listen.is_some() {
+        lines.push(format!("admin API, dashboard and metrics: {}", app.admin_url()?));
+    }
+    lines.push(String::new());
     for upstream in config.upstreams.values() {
         let is_default = upstream.name == config.default_upstream;
         let also = if is_default { ", and every path that names no upstream" } else { "" };
         lines.push(format!("  /{:<12} {}{also}", upstream.name, upstream.base_url));
     }
     lines.push(String::new());
-    lines.push(format!("dashboard (logs in once): http://{address}{}", app.login_path()));
+    lines.push(format!("dashboard (logs in once): {}", app.login_link()?));
     lines.push(String::new());
     Ok(lines.join("\n"))
 }

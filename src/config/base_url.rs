@@ -101,8 +101,11 @@ fn refuse_extras(text: &str) -> Result<(), String> {
             .to_owned());
     }
     for (sign, what) in [('?', "a query"), ('#', "a fragment")] {
-        if text.contains(sign) {
-            return Err(format!("`{text}` has {what}; only a host and a path can be used"));
+        if let Some((before, _)) = text.split_once(sign) {
+            // It may hold a key.
+            return Err(format!(
+                "`{before}{sign}…` has {what}; only a host and a path can be used"
+            ));
         }
     }
     Ok(())

@@ -1,20 +1,16 @@
 //! Odd but legal things that are worth a line in the log. Owns the warnings that need the whole
-//! configuration; refuses nothing.
+//! configuration, with `exposure` for what is open to others; refuses nothing.
 
 use super::base_url::BaseUrl;
-use super::keys;
+use super::exposure;
 use super::known;
 use super::problem::Findings;
 use super::settings::{Config, Http2, StreamUsage, TraceTo, Upstream};
 use super::typed::Typed;
 use crate::provider::stream_usage::reports_unasked;
 
-/// Shorter admin tokens can be guessed.
-const SHORTEST_TOKEN: usize = 16;
-
 pub(super) fn note(config: &Config, typed: &Typed, findings: &mut Findings) {
-    note_listen(config, typed, findings);
-    note_token(config, findings);
+    exposure::note(config, typed, findings);
     note_otlp(config, findings);
     for upstream in config.upstreams.values() {
         let section = typed.upstreams.get(&upstream.name);
@@ -27,32 +23,6 @@ pub(super) fn note(config: &Config, typed: &Typed, findings: &mut Findings) {
         && let Some(doubt) = known::doubt_default(&upstream.name, &upstream.provider)
     {
         findings.warning(None, format!("default_upstream: {doubt}"));
-    }
-}
-
-fn note_listen(config: &Config, typed: &Typed, findings: &mut Findings) {
-    if config.listen.ip().is_loopback() {
-        return;
-    }
-    let origin = typed.global.get(keys::LISTEN.name).map(|setting| &setting.origin);
-    findings.warning(
-        origin,
-        format!(
-            "{} lets other machines in, and what they send is not encrypted; put TLS in front",
-            config.listen
-        ),
-    );
-}
-
-fn note_token(config: &Config, findings: &mut Findings) {
-    if let Some(token) = &config.admin_token
-        && token.expose().len() < SHORTEST_TOKEN
-    {
-        let message = format!(
-            "{} has fewer than {SHORTEST_TOKEN} characters and can be guessed",
-            keys::ADMIN_TOKEN.env_name()
-        );
-        findings.warning(None, message);
     }
 }
 

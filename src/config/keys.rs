@@ -149,8 +149,8 @@ keys! {
     /// The keys that are not about one upstream. Keys of one section stand together.
     GLOBAL:
     LISTEN = "listen", Text, value("127.0.0.1:4100"),
-        "Where clients connect: an IP address and a port. \"0.0.0.0:4100\" lets other machines in; put\n\
-         TLS in front of it then, because keys pass through.";
+        "Where clients connect: an IP address and a port. \"0.0.0.0:4100\" lets other machines in; set tls\n\
+         then, or put TLS in front, because keys pass through. docs/ACCESS.md tells more.";
     DATABASE = "database", Path, value("tokenmeter.db"),
         "The ledger: a SQLite file. The journal and the admin token are kept beside it.";
     PRICING = "pricing", Path, nothing("pricing.toml"),
@@ -195,6 +195,15 @@ keys! {
     METRICS_SERIES = "metrics_series", Count, value("1000"),
         "How many such combinations are kept, 10000 at most. Beyond, models, operations, users and metadata\n\
          are `other`.";
+    ADMIN_LISTEN = "admin.listen", Text, nothing("127.0.0.1:4101"),
+        "An address of its own for the admin API, the dashboard and /metrics. They are not at `listen` then;\n\
+         /healthz and /readyz are at both. Without it: all is at `listen`.";
+    CLIENTS_NETWORKS = "clients.networks", List, nothing("10.0.0.0/8, ::1"),
+        "From where calls are let in: networks or addresses, as the connection has them; X-Forwarded-For is\n\
+         never believed. Calls from elsewhere are answered 403 `forbidden`. Without it: from everywhere.";
+    CLIENTS_KEYS = "clients.keys", List, nothing("key:0123456789ab"),
+        "With which keys calls are let in: fingerprints, as `tokenmeter fingerprint` prints them. Where there\n\
+         are networks too, a call must satisfy both. Without it: with any key, and without.";
     PRICE_UPDATES_EVERY = "price_updates.every", Duration, nothing("24h"),
         "How often public price lists are read, through the upstream of their provider, and what differs\n\
          from the price table is logged. Without it: never. `tokenmeter prices update` does it by hand.";
@@ -203,6 +212,14 @@ keys! {
          prices as ones that hold from then on. What was written by hand stays, and so does what is odd.";
     PRICE_UPDATES_LISTS = "price_updates.lists", List, value("openrouter"),
         "Which lists: openrouter.";
+    TLS_CERTIFICATE = "tls.certificate", Path, nothing("/etc/tokenmeter/tls.crt"),
+        "PEM certificate, followed by those between it and the authority, with which clients are spoken to\n\
+         over TLS. Without it: plain HTTP. Read again when the file changes, and on SIGHUP.";
+    TLS_KEY = "tls.key", Path, nothing("/etc/tokenmeter/tls.key"),
+        "Its private key, PEM.";
+    TLS_CLIENT_CA = "tls.client_ca", Path, nothing("/etc/tokenmeter/clients-ca.pem"),
+        "PEM certificates of authorities: only clients with a certificate that one of them has signed get\n\
+         a connection. Without it clients need none.";
     TAG_USER = "tags.user", List, value("x-user"),
         "Headers that say on whose behalf a call is made.";
     TAG_SESSION = "tags.session", List, value("x-session"),
@@ -219,7 +236,7 @@ keys! {
     POOL_IDLE = "timeouts.pool_idle", Duration, value("60s"),
         "How long an unused connection to an upstream is kept for the next call.";
     REQUEST_HEAD = "timeouts.request_head", Duration, value("15s"),
-        "How long a client may take to send a request's head.";
+        "How long a client may take to send a request's head, and before that for its TLS handshake.";
     KEEP_ALIVE = "timeouts.keep_alive", Duration, value("75s"),
         "How long a client may keep a connection open without a call.";
     CONNECTIONS = "limits.connections", Count, value("10000"),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 mod base_url;
 mod doubts;
 mod environment;
+mod exposure;
 mod file;
 pub mod keys;
 pub mod known;
@@ -25,19 +26,22 @@ mod problem;
 pub mod reference;
 mod resolve;
 mod settings;
+mod tls;
 mod typed;
 
 pub use base_url::{BaseUrl, Scheme};
 pub use problem::{ConfigError, Origin, Problem};
 pub use settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp, PriceUpdates,
-    StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
+    ClientTimeouts, Clients, Config, Drain, ExtraRoots, Http2, Limits, LogFormat, Otlp,
+    PriceUpdates, StreamUsage, TagHeaders, TraceTo, Upstream, UpstreamTimeouts,
 };
+pub use tls::{BadTls, Tls, TlsFiles};
 
 use keys::ENV_CONFIG;
 use known::Address;
 use problem::Findings;
 use resolve::World;
+use rustls::pki_types::CertificateDer;
 use typed::{Setting, Typed, Value};
 
 use crate::secret::Secret;
@@ -126,6 +130,15 @@ pub fn books(flags: &Flags) -> Result<Books, ConfigError> {
 /// A variable of this process's that is set to something: an empty one counts as not set.
 pub fn variable(name: &str) -> Option<String> {
     environment().remove(name).filter(|text| !text.trim().is_empty())
+}
+
+/// Certificates to trust besides the usual ones, for questions to a tokenmeter elsewhere: those of the
+/// variable alone, since the file here may be about another one. The error names variable and file.
+pub fn extra_roots() -> Result<Vec<CertificateDer<'static>>, String> {
+    let name = keys::CA_FILE.env_name();
+    let Some(file) = variable(&name) else { return Ok(Vec::new()) };
+    resolve::certificates(Path::new(&file), &|path| std::fs::read(path))
+        .map_err(|why| format!("{name}: {file}: {why}"))
 }
 
 /// A part of the configuration, whatever is wrong with the rest.

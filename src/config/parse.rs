@@ -1,17 +1,19 @@
 //! What a typed text means: one function for each kind of value, `text -> value`, whose error says what
 //! would be right. Knows neither keys nor where the text came from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderName, Uri};
+use ipnet::IpNet;
 use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 
 use super::settings::{Http2, LogFormat, StreamUsage, TraceTo};
+use crate::fingerprint::Fingerprint;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel::{Profile, Sampler};
 use crate::pricing::PriceList;
@@ -37,6 +39,33 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
         let port = port.strip_prefix(':').unwrap_or(port);
         let port = port.parse::<u16>().unwrap_or(4100);
         format!("`{text}` is not an IP address and a port such as 127.0.0.1:{port}")
+    })
+}
+
+/// A network, or one address.
+pub(super) fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    let net = text.parse::<IpNet>().ok().or_else(one).ok_or_else(|| {
+        format!("`{text}` is not a network such as 10.0.0.0/8 or an address such as ::1")
+    })?;
+    if net.network() != net.addr() {
+        let meant = net.trunc();
+        return Err(format!("`{text}` is an address within a network; did you mean `{meant}`?"));
+    }
+    if let IpAddr::V6(address) = net.addr()
+        && address.to_ipv4_mapped().is_some()
+    {
+        return Err(format!("`{text}`: write it in the form of IPv4, as 10.0.0.0/8"));
+    }
+    Ok(net)
+}
+
+/// What stands for a key. A key typed here by mistake is not repeated.
+pub(super) fn fingerprint(text: &str) -> Result<Fingerprint, String> {
+    text.parse().map_err(|_| {
+        "must be the fingerprint of a key, such as key:0123456789ab, and not the key itself; `tokenmeter \
+         fingerprint` prints it"
+            .to_owned()
     })
 }
 

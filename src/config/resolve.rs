@@ -13,11 +13,11 @@ use rustls::pki_types::pem::PemObject;
 use super::keys::{self, Fallback, Key};
 use super::problem::{Findings, Origin};
 use super::settings::{
-    ClientTimeouts, Config, Drain, ExtraRoots, Limits, PriceUpdates, TagHeaders, Upstream,
+    ClientTimeouts, Clients, Config, Drain, ExtraRoots, Limits, PriceUpdates, TagHeaders, Upstream,
     UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
-use super::{Books, Files, doubts, known, otlp, parse};
+use super::{Books, Files, doubts, known, otlp, parse, tls};
 use crate::nearest::nearest;
 use crate::pricing::PriceList;
 use crate::secret::Secret;
@@ -59,7 +59,10 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         log_format: reader.or_default(&keys::LOG_FORMAT, parse::log_format),
         log_calls: reader.or_default(&keys::LOG_CALLS, parse::switch),
         admin_token: reader.admin_token(world),
+        admin_listen: reader.read(&keys::ADMIN_LISTEN, parse::address),
+        clients: clients(&mut reader),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
+        tls: tls::read(&mut reader, world),
         otlp: otlp::read(&mut reader, world, defaults.extra_roots.as_ref()),
         metrics_labels: reader.labels(&keys::METRICS_LABELS),
         metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::metrics_series),
@@ -68,6 +71,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
     };
     config.upstreams = upstreams(typed, world, &defaults, findings);
     check_default_upstream(&config, typed, findings);
+    check_admin_listen(&config, typed, findings);
     doubts::note(&config, typed, findings);
     config
 }
@@ -184,6 +188,22 @@ impl Reader<'_> {
         labels
     }
 
+    /// A list that is absent or has something in it.
+    fn some_of<T>(&mut self, key: &Key, parse: Parse<T>) -> Option<Vec<T>> {
+        let Value::Many(items) = &self.settings.get(key.name)?.value else { return None };
+        if items.is_empty() {
+            self.complain(key, "lets nobody in; leave it out, or name somebody");
+        }
+        let mut some = Vec::new();
+        for item in items {
+            match parse(item) {
+                Ok(one) => some.push(one),
+                Err(why) => self.complain(key, &why),
+            }
+        }
+        Some(some)
+    }
+
     fn headers(&mut self, key: &Key, taken: &mut Vec<HeaderName>) -> Vec<HeaderName> {
         let mut headers = Vec::new();
         for name in self.list(key) {
@@ -268,7 +288,10 @@ fn default(key: &Key) -> &'static str {
     }
 }
 
-fn certificates(file: &Path, files: Files<'_>) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(
+    file: &Path,
+    files: Files<'_>,
+) -> Result<Vec<CertificateDer<'static>>, String> {
     let bytes = files(file).map_err(|error| format!("cannot be read: {error}"))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match certificates {
@@ -303,6 +326,13 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         request_head: reader.or_default(&keys::LIMIT_HEAD, parse::head_size),
         request_headers: reader.or_default(&keys::LIMIT_HEADERS, parse::some),
         request_body: reader.read(&keys::LIMIT_BODY, parse::size),
+    }
+}
+
+fn clients(reader: &mut Reader<'_>) -> Clients {
+    Clients {
+        networks: reader.some_of(&keys::CLIENTS_NETWORKS, parse::network),
+        keys: reader.some_of(&keys::CLIENTS_KEYS, parse::fingerprint),
     }
 }
 
@@ -438,4 +468,12 @@ fn check_default_upstream(config: &Config, typed: &Typed, findings: &mut Finding
         },
     };
     Reader { owner: "", settings: &typed.global, findings }.complain(&keys::DEFAULT_UPSTREAM, &why);
+}
+
+fn check_admin_listen(config: &Config, typed: &Typed, findings: &mut Findings) {
+    // A port of 0 is another one each time.
+    if config.admin_listen == Some(config.listen) && config.listen.port() != 0 {
+        let why = "is where clients connect (listen); give it a port of its own";
+        Reader { owner: "", settings: &typed.global, findings }.complain(&keys::ADMIN_LISTEN, why);
+    }
 }

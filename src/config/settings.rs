@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
+use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
 use super::base_url::BaseUrl;
+use super::tls::Tls;
+use crate::fingerprint::Fingerprint;
 use crate::ledger::{JournalSync, OnFailure};
 use crate::otel;
 use crate::pricing::PriceList;
@@ -48,7 +51,12 @@ pub struct Config {
     /// Whether each call is a line of the log.
     pub log_calls: bool,
     pub admin_token: Option<Secret>,
+    /// `None`: what is tokenmeter's own is at `listen`.
+    pub admin_listen: Option<SocketAddr>,
+    pub clients: Clients,
     pub metrics_public: bool,
+    /// `None`: clients are spoken to in plain HTTP.
+    pub tls: Option<Tls>,
     /// `None`: nothing is sent to a collector.
     pub otlp: Option<Otlp>,
     /// By what calls are told apart there; none stands twice.
@@ -197,6 +205,13 @@ pub struct Limits {
     pub request_headers: usize,
     /// Bytes; `None`: no limit.
     pub request_body: Option<u64>,
+}
+
+/// Whose calls are let in. What is there must match; nothing matches an empty list, and there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
+    pub networks: Option<Vec<IpNet>>,
+    pub keys: Option<Vec<Fingerprint>>,
 }
 
 /// Which headers carry which tag; the first one present wins. No header stands twice.

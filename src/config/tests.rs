@@ -3,17 +3,25 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::*;
 
-const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+/// A certificate and its key.
+static PAIR: LazyLock<(String, String)> = LazyLock::new(pair);
 
-/// A world of one configuration file, one certificate file and a few variables.
+fn pair() -> (String, String) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (pair.cert.pem(), pair.signing_key.serialize_pem())
+}
+
+/// A world of one configuration file, one certificate with its key and a few variables.
 fn load_with(flags: &Flags, env: &[(&str, &str)], text: &str) -> Result<Config, ConfigError> {
     let env = env.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
     let files = |path: &Path| match path.extension().and_then(|extension| extension.to_str()) {
-        Some("pem") => Ok(PEM.as_bytes().to_vec()),
+        Some("pem" | "crt") => Ok(PAIR.0.as_bytes().to_vec()),
+        Some("key") => Ok(PAIR.1.as_bytes().to_vec()),
         Some("toml") => Ok(text.as_bytes().to_vec()),
         _ => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
@@ -56,6 +64,60 @@ fn nothing_at_all_is_a_configuration() {
     assert!(!config.upstreams.contains_key("azure"));
     assert!(Config::known_but_unconfigured("azure").unwrap().contains("[upstreams.azure]"));
     assert!(Config::known_but_unconfigured("openai").is_none());
+}
+
+#[test]
+fn tls_takes_files_that_belong_together() {
+    assert!(defaults().tls.is_none());
+    let right = "tls = { certificate = \"a.crt\", key = \"a.key\", client_ca = \"ca.pem\" }";
+    let tls = load(right).unwrap().tls.unwrap();
+    assert_eq!(tls.files.client_ca.as_deref(), Some(Path::new("ca.pem")));
+    assert!(!tls.server.alpn_protocols.is_empty());
+    let stranger = pair().1;
+    let found = |text: &str| {
+        let files = |path: &Path| match path.to_str().unwrap() {
+            DEFAULT_FILE => Ok(text.as_bytes().to_vec()),
+            "a.crt" => Ok(PAIR.0.as_bytes().to_vec()),
+            "a.key" => Ok(PAIR.1.as_bytes().to_vec()),
+            "b.key" => Ok(stranger.as_bytes().to_vec()),
+            "empty" => Ok(Vec::new()),
+            _ => Err(io::Error::from(io::ErrorKind::PermissionDenied)),
+        };
+        let loaded = Config::from_sources(&Flags::default(), &BTreeMap::new(), &files);
+        loaded.unwrap_err().to_string()
+    };
+    for (text, why) in [
+        ("certificate = \"a.crt\"", "toml:2: tls.certificate: needs tls.key"),
+        ("key = \"a.key\"", "toml:2: tls.key: needs tls.certificate"),
+        ("client_ca = \"a.crt\"", "toml:2: tls.client_ca: needs tls.certificate and tls.key"),
+        (
+            "certificate = \"a.crt\"\nkey = \"b.key\"",
+            "toml:3: tls.key: b.key: does not go with a.crt",
+        ),
+        (
+            "certificate = \"a.crt\"\nkey = \"a.crt\"",
+            "toml:3: tls.key: a.crt: holds no private key",
+        ),
+        (
+            "certificate = \"a.key\"\nkey = \"a.key\"",
+            "toml:2: tls.certificate: a.key: holds no PEM",
+        ),
+        (
+            "certificate = \"x\"\nkey = \"a.key\"",
+            "toml:2: tls.certificate: x: cannot be read: perm",
+        ),
+        ("certificate = \"a.crt\"\nkey = \"x\"", "toml:3: tls.key: x: cannot be read: permission"),
+        (
+            "certificate = \"a.crt\"\nkey = \"a.key\"\nclient_ca = \"empty\"",
+            "toml:4: tls.client_ca: empty: holds no PEM certificate",
+        ),
+    ] {
+        let found = found(&format!("[tls]\n{text}"));
+        assert!(found.starts_with(&format!("tokenmeter.{why}")), "{text}: {found}");
+        assert!(!found.contains("PRIVATE"), "{found}");
+    }
+    let debugged = format!("{:?}", load(right).unwrap());
+    assert!(!debugged.contains("PRIVATE") && debugged.contains("a.key"), "{debugged}");
 }
 
 #[test]
@@ -286,6 +348,7 @@ fn odd_things_are_warnings() {
     let warnings = load_with(&Flags::default(), &env, text).unwrap().warnings;
     let expected = [
         "tokenmeter.toml:1: 0.0.0.0:8000 lets other machines in",
+        "tokenmeter.toml:1: whoever reaches 0.0.0.0:8000 can make calls; clients.networks",
         "TOKENMETER_ADMIN_TOKEN has fewer than 16 characters",
         "tokenmeter.toml:5: upstreams.chat: paths that begin with /chat go to this upstream",
         "tokenmeter.toml:5: upstreams.chat: base_url ends in /v1",
@@ -299,6 +362,71 @@ fn odd_things_are_warnings() {
     for (warning, beginning) in warnings.iter().zip(expected) {
         assert!(warning.starts_with(beginning), "{warning}");
     }
+}
+
+#[test]
+fn what_is_open_is_told_with_what_would_close_it() {
+    let tls = "tls = { certificate = \"a.crt\", key = \"a.key\" }\n";
+    let mtls = "tls = { certificate = \"a.crt\", key = \"a.key\", client_ca = \"a.pem\" }\n";
+    let told = |text: &str| load(text).unwrap().warnings;
+    for (text, expected) in [
+        ("listen = \"[::ffff:127.0.0.1]:4100\"\nmetrics_public = true\n", &[][..]),
+        ("listen = \"[::]:4100\"", &["set tls.certificate", "clients.networks"]),
+        (&format!("listen = \"10.0.0.1:4100\"\n{tls}"), &["clients.networks"]),
+        (&format!("listen = \"10.0.0.1:4100\"\n{mtls}"), &[]),
+        (&format!("listen = \"0.0.0.0:1\"\nclients.networks = [\"10.0.0.0/8\"]\n{tls}"), &[]),
+        (&format!("listen = \"0.0.0.0:1\"\nmetrics_public = true\n{mtls}"), &["metrics_public"]),
+        (
+            "listen = \"127.0.0.1:1\"\nadmin.listen = \"0.0.0.0:2\"\nmetrics_public = true",
+            &["0.0.0.0:2 lets other machines in, and the admin token", "metrics_public"],
+        ),
+        (
+            &format!(
+                "listen = \"0.0.0.0:1\"\nadmin.listen = \"[::1]:2\"\nmetrics_public = true\n{mtls}"
+            ),
+            &[],
+        ),
+    ] {
+        let warnings = told(text);
+        assert_eq!(warnings.len(), expected.len(), "{text}: {warnings:#?}");
+        for (warning, part) in warnings.iter().zip(expected) {
+            assert!(warning.contains(part), "{text}: {warning}");
+        }
+    }
+    for (token, part) in [
+        ("fifteen-letters", Some("fewer than 16 characters")),
+        ("aaaaabbbbbaaaaabbbbb", Some("fewer than 6 different")),
+        ("0123456789abcdef", None),
+    ] {
+        let env = [("TOKENMETER_ADMIN_TOKEN", token)];
+        let warnings = load_with(&Flags::default(), &env, "").unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(part.is_some()), "{warnings:?}");
+        assert!(warnings.iter().all(|told| told.contains(part.unwrap()) && !told.contains(token)));
+    }
+}
+
+#[test]
+fn lists_of_clients_are_checked() {
+    let clients =
+        load("clients = { networks = [\"10.0.0.0/8\", \"::1\"], keys = [\"key:0123456789ab\"] }");
+    let clients = clients.unwrap().clients;
+    assert_eq!((clients.networks.unwrap().len(), clients.keys.unwrap().len()), (2, 1));
+    assert_eq!(defaults().clients, Clients::default());
+    for (text, why) in [
+        ("networks = []", "clients.networks: lets nobody in"),
+        ("networks = [\"10.0.0.1/8\"]", "did you mean `10.0.0.0/8`?"),
+        ("networks = [\"ten\"]", "`ten` is not a network such as"),
+        ("networks = [\"::ffff:10.0.0.0/104\"]", "in the form of IPv4"),
+        ("keys = [\"sk-canary\"]", "clients.keys: must be the fingerprint of a key"),
+    ] {
+        let found = complaints(&format!("[clients]\n{text}")).join("\n");
+        assert!(found.contains(why) && !found.contains("canary"), "{text}: {found}");
+    }
+    let found = complaints("listen = \"127.0.0.1:1\"\nadmin.listen = \"127.0.0.1:1\"").join("\n");
+    assert!(
+        found.starts_with("tokenmeter.toml:2: admin.listen: is where clients connect"),
+        "{found}"
+    );
 }
 
 #[test]

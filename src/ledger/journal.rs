@@ -19,6 +19,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use super::handover::{Handed, Handover, Said, Segment};
+use super::make_directory;
 use super::tail::same_file;
 use super::unsynced::{JournalSync, SyncFile, Unsynced, sync_directory};
 use crate::estimate::Calibration;
@@ -160,7 +161,7 @@ enum Keeper {
 impl Journal {
     /// Creates the directory and ends what a crash left torn.
     pub(super) fn open(directory: PathBuf) -> io::Result<Journal> {
-        fs::create_dir_all(&directory)?;
+        make_directory(&directory)?;
         for (_, path) in days(&directory)? {
             // A torn line whose only missing byte is the newline is whole again after this.
             if let Ok((mut file, true)) = open_for_append(&path) {
@@ -647,7 +648,7 @@ fn open_for_append(path: &Path) -> io::Result<(File, bool)> {
     let mut file = match (open(), path.parent()) {
         // Somebody removed the directory: the journal matters more than why.
         (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(parent)?;
+            make_directory(parent)?;
             open()?
         }
         (opened, _) => opened?,

@@ -83,6 +83,7 @@ mod writer;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -206,7 +207,7 @@ impl Ledger {
         let database = resolve(&settings.database)?;
         let directory = database.with_file_name("journal");
         schema::inspect(&database)?;
-        fs::create_dir_all(&directory).map_err(|error| OpenError::io(&directory, error))?;
+        make_directory(&directory).map_err(|error| OpenError::io(&directory, error))?;
         let locks = [
             Lock::take(&with_suffix(&database, ".lock"), &database)?,
             Lock::of_journal(&directory, &database)?,
@@ -565,6 +566,11 @@ impl Lock {
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}\n{whose}", std::process::id()));
         Ok(Lock { _file: file })
     }
+}
+
+/// Makes a directory of the ledger's, which is for its owner alone.
+fn make_directory(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Whether a process records into a ledger just now.

@@ -3,8 +3,9 @@
 //!
 //! Invariant: a file that is not a sound ledger of a known version is never written to.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -121,6 +122,9 @@ pub(super) fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // A new ledger is for its owner alone, as what SQLite puts beside it is then too. Where this fails, SQLite
+    // says why.
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(WRITER_BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,6 +43,8 @@ pub struct Client {
     clock: Mutex<Clock>,
     /// A request's body has not been read to its end (HTTP/1).
     has_unread: AtomicBool,
+    /// Bytes of an answer are on their way down.
+    has_unwritten: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,7 @@ struct Clock {
 }
 
 impl Client {
-    fn new() -> Client {
+    pub fn new() -> Arc<Client> {
         let clock = Clock {
             calls: 0,
             idle_since: Instant::now(),
@@ -74,8 +76,12 @@ impl Client {
             watcher: None,
             is_to_go: false,
         };
-        let has_unread = AtomicBool::new(false);
-        Client { interim: Interim::default(), clock: Mutex::new(clock), has_unread }
+        Arc::new(Client {
+            interim: Interim::default(),
+            clock: Mutex::new(clock),
+            has_unread: AtomicBool::new(false),
+            has_unwritten: AtomicBool::new(false),
+        })
     }
 
     fn clock(&self) -> MutexGuard<'_, Clock> {
@@ -125,6 +131,14 @@ impl Client {
         self.clock().is_to_go = true;
     }
 
+    /// The client has taken bytes. Those of TLS itself, which it can ask for at will, are nothing to wait
+    /// for.
+    pub(super) fn bytes_went(&self) {
+        if self.has_unwritten.load(Ordering::Relaxed) {
+            self.clock().bytes_went();
+        }
+    }
+
     /// The request's body has been read to its end.
     pub(super) fn has_sent_all(&self) {
         self.has_unread.store(false, Ordering::Relaxed);
@@ -143,7 +157,7 @@ impl Client {
                 if sleep.is_elapsed() || sleep.deadline() > deadline {
                     sleep.as_mut().reset(deadline);
                 }
-                std::task::ready!(sleep.as_mut().poll(cx));
+                ready!(sleep.as_mut().poll(cx));
                 if deadline <= Instant::now() {
                     return Poll::Ready(());
                 }
@@ -262,39 +276,17 @@ pub struct ClientIo<T> {
     client: Arc<Client>,
     /// Set while the rest of a request is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
-    max_stall: Duration,
-    /// Set while the client takes no bytes.
-    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> ClientIo<T> {
-    pub fn new(io: T, patience: Patience) -> (ClientIo<T>, Arc<Client>) {
-        let client = Arc::new(Client::new());
-        let io = ClientIo {
-            io,
-            client: Arc::clone(&client),
-            lingering: None,
-            max_stall: patience.stalled,
-            stalled: None,
-        };
-        (io, client)
+    pub fn new(io: T, client: &Arc<Client>) -> ClientIo<T> {
+        ClientIo { io, client: Arc::clone(client), lingering: None }
     }
 
-    /// What a write came to. While a client takes no bytes, hyper asks for no more of the answer, so
-    /// that nobody else would notice.
-    fn note_written(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if written.is_pending() {
-            let limit = self.max_stall;
-            let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(limit)));
-            return stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
-        }
-        self.stalled = None;
-        self.client.clock().bytes_went();
-        written
+    /// hyper is about to write.
+    fn begin_to_write(&self) {
+        self.client.interim.message_begins();
+        self.client.has_unwritten.store(true, Ordering::Relaxed);
     }
 }
 
@@ -333,7 +325,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        std::task::ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         let came = &buf.filled()[before..];
         if !came.is_empty() {
             this.client.clock().came(came);
@@ -349,30 +341,31 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         if let Some(length) = this.say_clearly(bytes) {
             return Poll::Ready(Ok(length));
         }
-        this.client.interim.message_begins();
-        let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.note_written(cx, written)
+        this.begin_to_write();
+        Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
     /// hyper flushes when its own buffer is empty.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         this.client.interim.all_is_written();
-        Pin::new(&mut this.io).poll_flush(cx)
+        ready!(Pin::new(&mut this.io).poll_flush(cx))?;
+        this.client.has_unwritten.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
-            std::task::ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         }
         if this.client.has_unread.load(Ordering::Relaxed) {
-            std::task::ready!(this.poll_linger(cx));
+            ready!(this.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
     }
@@ -383,13 +376,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        std::task::ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
+        ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         if let Some(length) = slices.first().and_then(|first| this.say_clearly(first)) {
             return Poll::Ready(Ok(length));
         }
-        this.client.interim.message_begins();
-        let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
-        this.note_written(cx, written)
+        this.begin_to_write();
+        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

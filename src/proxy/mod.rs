@@ -6,6 +6,7 @@
 mod bare;
 mod body;
 mod client;
+mod clients;
 mod drain;
 mod edit;
 mod exchange;
@@ -19,10 +20,12 @@ mod tags;
 mod trace_headers;
 mod tunnel;
 mod upstream;
+mod wire;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::Rc;
@@ -43,6 +46,7 @@ use hyper::ext::ReasonPhrase;
 
 pub use body::{BodyError, MeteredBody};
 pub use client::{CallBody, CallPlace, Client, ClientIo, Patience, Tenure};
+pub use clients::Clients;
 pub use drain::DrainLimits;
 pub use exchange::Calls;
 pub use inject::Injection;
@@ -51,7 +55,9 @@ pub use tags::TagHeaders;
 pub use trace_headers::TraceHeaders;
 pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
+pub use wire::Wire;
 
+use crate::fingerprint::Fingerprints;
 use crate::ledger::Unrecordable;
 use crate::meter::Meter;
 use crate::pricing::CostSource;
@@ -105,6 +111,9 @@ pub struct Proxy {
     pub tags: TagHeaders,
     pub meter: Arc<Meter>,
     pub calls: Calls,
+    /// Whose calls are let in.
+    pub clients: Clients,
+    pub fingerprints: Fingerprints,
     /// Bytes that a request's body may have.
     pub max_request_body: Option<u64>,
     /// How many upstreams there are; the index of each one's target is below it.
@@ -148,8 +157,17 @@ impl Worker {
     }
 
     /// What this worker counts in.
-    pub fn live(&self) -> &Live {
+    pub fn live(&self) -> &Arc<Live> {
         &self.live
+    }
+
+    /// Nothing, or the answer to a client whose calls are not let in.
+    pub fn refuse<B>(&self, request: &Request<B>, from: IpAddr) -> Option<Response<Full<Bytes>>> {
+        let Proxy { clients, fingerprints, .. } = self.proxy.as_ref();
+        let key = clients
+            .asks_for_keys()
+            .then(|| fingerprints.of_request(request.headers(), request.uri().query()));
+        clients.refuse(from, key.flatten())
     }
 
     /// Forwards a request to an upstream, without the first `skip` bytes of its path, and answers

@@ -6,14 +6,17 @@ use std::sync::Arc;
 
 use super::Upstream;
 
-/// First segments that are tokenmeter's own and never forwarded.
-const RESERVED: [&str; 5] = ["admin", "metrics", "healthz", "readyz", "usage"];
+/// First segments that are tokenmeter's own and never forwarded: what only its operator may see, and the rest.
+const OPERATORS: [&str; 2] = ["admin", "metrics"];
+const ANYBODYS: [&str; 3] = ["healthz", "readyz", "usage"];
 
 /// Where a request goes.
 #[derive(Debug)]
 pub enum Route {
     /// To tokenmeter itself.
     Own,
+    /// To tokenmeter itself as well, where its operator looks.
+    Operator,
     /// To an upstream, without the first `skip` bytes of its path.
     Forward { upstream: Arc<Upstream>, skip: usize },
     /// To a known provider that is not configured; says what to do about it.
@@ -45,8 +48,11 @@ impl Routes {
     pub fn find(&self, path: &str) -> Route {
         let rest = path.strip_prefix('/').unwrap_or(path);
         let first = rest.split('/').next().unwrap_or_default();
-        if RESERVED.contains(&first) {
+        if ANYBODYS.contains(&first) {
             return Route::Own;
+        }
+        if OPERATORS.contains(&first) {
+            return Route::Operator;
         }
         if let Some(upstream) = self.by_name.get(first) {
             return Route::Forward { upstream: Arc::clone(upstream), skip: 1 + first.len() };

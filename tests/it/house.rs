@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lowest first. Rooms of one line may not name each other either, unless it is themselves.
-const ORDER: [&[&str]; 18] = [
+const ORDER: [&[&str]; 19] = [
     &["units", "secret", "nearest", "trace"],
+    &["fingerprint"],
     &["usage"],
     &["figures"],
     &["framing"],

@@ -3,6 +3,7 @@
 // Every line here belongs to a test, where to unwrap is to assert.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod agree;
 mod collector;
 mod corpus;
@@ -23,6 +24,7 @@ mod injection;
 mod laws;
 mod leaving;
 mod lifecycle;
+mod listener_tls;
 mod logs;
 mod metrics;
 mod openapi;
@@ -37,6 +39,7 @@ mod replay;
 mod report;
 mod reprice;
 mod rig;
+mod secrets;
 mod sessions;
 mod smuggling;
 mod support;

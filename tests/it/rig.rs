@@ -66,6 +66,8 @@ impl Settings {
 /// A running proxy. Stopped and waited for when dropped.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
+    /// The same, unless the operator has one of their own.
+    pub(crate) admin_address: SocketAddr,
     directory: TempDir,
     stop: Arc<Notify>,
     running: Option<JoinHandle<io::Result<()>>>,
@@ -93,14 +95,14 @@ impl Proxy {
         let config = Config::from_sources(&Flags::default(), &BTreeMap::new(), &files).unwrap();
         fill(&database);
         let app = App::build(&config).unwrap();
-        let address = app.address().unwrap();
+        let (address, admin_address) = (app.address().unwrap(), app.admin_address().unwrap());
         let stop = Arc::new(Notify::new());
         let stopped = Arc::clone(&stop);
         let running = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(app.run(|| stopped.notified()))
         });
-        Proxy { address, directory, stop, running: Some(running) }
+        Proxy { address, admin_address, directory, stop, running: Some(running) }
     }
 
     pub(crate) fn connect(&self) -> Conn {
@@ -124,6 +126,10 @@ impl Proxy {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.directory.path().join("tokenmeter.db")
+    }
+
+    pub(crate) fn connect_to_admin(&self) -> Conn {
+        Conn::new(TcpStream::connect(self.admin_address).unwrap())
     }
 
     /// Of the admin API.
@@ -326,6 +332,13 @@ impl Conn {
 
     pub(crate) fn take(&mut self, count: usize) -> String {
         latin1(&self.take_bytes(count))
+    }
+
+    /// The head and the body of an answer of known length.
+    pub(crate) fn answer(&mut self) -> (String, String) {
+        let head = self.head();
+        let length = field(&head, "content-length").unwrap().parse().unwrap();
+        (head, self.take(length))
     }
 
     /// Takes exactly these bytes.

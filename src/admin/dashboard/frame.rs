@@ -204,7 +204,7 @@ fn when(address: &Address) -> Markup {
 
 /// In place of figures, where there are none: what to do next.
 pub(super) fn nothing(scene: &Scene<'_>, is_new: bool) -> Markup {
-    if is_new { first_call(scene.host) } else { elsewhere(scene.address) }
+    if is_new { first_call(scene.base) } else { elsewhere(scene.address) }
 }
 
 fn elsewhere(address: &Address) -> Markup {
@@ -226,9 +226,9 @@ fn elsewhere(address: &Address) -> Markup {
     }
 }
 
-fn first_call(host: &str) -> Markup {
+fn first_call(base: &str) -> Markup {
     let curl = format!(
-        "curl http://{host}/v1/chat/completions \\\n  -H \"Authorization: Bearer $OPENAI_API_KEY\" \
+        "curl {base}/v1/chat/completions \\\n  -H \"Authorization: Bearer $OPENAI_API_KEY\" \
          -H \"X-User: me\" -H \"X-Operation: hello\" \\\n  -H \"Content-Type: application/json\" \\\n  \
          -d '{{\"model\": \"gpt-4o-mini\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'"
     );
@@ -237,7 +237,7 @@ fn first_call(host: &str) -> Markup {
             h2 { "No call has been recorded yet" }
             ol {
                 li {
-                    "Point an SDK's base URL here: " code { "http://" (show::visible(host)) "/v1" }
+                    "Point an SDK's base URL here: " code { (show::visible(base)) "/v1" }
                     " for OpenAI, " code { "/anthropic" } ", " code { "/openrouter/api/v1" }
                     " and so on for others. Keys stay as they are."
                 }

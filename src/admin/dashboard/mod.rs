@@ -53,7 +53,7 @@ const METADATA: usize = 20;
 pub(super) struct Request {
     address: Address,
     /// Where callers reach tokenmeter, as far as the browser tells.
-    host: String,
+    base: String,
 }
 
 /// What a page is made from.
@@ -61,7 +61,7 @@ pub(super) struct Request {
 struct Scene<'a> {
     reader: &'a Reader,
     address: &'a Address,
-    host: &'a str,
+    base: &'a str,
 }
 
 /// What a view gives.
@@ -90,16 +90,16 @@ impl Request {
     pub(super) fn read(
         pairs: &Pairs,
         zone: Option<&str>,
-        host: &str,
+        base: &str,
         now: Timestamp,
     ) -> Result<Request, BadParameter> {
-        Ok(Request { address: Address::read(pairs, zone, now)?, host: host.to_owned() })
+        Ok(Request { address: Address::read(pairs, zone, now)?, base: base.to_owned() })
     }
 
     /// Asks the ledger, and makes the page. Blocks.
     pub(super) fn answer(&self, reader: &Reader, nonce: &str) -> Result<Answer, QueryError> {
         let address = &self.address;
-        let scene = Scene { reader, address, host: &self.host };
+        let scene = Scene { reader, address, base: &self.base };
         Ok(match views::show(&scene)? {
             Shown::Page(page) => {
                 let metadata = reader.metadata_names(METADATA)?;

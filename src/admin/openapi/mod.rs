@@ -45,14 +45,12 @@ enum Answer {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Open,
-    /// The token, or a browser's session.
-    Read,
-    /// The token alone.
-    Token,
+    /// The token, or a browser's session; to change something, from tokenmeter's own pages only.
+    Known,
 }
 
 /// The whole document.
-pub(super) fn document(metrics_are_public: bool) -> Value {
+pub(super) fn document(metrics_are_public: bool, cookie: &str) -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for operation in operations(metrics_are_public) {
         let path = paths.entry(operation.path).or_insert_with(|| json!({}));
@@ -81,8 +79,8 @@ pub(super) fn document(metrics_are_public: bool) -> Value {
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer",
                     "description": "TOKENMETER_ADMIN_TOKEN, or the content of tokenmeter.token."},
-                "session": {"type": "apiKey", "in": "cookie", "name": super::access::SESSION_COOKIE,
-                    "description": "A browser that has logged in with a link; reads only."},
+                "session": {"type": "apiKey", "in": "cookie", "name": cookie,
+                    "description": "A browser that has logged in with a link; its name is another one for each tokenmeter."},
             },
         },
     })
@@ -97,7 +95,7 @@ impl Operation {
         }
         let usual: &[&str] = match self.access {
             Access::Open => &[],
-            _ => &["400", "401", "503"],
+            Access::Known => &["400", "401", "429", "503"],
         };
         for status in usual.iter().chain(self.errors) {
             answers.insert((*status).to_owned(), self.error(status));
@@ -111,8 +109,7 @@ impl Operation {
         answers.insert("431".to_owned(), json!({"description": "The request's head is too large"}));
         let security = match self.access {
             Access::Open => json!([]),
-            Access::Read => json!([{"token": []}, {"session": []}]),
-            Access::Token => json!([{"token": []}]),
+            Access::Known => json!([{"token": []}, {"session": []}]),
         };
         json!({
             "operationId": self.id, "summary": self.summary, "security": security,
@@ -146,6 +143,9 @@ impl Operation {
             "400" => "A parameter is wrong: `param` names it, `message` says what would be right",
             "401" => "The admin token is missing or wrong",
             "404" => "There is no such thing",
+            "429" => {
+                "Too many wrong tokens came from this address; `retry-after` says when to come again"
+            }
             "422" => "The file of prices is wrong; the old ones stay in force",
             _ => {
                 "No answer just now: too many questions at once, one that takes too long, or a database \
@@ -190,7 +190,7 @@ fn read(
         parameters,
         answer: Answer::Json(schema),
         errors: &[],
-        access: Access::Read,
+        access: Access::Known,
         links: Value::Null,
     }
 }
@@ -302,7 +302,6 @@ fn about_prices() -> Vec<Operation> {
         Operation {
             method: "post",
             errors: &["422"],
-            access: Access::Token,
             ..read(
                 "/admin/prices/reload",
                 "reloadPrices",
@@ -330,7 +329,7 @@ fn about_itself(metrics_are_public: bool) -> Vec<Operation> {
         },
         Operation {
             answer: Answer::Text(&["text/plain", "application/openmetrics-text"]),
-            access: if metrics_are_public { Access::Open } else { Access::Read },
+            access: if metrics_are_public { Access::Open } else { Access::Known },
             ..read("/metrics", "metrics", "What Prometheus reads", Vec::new(), "")
         },
         Operation {

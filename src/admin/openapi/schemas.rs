@@ -214,6 +214,7 @@ pub(super) fn error_codes() -> Value {
         ErrorCode::BadParameter,
         ErrorCode::BadPrices,
         ErrorCode::Unauthorized,
+        ErrorCode::TooManyAttempts,
         ErrorCode::NotFound,
         ErrorCode::MethodNotAllowed,
         ErrorCode::Unavailable,

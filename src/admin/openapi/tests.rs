@@ -55,7 +55,7 @@ fn every_reference_leads_somewhere() {
             _ => {}
         }
     }
-    let document = document(false);
+    let document = document(false, "c");
     let mut seen = 0;
     walk(&document, &document, &mut seen);
     assert!(seen > 100, "{seen}");
@@ -64,7 +64,7 @@ fn every_reference_leads_somewhere() {
 #[test]
 fn every_route_is_described_and_every_description_has_a_route() {
     let described: BTreeSet<String> =
-        document(false)["paths"].as_object().unwrap().keys().cloned().collect();
+        document(false, "c")["paths"].as_object().unwrap().keys().cloned().collect();
     let mut routes = BTreeSet::from(["/healthz".to_owned(), "/readyz".to_owned()]);
     for path in &described {
         let filled =
@@ -72,7 +72,7 @@ fn every_route_is_described_and_every_description_has_a_route() {
         let Some(route) = Route::of(&filled) else { continue };
         assert_eq!(place_of(&route), Some(path.as_str()));
         let method = route.method().as_str().to_lowercase();
-        assert!(document(false)["paths"][path][&method].is_object(), "{method} {path}");
+        assert!(document(false, "c")["paths"][path][&method].is_object(), "{method} {path}");
         routes.insert(path.clone());
     }
     assert_eq!(routes, described);
@@ -111,7 +111,7 @@ fn the_parameters_are_those_that_are_read() {
         ("/admin/export", Export::question(&stray, now).unwrap_err()),
         ("/admin/prices", PricesQuestion::new(&stray, now).unwrap_err()),
     ];
-    let document = document(false);
+    let document = document(false, "c");
     for (path, wrong) in questions {
         let listed = wrong.message.split("; possible are ").nth(1).unwrap();
         let read: BTreeSet<String> = listed.split(", ").map(str::to_owned).collect();

@@ -1,0 +1,48 @@
+//! The certificate that clients are shown: read at the start, and again when its files change or SIGHUP asks
+//! for it. Owns when that is; broken files never replace a pair that works.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+
+use super::changes::Changes;
+use crate::config::{Tls, TlsFiles};
+
+/// What the next handshake goes by.
+#[derive(Debug)]
+pub(super) struct Certificates {
+    files: TlsFiles,
+    server: ArcSwap<ServerConfig>,
+}
+
+impl Certificates {
+    pub(super) fn new(tls: &Tls) -> Certificates {
+        let server = ArcSwap::new(Arc::clone(&tls.server));
+        Certificates { files: tls.files.clone(), server }
+    }
+
+    pub(super) fn current(&self) -> Arc<ServerConfig> {
+        self.server.load_full()
+    }
+
+    fn reload(&self) {
+        match self.files.load() {
+            Ok(server) => {
+                self.server.store(server);
+                tracing::info!(file = %self.files.certificate.display(), "certificate read again");
+            }
+            Err(error) => tracing::error!(%error, "the old certificate stays in force"),
+        }
+    }
+}
+
+/// Puts a changed certificate in force. Connections that are open keep theirs. Never resolves.
+pub(super) async fn reload_certificates(certificates: Option<Arc<Certificates>>) {
+    let Some(certificates) = certificates else { return std::future::pending().await };
+    let mut changes = Changes::of(certificates.files.all());
+    loop {
+        changes.next().await;
+        certificates.reload();
+    }
+}
