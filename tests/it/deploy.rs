@@ -16,16 +16,6 @@ use crate::rig::{Provider, Settings, bytes_of};
 /// What must still be done after `shutdown_grace`: the ledger, the last spans, the last lines, and some air.
 const AFTERWARDS: u64 = 30;
 
-/// Keys of the listener's own access, which docs/ACCESS.md describes.
-const ACCESS: [&str; 6] = [
-    "tls.certificate",
-    "tls.key",
-    "tls.client_ca",
-    "admin.listen",
-    "clients.networks",
-    "clients.keys",
-];
-
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -136,8 +126,6 @@ fn every_variable_and_key_that_is_named_exists() {
     known.extend([ENV_ADMIN_TOKEN, ENV_ADMIN_TOKEN_FILE, ENV_CONFIG, ENV_URL].map(str::to_owned));
     let sections: BTreeSet<&str> =
         GLOBAL.iter().map(|key| key.section_and_leaf().0).filter(|name| !name.is_empty()).collect();
-    let sections: BTreeSet<&str> =
-        sections.into_iter().chain(ACCESS.map(|key| key.split('.').next().unwrap())).collect();
     let (mut variables, mut keys) = (0, 0);
     for (name, text) in texts() {
         for variable in words(&text, "TOKENMETER_", |c| c.is_ascii_uppercase() || c == '_') {
@@ -151,7 +139,7 @@ fn every_variable_and_key_that_is_named_exists() {
             if !sections.contains(section) || !is_word(leaf) {
                 continue;
             }
-            let is_key = GLOBAL.iter().any(|known| known.name == key) || ACCESS.contains(&key);
+            let is_key = GLOBAL.iter().any(|known| known.name == key);
             assert!(is_key, "{name}: {key}");
             keys += 1;
         }
@@ -160,7 +148,7 @@ fn every_variable_and_key_that_is_named_exists() {
                 && value.starts_with('"')
                 && !key.contains(' ')
             {
-                let mut all = GLOBAL.iter().chain(UPSTREAM).map(|known| known.name).chain(ACCESS);
+                let mut all = GLOBAL.iter().chain(UPSTREAM).map(|known| known.name);
                 assert!(all.any(|known| known == key), "{name}: {quoted}");
                 keys += 1;
             }
@@ -365,16 +353,12 @@ fn every_line_at_warn_and_error_is_explained() {
 
 #[test]
 fn every_page_and_test_that_is_named_exists() {
-    // What guards the listener comes with docs/ACCESS.md.
-    let with_access = ["tests/it/access.rs", "tests/it/listener_tls.rs", "tests/it/secrets.rs"];
     let mut looked_at = 0;
     for (page, folder) in [("SECURITY.md", ""), ("docs/OPERATIONS.md", "docs")] {
         let text = read(page);
         for quoted in text.split('`').skip(1).step_by(2) {
             let is_ours = ["tests/", "src/", "deploy/", "docs/", "config/", "fuzz/"];
-            if is_ours.iter().any(|begin| quoted.starts_with(begin))
-                && !with_access.contains(&quoted)
-            {
+            if is_ours.iter().any(|begin| quoted.starts_with(begin)) {
                 assert!(repository().join(quoted).exists(), "{page}: {quoted}");
                 looked_at += 1;
             }
@@ -386,9 +370,6 @@ fn every_page_and_test_that_is_named_exists() {
             } else {
                 repository().join(folder).join(file)
             };
-            if file.ends_with("ACCESS.md") {
-                continue;
-            }
             let target = fs::read_to_string(&target)
                 .unwrap_or_else(|error| panic!("{page}: {link}: {error}"));
             let is_there = part.is_empty()
