@@ -26,6 +26,8 @@
 //! | [`demo`] | calls that nobody made, for demonstrations and measurements; the play that makes more of them |
 //! | [`cli`] | one file for each command |
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod app;
 pub mod archive;

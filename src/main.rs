@@ -1,5 +1,7 @@
 //! Starts the command line.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -16,9 +16,9 @@ fuzz_target!(|data: &[u8]| {
     for (provider, model) in [("openai", "gpt-4o"), ("a", "m"), ("any", ""), ("azure", "x/y:z")] {
         for tokens in [0, 1, 300_000, u64::MAX] {
             let usage = Usage {
-                input_tokens: Some(tokens),
-                cache_read_tokens: Some(tokens / 2),
-                output_tokens: Some(tokens),
+                input: Some(tokens),
+                cache_read: Some(tokens / 2),
+                output: Some(tokens),
                 ..Usage::default()
             };
             let call = Billable {

@@ -27,6 +27,7 @@ mod draft;
 pub mod export;
 pub mod filters;
 pub mod fingerprint;
+pub mod health;
 pub mod import;
 mod log;
 pub mod man;
@@ -85,6 +86,7 @@ pub enum Command {
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
     Doctor(doctor::DoctorArgs),
+    Health(health::HealthArgs),
     Fingerprint(fingerprint::FingerprintArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -107,7 +109,11 @@ pub struct SourceArgs {
                   [env: TOKENMETER_URL]")]
     pub url: Option<String>,
 
-    #[arg(long, value_name = "TOKEN", help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN]")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN, or TOKENMETER_ADMIN_TOKEN_FILE]"
+    )]
     pub token: Option<String>,
 }
 
@@ -174,6 +180,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Command::Backup(args) => backup::run(args),
         Command::Check(args) => check::run(args),
         Command::Doctor(args) => doctor::run(args),
+        Command::Health(args) => health::run(args),
         Command::Fingerprint(args) => fingerprint::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),

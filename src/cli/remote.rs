@@ -7,7 +7,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, ClientBuilder, Response};
 use reqwest::{Certificate, Url, redirect};
 use serde_json::Value;
 
@@ -31,30 +31,23 @@ pub struct Remote {
 }
 
 impl Remote {
+    /// With the token that was typed, or else the environment's.
     pub(super) fn new(url: &str, token: Option<String>) -> Result<Remote, Failure> {
-        let wrong =
-            |why: &str| Failure::Usage(format!("--url: {why}, as in http://localhost:4100"));
-        let base: Url = url.parse().map_err(|_| wrong("give the whole address"))?;
-        if !matches!(base.scheme(), "http" | "https") {
-            return Err(wrong("begin with http:// or https://"));
-        }
-        let token = token.map(Secret::new).ok_or_else(|| {
-            let message = "--url needs the admin token: --token or TOKENMETER_ADMIN_TOKEN";
+        let base = address(url)?;
+        let token = match token {
+            Some(token) => Some(Secret::new(token)),
+            None => config::admin_token().map_err(Failure::Failed)?,
+        };
+        let token = token.ok_or_else(|| {
+            let message = "--url needs the admin token: --token, TOKENMETER_ADMIN_TOKEN or \
+                           TOKENMETER_ADMIN_TOKEN_FILE";
             Failure::Usage(message.to_owned())
         })?;
-        // Fails where one is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let roots = config::extra_roots().map_err(Failure::Failed)?;
         let roots: Result<Vec<Certificate>, _> =
             roots.iter().map(|root| Certificate::from_der(root)).collect();
         let roots = roots.map_err(|error| Failure::Failed(explain(error)))?;
-        let client = Client::builder()
-            .no_proxy()
-            .tls_certs_merge(roots)
-            .redirect(redirect::Policy::none())
-            .timeout(TIMEOUT)
-            .build()
-            .map_err(|error| Failure::Failed(explain(error)))?;
+        let client = build(client().tls_certs_merge(roots).timeout(TIMEOUT))?;
         Ok(Remote { client, base, token, limit: None })
     }
 
@@ -106,6 +99,56 @@ impl Remote {
     fn failed(&self, error: reqwest::Error) -> Failure {
         Failure::Failed(format!("asking {}: {}", shown(&self.base), explain(error)))
     }
+}
+
+/// A page that is open to all, asked for without a token: its status and what it says.
+pub(super) fn open_page(
+    url: &str,
+    path: &str,
+    trust: Trust,
+    limit: Duration,
+) -> Result<(u16, Value), Failure> {
+    let mut url = address(url)?;
+    url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
+    let accept = trust == Trust::Anybody;
+    let client = build(client().timeout(limit).tls_danger_accept_invalid_certs(accept))?;
+    let shown = shown(&url);
+    let failed = |error| Failure::Failed(format!("asking {shown}: {}", explain(error)));
+    let response = client.get(url).send().map_err(failed)?;
+    let status = response.status().as_u16();
+    let body = response.text().map_err(failed)?;
+    let page = serde_json::from_str(&body).map_err(|_| refused(&shown, status, None))?;
+    Ok((status, page))
+}
+
+/// Whose certificate will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// One that an authority vouches for, under the host's name.
+    Vouched,
+    /// Any: at an address of this machine's own, where nothing secret is said.
+    Anybody,
+}
+
+/// A whole address of http or https.
+fn address(url: &str) -> Result<Url, Failure> {
+    let wrong = |why: &str| Failure::Usage(format!("--url: {why}, as in http://localhost:4100"));
+    let base: Url = url.parse().map_err(|_| wrong("give the whole address"))?;
+    if matches!(base.scheme(), "http" | "https") {
+        return Ok(base);
+    }
+    Err(wrong("begin with http:// or https://"))
+}
+
+/// Goes where it is told and nowhere else.
+fn client() -> ClientBuilder {
+    // Fails where one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder().no_proxy().redirect(redirect::Policy::none())
+}
+
+fn build(client: ClientBuilder) -> Result<Client, Failure> {
+    client.build().map_err(|error| Failure::Failed(explain(error)))
 }
 
 /// An error of tokenmeter's own, or of something that is no tokenmeter.

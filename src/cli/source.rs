@@ -35,8 +35,7 @@ impl Source {
         let is_local = args.config.is_some() || args.database.is_some();
         let from_env = || config::variable(keys::ENV_URL).filter(|_| !is_local);
         if let Some(url) = args.url.clone().or_else(from_env) {
-            let token = args.token.clone().or_else(|| config::variable(keys::ENV_ADMIN_TOKEN));
-            return Remote::new(&url, token).map(Source::Admin);
+            return Remote::new(&url, args.token.clone()).map(Source::Admin);
         }
         let database = config::database(&args.flags());
         let database = database.map_err(|error| Failure::Failed(error.to_string()))?;

@@ -93,8 +93,12 @@ pub const ENV_URL: &str = "TOKENMETER_URL";
 /// The admin token, the running one's own and that of a report with `--url`.
 pub const ENV_ADMIN_TOKEN: &str = "TOKENMETER_ADMIN_TOKEN";
 
+/// Names a file that holds that token, where it is not set itself: secrets of containers and of systemd are
+/// files.
+pub const ENV_ADMIN_TOKEN_FILE: &str = "TOKENMETER_ADMIN_TOKEN_FILE";
+
 /// Variables that are read and stand for no key.
-pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG, ENV_URL];
+pub const ENV_ELSEWHERE: &[&str] = &[ENV_CONFIG, ENV_URL, ENV_ADMIN_TOKEN_FILE];
 
 /// Begins the variables that set a key of one upstream: `TOKENMETER_UPSTREAMS_AZURE_BASE_URL`.
 pub const ENV_UPSTREAMS: &str = "TOKENMETER_UPSTREAMS_";

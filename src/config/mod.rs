@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 mod base_url;
@@ -42,6 +43,8 @@ use problem::Findings;
 use resolve::World;
 use rustls::pki_types::CertificateDer;
 use typed::{Setting, Typed, Value};
+
+use crate::secret::Secret;
 
 /// Read from the working directory when no other file is named; it may be absent.
 pub const DEFAULT_FILE: &str = "tokenmeter.toml";
@@ -93,6 +96,19 @@ impl Config {
 /// Only where the ledger is, for reports: those must work where a provider's key is not at hand.
 pub fn database(flags: &Flags) -> Result<PathBuf, ConfigError> {
     from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::database_of)
+}
+
+/// Only where it is listened, for those who ask there.
+pub fn listen(flags: &Flags) -> Result<SocketAddr, ConfigError> {
+    from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::listen_of)
+}
+
+/// The admin token that the environment holds, or names the file of.
+pub fn admin_token() -> Result<Option<Secret>, String> {
+    if let Some(token) = variable(keys::ENV_ADMIN_TOKEN) {
+        return Ok(Some(Secret::new(token)));
+    }
+    resolve::token_in_file(&environment(), &|path| std::fs::read(path)).transpose()
 }
 
 /// Where the ledger and the prices are, and which model stands behind a deployment: all that recorded

@@ -68,7 +68,13 @@ fn keys(out: &mut String, list: &[Key], owner: &str) {
         }
         match key.kind {
             Kind::Map => line(out, &format!("#[{owner}{}]\n#{}", key.name, key.sample())),
-            Kind::Secret => line(out, &format!("# Only in the environment: {}", key.env_name())),
+            Kind::Secret => line(
+                out,
+                &format!(
+                    "# Only in the environment: {0}, or {0}_FILE, which names a file",
+                    key.env_name()
+                ),
+            ),
             kind => line(out, &format!("#{leaf} = {}", kind.to_toml(key.sample()))),
         }
     }

@@ -2,6 +2,7 @@
 //! is noted and the reading goes on with the default, so that all of them are reported at once.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,7 +58,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         log: reader.or_default(&keys::LOG, parse::log),
         log_format: reader.or_default(&keys::LOG_FORMAT, parse::log_format),
         log_calls: reader.or_default(&keys::LOG_CALLS, parse::switch),
-        admin_token: reader.read(&keys::ADMIN_TOKEN, parse::secret),
+        admin_token: reader.admin_token(world),
         admin_listen: reader.read(&keys::ADMIN_LISTEN, parse::address),
         clients: clients(&mut reader),
         metrics_public: reader.or_default(&keys::METRICS_PUBLIC, parse::switch),
@@ -100,6 +101,26 @@ fn deployments(section: &Section) -> BTreeMap<String, String> {
 
 fn database(reader: &mut Reader<'_>) -> PathBuf {
     reader.or_default(&keys::DATABASE, parse::database)
+}
+
+/// The admin token in the file that a variable names, if one does. A complaint names the file and repeats
+/// nothing of it.
+pub(super) fn token_in_file(
+    env: &BTreeMap<String, String>,
+    files: Files<'_>,
+) -> Option<Result<Secret, String>> {
+    let file = env.get(keys::ENV_ADMIN_TOKEN_FILE).filter(|text| !text.trim().is_empty())?;
+    let token = match files(Path::new(file)) {
+        Ok(bytes) => parse::secret(&String::from_utf8_lossy(&bytes)),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    Some(token.map_err(|why| format!("{file} {why}")))
+}
+
+/// The address alone, for whoever asks there whether it is served.
+pub(super) fn listen_of(typed: &Typed, findings: &mut Findings) -> SocketAddr {
+    let mut reader = Reader { owner: "", settings: &typed.global, findings };
+    reader.or_default(&keys::LISTEN, parse::address)
 }
 
 /// What an upstream has unless it says otherwise.
@@ -235,6 +256,16 @@ impl Reader<'_> {
                 None
             }
         }
+    }
+
+    /// From the variable, or from the file that another one names.
+    fn admin_token(&mut self, world: World<'_>) -> Option<Secret> {
+        if self.settings.contains_key(keys::ADMIN_TOKEN.name) {
+            return self.read(&keys::ADMIN_TOKEN, parse::secret);
+        }
+        let token = token_in_file(world.env, world.files)?;
+        let origin = Origin::Environment(keys::ENV_ADMIN_TOKEN_FILE.to_owned());
+        token.map_err(|why| self.findings.problem(Some(&origin), why)).ok()
     }
 
     /// The provider's key from the variable that is named.

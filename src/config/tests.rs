@@ -263,6 +263,29 @@ fn an_empty_admin_token_is_none() {
 }
 
 #[test]
+fn the_admin_token_may_stand_in_a_file() {
+    let files = |path: &Path| match path.to_str() {
+        Some("/run/secrets/token") => Ok(b"from-the-file-canary\n".to_vec()),
+        Some("/run/secrets/odd") => Ok(b"canary \xff two".to_vec()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    let load = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter().map(|(name, text)| ((*name).into(), (*text).into()));
+        Config::from_sources(&Flags::default(), &pairs.collect(), &files)
+    };
+    let file = ("TOKENMETER_ADMIN_TOKEN_FILE", "/run/secrets/token");
+    let token = |config: Config| config.admin_token.unwrap().expose().to_owned();
+    assert_eq!(token(load(&[file]).unwrap()), "from-the-file-canary");
+    let both = [file, ("TOKENMETER_ADMIN_TOKEN", "the-variable-s-own")];
+    assert_eq!(token(load(&both).unwrap()), "the-variable-s-own");
+    for wrong in ["/run/secrets/odd", "/run/secrets/none"] {
+        let error = load(&[(file.0, wrong)]).unwrap_err().to_string();
+        assert!(error.contains(file.0) && error.contains(wrong), "{error}");
+        assert!(!error.contains("canary"), "{error}");
+    }
+}
+
+#[test]
 fn a_file_that_was_asked_for_must_exist() {
     let absent = |_: &Path| Err(io::Error::from(io::ErrorKind::NotFound));
     let flags = Flags { config: Some("x.toml".into()), ..Flags::default() };

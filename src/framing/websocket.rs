@@ -320,10 +320,7 @@ impl Inflater {
         let (mut rest, mut piece) = (bytes, [0; PIECE]);
         loop {
             let (read, written) = (self.decompress.total_in(), self.decompress.total_out());
-            let status = self
-                .decompress
-                .decompress(rest, &mut piece, FlushDecompress::Sync)
-                .map_err(|_| Broken)?;
+            let status = self.decompress.decompress(rest, &mut piece, FlushDecompress::Sync);
             let read = usize::try_from(self.decompress.total_in() - read).map_err(|_| Broken)?;
             let written = self.decompress.total_out() - written;
             self.message = self.message.saturating_add(written);
@@ -331,7 +328,9 @@ impl Inflater {
                 return Err(Broken);
             }
             let written = usize::try_from(written).map_err(|_| Broken)?;
+            // What came before a break is as good as if it had come by itself.
             give(&piece[..written]);
+            let status = status.map_err(|_| Broken)?;
             rest = &rest[read..];
             if status == Status::StreamEnd {
                 // A block may say that it is the last (RFC 7692, 7.2.3.4); the message goes on.

@@ -47,28 +47,45 @@ fn build((draft, errors): (Draft, Vec<PriceError>)) -> Result<PriceBook, PriceEr
     if build.errors.is_empty() { Ok(book) } else { Err(PriceErrors::new(build.errors)) }
 }
 
-/// Reads the built-in table a provider at a time: the tree of the whole document takes 40 MB, which every
-/// process would have for a moment when it starts. Lines are those of the piece, and of no use.
+/// Reads the built-in table piece by piece: the tree of the whole document takes 40 MB, which every process
+/// would have for a moment when it starts. Lines are those of the piece, and of no use.
 fn read_builtin() -> (Draft, Vec<PriceError>) {
-    let mut pieces = by_provider(BUILTIN).map(read);
+    let mut pieces = pieces(BUILTIN).into_iter().map(|piece| read(&piece));
     let (mut whole, mut complaints) = pieces.next().unwrap_or_default();
     for (draft, errors) in pieces {
-        whole.tables.extend(draft.tables);
+        for (provider, table) in draft.tables {
+            whole.tables.entry(provider).or_default().extend(table);
+        }
         complaints.extend(errors);
     }
     (whole, complaints)
 }
 
-/// What stands before the first prices, and the prices of each provider.
-fn by_provider(text: &str) -> impl Iterator<Item = &str> {
-    let mut begins: Vec<usize> = text.match_indices("\n[prices.").map(|(at, _)| at + 1).collect();
-    begins.retain(|at| {
-        let header = text[*at..].lines().next().unwrap_or_default();
-        header.matches('.').count() == 1 && !header.contains('"')
-    });
-    begins.insert(0, 0);
-    let ends: Vec<usize> = begins.iter().copied().skip(1).chain([text.len()]).collect();
-    begins.into_iter().zip(ends).map(|(from, to)| &text[from..to])
+/// Bytes of a piece, but for what cannot be cut.
+const PIECE: usize = 4 * 1024;
+
+/// What stands before the first prices, and then prices: a provider's under its header, its name with each
+/// piece. An entry of the built-in table is a line, or a table of its own.
+fn pieces(text: &str) -> Vec<String> {
+    let mut pieces = vec![String::new()];
+    // Of the provider at hand, while its entries are lines.
+    let mut header = None;
+    for line in text.split_inclusive('\n') {
+        let is_full = pieces.last().is_some_and(|piece| piece.len() > PIECE);
+        if line.starts_with("[prices.") {
+            let is_provider = line.matches('.').count() == 1;
+            header = is_provider.then_some(line);
+            if is_provider || is_full {
+                pieces.push(String::new());
+            }
+        } else if let Some(header) = header.filter(|_| is_full) {
+            pieces.push(header.to_owned());
+        }
+        if let Some(piece) = pieces.last_mut() {
+            piece.push_str(line);
+        }
+    }
+    pieces
 }
 
 impl Draft {
@@ -458,7 +475,7 @@ free = "yes"
             all.sort_unstable();
             (all, format!("{:?}", draft.default), draft.providers.len(), draft.lists.len())
         };
-        assert!(by_provider(BUILTIN).count() > 20);
+        assert!(pieces(BUILTIN).len() > 50);
         let (whole, complaints) = read(BUILTIN);
         assert_eq!(complaints.len(), 0);
         assert_eq!(entries(read_builtin().0), entries(whole));

@@ -16,13 +16,13 @@ use reqwest::blocking::Client;
 use serde_json::Value;
 use tempfile::TempDir;
 
-const TOKEN: &str = "a-token-for-tests";
+pub(super) const TOKEN: &str = "a-token-for-tests";
 
 /// Until Prometheus has scraped often enough for a rate.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A process that ends with the test.
-struct Running(Child);
+pub(super) struct Running(pub(super) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -98,7 +98,7 @@ fn answer(stream: &TcpStream) -> Option<()> {
 }
 
 /// The real program, and where it listens.
-fn tokenmeter(directory: &Path, provider: &str) -> (Running, String) {
+pub(super) fn tokenmeter(directory: &Path, provider: &str) -> (Running, String) {
     let config = format!(
         "default_upstream = \"up\"\n[upstreams.up]\nbase_url = \"{provider}\"\nprovider = \"openai\"\n"
     );
@@ -145,12 +145,12 @@ fn prometheus(directory: &Path, target: &str) -> (Running, String) {
     (Running(process), format!("http://{free}"))
 }
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Runs a program that must be content with what it is given.
-fn run(program: &str, arguments: &[&str], input: &str) {
+pub(super) fn run(program: &str, arguments: &[&str], input: &str) {
     let mut process = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())

@@ -53,7 +53,11 @@ pub struct TableArgs {
                   [env: TOKENMETER_URL]")]
     pub url: Option<String>,
 
-    #[arg(long, value_name = "TOKEN", help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN]")]
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        help = "Its admin token [env: TOKENMETER_ADMIN_TOKEN, or TOKENMETER_ADMIN_TOKEN_FILE]"
+    )]
     pub token: Option<String>,
 }
 
@@ -77,8 +81,7 @@ impl TableArgs {
         let is_local = self.config.is_some() || self.pricing.is_some();
         let from_env = || config::variable(keys::ENV_URL).filter(|_| !is_local);
         let Some(url) = self.url.clone().or_else(from_env) else { return Ok(None) };
-        let token = self.token.clone().or_else(|| config::variable(keys::ENV_ADMIN_TOKEN));
-        Remote::new(&url, token).map(Some)
+        Remote::new(&url, self.token.clone()).map(Some)
     }
 
     /// The answer of `GET /admin/prices`, all pages of it in one.
