@@ -309,6 +309,7 @@ fn both(one: &Filter, other: &Filter) -> Filter {
         usage_source: one.usage_source.or(other.usage_source),
         cost_source: one.cost_source.or(other.cost_source),
         price_id: one.price_id.or(other.price_id),
+        key_fingerprint: one.key_fingerprint.or(other.key_fingerprint),
         outcome: one.outcome.or(other.outcome),
         status: one.status.or(other.status),
         finish_reason: one.finish_reason.or(other.finish_reason),

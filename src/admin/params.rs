@@ -231,6 +231,8 @@ impl<'a> Params<'a> {
             model: text("model")?,
             endpoint: text("endpoint")?,
             price_id: text("price_id")?,
+            key_fingerprint: text("key_fingerprint")?
+                .map(|text| text.strip_prefix("key:").unwrap_or(&text).to_owned()),
             finish_reason: text("finish_reason")?,
             error: text("error")?,
             usage_source: self.word("usage_source", &USAGE_SOURCES, UsageSource::as_str)?,

@@ -140,6 +140,10 @@ pub struct FilterArgs {
     #[arg(long, value_name = "ID", help_heading = "Filters")]
     pub price_id: Option<String>,
 
+    /// Calls with the key of this fingerprint, such as key:0123456789ab
+    #[arg(long, value_name = "FINGERPRINT", help_heading = "Filters")]
+    pub key_fingerprint: Option<String>,
+
     /// Calls with this metadata; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value, help_heading = "Filters")]
     pub metadata: Vec<(String, String)>,
@@ -161,6 +165,7 @@ impl FilterArgs {
         push(query, "finish_reason", self.finish_reason.as_ref());
         push(query, "error", self.error.as_ref());
         push(query, "price_id", self.price_id.as_ref());
+        push(query, "key_fingerprint", self.key_fingerprint.as_ref());
         for (name, value) in &self.metadata {
             push(query, &format!("metadata.{name}"), Some(value));
         }

@@ -39,7 +39,7 @@ pub struct StatsArgs {
         value_name = "KEYS",
         value_delimiter = ',',
         help = "Break down by: user, session, operation, attempt, model, provider, upstream, endpoint, \
-                finish_reason, usage_source, cost_source, price_id, outcome, status, error, retry, \
+                finish_reason, usage_source, cost_source, price_id, key_fingerprint, outcome, status, error, retry, \
                 hour, day, week, month, metadata.NAME"
     )]
     pub by: Vec<String>,

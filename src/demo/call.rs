@@ -100,6 +100,7 @@ fn opened(id: CallId, at: i64, session: &Session, is_stream: bool) -> Record {
         attempt: operation.numbers_attempts.then_some(session.attempt),
         metadata: session.metadata.clone(),
         key_id: None,
+        key_fingerprint: None,
         input_tokens: None,
         cache_read_tokens: None,
         cache_write_tokens: None,

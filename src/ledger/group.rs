@@ -42,6 +42,8 @@ pub enum GroupKey {
     CostSource,
     /// The entry of the price table that applied.
     PriceId,
+    /// What stands for the key that the client sent.
+    KeyFingerprint,
     Outcome,
     /// Of HTTP.
     Status,
@@ -59,7 +61,7 @@ pub enum GroupKey {
     Metadata(String),
 }
 
-const PLAIN: [(GroupKey, &str); 20] = [
+const PLAIN: [(GroupKey, &str); 21] = [
     (GroupKey::User, "user"),
     (GroupKey::Model, "model"),
     (GroupKey::Operation, "operation"),
@@ -72,6 +74,7 @@ const PLAIN: [(GroupKey, &str); 20] = [
     (GroupKey::UsageSource, "usage_source"),
     (GroupKey::CostSource, "cost_source"),
     (GroupKey::PriceId, "price_id"),
+    (GroupKey::KeyFingerprint, "key_fingerprint"),
     (GroupKey::Outcome, "outcome"),
     (GroupKey::Status, "status"),
     (GroupKey::Error, "error"),
@@ -100,6 +103,7 @@ impl GroupKey {
             GroupKey::UsageSource => 1 << fact::USAGE_SOURCE,
             GroupKey::CostSource => 1 << fact::COST_SOURCE,
             GroupKey::PriceId => 1 << fact::PRICE_ID,
+            GroupKey::KeyFingerprint => 1 << fact::KEY_FINGERPRINT,
             GroupKey::Outcome => 1 << fact::OUTCOME,
             GroupKey::Status => 1 << fact::STATUS,
             GroupKey::Error => 1 << fact::ERROR,

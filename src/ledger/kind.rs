@@ -23,7 +23,7 @@ use crate::record::{Record, StreamUsage};
 pub(super) const VALUES: usize = 1000;
 
 /// The facts, by the names of their columns.
-pub(super) const FACTS: [&str; 21] = [
+pub(super) const FACTS: [&str; 22] = [
     "upstream",
     "provider",
     "endpoint",
@@ -45,6 +45,7 @@ pub(super) const FACTS: [&str; 21] = [
     "retry",
     "service_tier",
     "stream_usage",
+    "key_fingerprint",
 ];
 
 /// The places of those facts that something follows from.
@@ -69,6 +70,8 @@ pub(super) mod fact {
     pub(in crate::ledger) const ERROR: usize = 17;
     pub(in crate::ledger) const RETRY: usize = 18;
     pub(in crate::ledger) const SERVICE_TIER: usize = 19;
+    pub(in crate::ledger) const STREAM_USAGE: usize = 20;
+    pub(in crate::ledger) const KEY_FINGERPRINT: usize = 21;
 }
 
 /// The facts that make a class, a bit each: those that totals are mostly asked by. Kinds of one class are
@@ -91,7 +94,8 @@ pub(super) const FREE: u32 = 1 << fact::METHOD
     | 1 << fact::METADATA
     | 1 << fact::FINISH_REASON
     | 1 << fact::ERROR
-    | 1 << fact::RETRY;
+    | 1 << fact::RETRY
+    | 1 << fact::KEY_FINGERPRINT;
 
 /// A fact of one call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,7 +144,8 @@ impl<'a> Fact<'a> {
             fact::ERROR => Fact::maybe(record.error.as_deref()),
             fact::RETRY => Fact::number(record.retry),
             fact::SERVICE_TIER => Fact::maybe(record.service_tier.as_deref()),
-            _ => Fact::maybe(record.stream_usage.map(StreamUsage::as_str)),
+            fact::STREAM_USAGE => Fact::maybe(record.stream_usage.map(StreamUsage::as_str)),
+            _ => Fact::maybe(record.key_fingerprint.as_deref()),
         }
     }
 
@@ -195,6 +200,7 @@ pub(super) fn fingerprint(record: &Record, hasher: &mut impl Hasher) {
         &record.model,
         &record.operation,
         &record.key_id,
+        &record.key_fingerprint,
         &record.price_id,
         &record.finish_reason,
         &record.error,
@@ -251,6 +257,7 @@ pub(super) fn are_alike(one: &Record, other: &Record) -> bool {
         && one.model == other.model
         && one.operation == other.operation
         && one.key_id == other.key_id
+        && one.key_fingerprint == other.key_fingerprint
         && one.price_id == other.price_id
         && one.finish_reason == other.finish_reason
         && one.error == other.error

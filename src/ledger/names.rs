@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as
 use serde_json::{Map, Value};
 
 use super::keys::Keys;
-use super::kind::{FACTS, FREE, Fact, VALUES, are_alike, encode_class, fingerprint};
+use super::kind::{FACTS, FREE, Fact, VALUES, are_alike, encode_class, fact, fingerprint};
 use super::packed::{self, Packed, Template};
 use crate::record::Record;
 
@@ -282,7 +282,11 @@ fn encode(record: &Record, varied: u32, to: &mut Vec<u8>) {
     to.clear();
     to.extend(varied.to_le_bytes());
     to.push(record.charged_by.is_some().into());
-    for place in (0..FACTS.len()).filter(|place| varied & 1 << place == 0) {
+    // Kinds that were made before there were fingerprints are those of calls without one.
+    let is_there =
+        |place: &usize| *place != fact::KEY_FINGERPRINT || record.key_fingerprint.is_some();
+    let known = (0..FACTS.len()).filter(|place| varied & 1 << place == 0);
+    for place in known.filter(is_there) {
         Fact::encode_of(record, place, to);
     }
 }

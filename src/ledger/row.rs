@@ -21,7 +21,7 @@ use crate::units::{Timestamp, Usd};
 pub(super) const WIDTH: usize = COLUMNS.len() + 2;
 
 /// Every column of `token_usage`, in the order in which `read` reads them.
-pub const COLUMNS: [&str; 45] = [
+pub const COLUMNS: [&str; 46] = [
     "id",
     "created_at",
     "upstream",
@@ -37,6 +37,7 @@ pub const COLUMNS: [&str; 45] = [
     "attempt",
     "metadata",
     "key_id",
+    "key_fingerprint",
     "input_tokens",
     "cache_read_tokens",
     "cache_write_tokens",
@@ -201,6 +202,7 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Record> {
         attempt: from.next()?,
         metadata: from.maybe_parsed(|text| serde_json::from_str(text))?,
         key_id: from.next()?,
+        key_fingerprint: from.next()?,
         input_tokens: from.count()?,
         cache_read_tokens: from.count()?,
         cache_write_tokens: from.count()?,
@@ -446,7 +448,7 @@ pub(super) mod tests {
             Record {
                 upstream: upstream.unwrap_or_default(), path: path.unwrap_or_default(),
                 provider: provider.unwrap_or_default(),
-                model_requested, model, user, session, operation, key_id, price_id, finish_reason,
+                model_requested, model, user, session, operation, key_id, key_fingerprint: price_id.clone(), price_id, finish_reason,
                 error, upstream_request_id, service_tier, metadata,
                 attempt: numbers.0, retry: numbers.1, status: numbers.2, streaming: numbers.3,
                 input_tokens: counts[0], cache_read_tokens: counts[1],

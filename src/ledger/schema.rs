@@ -28,8 +28,9 @@ const READER_BUSY: Duration = Duration::from_secs(2);
 const STATEMENTS: usize = 128;
 
 /// The schema that this program writes (`PRAGMA user_version`). Versions 1 and 2 had one wide table;
-/// 3 and 4 found calls by indexes, where there are postings now. `upgrade` reads them.
-pub(super) const VERSION: i32 = 5;
+/// 3 and 4 found calls by indexes, where there are postings now; 5 had no fingerprints of keys. `upgrade` reads
+/// them.
+pub(super) const VERSION: i32 = 6;
 
 /// Opens the one connection that writes, creating and migrating the file as needed.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {

@@ -120,9 +120,10 @@ fn copy_tables(path: &Path, new: &Path) -> rusqlite::Result<()> {
         if !ours.contains(&table) {
             connection.execute_batch(&sql)?;
         }
-        let table = table.replace('"', "\"\"");
+        let columns = columns(&connection, &table)?;
+        let table = quoted(&table);
         connection.execute_batch(&format!(
-            "INSERT INTO main.\"{table}\" SELECT * FROM old.\"{table}\""
+            "INSERT INTO main.{table} ({columns}) SELECT {columns} FROM old.{table}"
         ))?;
     }
     for (name, sql) in made("<> 'table'", "old")? {
@@ -137,11 +138,26 @@ fn copy_tables(path: &Path, new: &Path) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
+/// The columns that a table has in the old file, for a list in SQL.
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<String> {
+    let sql = "SELECT name FROM pragma_table_info(?, 'old')";
+    let mut statement = connection.prepare(sql)?;
+    let names = statement.query_map([table], |row| row.get::<_, String>(0))?;
+    let names: Vec<String> =
+        names.map(|name| Ok(quoted(&name?))).collect::<rusqlite::Result<_>>()?;
+    Ok(names.join(", "))
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 fn copy_rows(old: &Connection, version: i32, new: &mut Connection) -> rusqlite::Result<()> {
     // Version 2 added the last three. Their JSON texts had no shapes.
     let columns = row::COLUMNS.map(|name| match name {
         "estimate" if version < 2 => "NULL, NULL",
         "stream_usage" | "charged_by" if version < 2 => "NULL",
+        "key_fingerprint" => "NULL",
         // What somebody broke by hand is not worth a row.
         "usage_json" => "NULL, iif(json_valid(usage_json), usage_json, NULL)",
         "estimate" => "NULL, iif(json_valid(estimate), estimate, NULL)",
@@ -311,6 +327,39 @@ mod tests {
         assert_ne!(four, VERSION_3);
         gets_postings(3, VERSION_3);
         gets_postings(4, &four);
+    }
+
+    /// Calls of former kinds and those of today that have no key are of the same kinds.
+    #[test]
+    fn a_ledger_without_fingerprints_of_keys_gets_room_for_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("old.db");
+        let add = |at: std::ops::Range<i64>| {
+            let mut load = crate::ledger::Loader::open(&path).unwrap();
+            at.for_each(|at| load.add(row::tests::call(at)).unwrap());
+            load.finish().unwrap();
+        };
+        add(0..5);
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(
+            "DROP VIEW token_usage; ALTER TABLE kinds DROP COLUMN key_fingerprint;
+            CREATE VIEW token_usage AS SELECT key FROM calls; PRAGMA user_version = 5;",
+        )
+        .unwrap();
+        let kinds = |connection: &Connection| -> i64 {
+            connection.query_row("SELECT count(*) FROM kinds", [], |row| row.get(0)).unwrap()
+        };
+        let before = kinds(&old);
+        drop(old);
+        add(5..9);
+        let reader = Reader::open(&path).unwrap();
+        let records = reader.usage(&Filter::default(), 99, None).unwrap().records;
+        assert_eq!(records.len(), 9);
+        assert!(records.iter().all(|record| record.key_fingerprint.is_none()));
+        assert_eq!(reader.stats(&StatsQuery::default()).unwrap().totals.requests, 9);
+        let new = schema::open_writer(&path).unwrap();
+        assert_eq!(kinds(&new), before);
+        postings::examine(&new, &mut |said| panic!("{said}")).unwrap();
     }
 
     fn gets_postings(version: i32, text: &str) {

@@ -170,6 +170,7 @@ fn own(record: &Record, out: &mut Attributes) {
     out.text("tokenmeter.operation", record.operation.as_deref());
     out.put("tokenmeter.attempt", record.attempt.map(i64::from));
     out.text("tokenmeter.key_id", record.key_id.as_deref());
+    out.text("tokenmeter.key_fingerprint", record.key_fingerprint.as_deref());
     out.text("tokenmeter.outcome", Some(record.outcome.as_str()));
     out.text("tokenmeter.usage_source", Some(record.usage_source.as_str()));
     out.text("tokenmeter.cost_source", Some(record.cost_source.as_str()));

@@ -198,6 +198,9 @@ impl Worker {
         let deployed =
             facts.deployment.map(|name| upstream.deployments.get(&name).cloned().unwrap_or(name));
         let mut record = new_record(upstream, &request, tags, facts.endpoint, model);
+        let (headers, query) = (request.headers(), request.uri().query());
+        let fingerprint = self.proxy.fingerprints.of_request(headers, query);
+        record.key_fingerprint = fingerprint.map(|fingerprint| fingerprint.to_string());
         let id = record.id;
         if self.proxy.traces {
             record.trace = trace_headers::read(request.headers());
@@ -514,6 +517,7 @@ fn new_record(
         attempt: tags.attempt,
         metadata: tags.metadata,
         key_id: None,
+        key_fingerprint: None,
         input_tokens: None,
         cache_read_tokens: None,
         cache_write_tokens: None,

@@ -38,6 +38,7 @@ pub fn write(record: &Record, out: &mut Vec<u8>) -> serde_json::Result<()> {
     to.number(r#","attempt":"#, record.attempt);
     to.other(r#","metadata":"#, record.metadata.as_ref())?;
     to.maybe_text(r#","key_id":"#, record.key_id.as_ref());
+    to.maybe_text(r#","key_fingerprint":"#, record.key_fingerprint.as_ref());
     to.number(r#","input_tokens":"#, record.input_tokens);
     to.number(r#","cache_read_tokens":"#, record.cache_read_tokens);
     to.number(r#","cache_write_tokens":"#, record.cache_write_tokens);
@@ -220,7 +221,7 @@ mod tests {
         );
         assert!(full.trace.is_some());
         let members = serde_json::to_value(&full).unwrap();
-        assert_eq!(members.as_object().unwrap().len(), 47, "{members}");
+        assert_eq!(members.as_object().unwrap().len(), 48, "{members}");
         check(&full);
         full.streaming = false;
         full.stream_usage = Some(StreamUsage::Injected);

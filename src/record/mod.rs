@@ -194,6 +194,9 @@ pub struct Record {
     /// Which of tokenmeter's own keys the caller used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
+    /// What stands for the key that the client sent: 12 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
 
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input_tokens: Option<u64>,
@@ -364,6 +367,7 @@ impl Record {
             attempt: self.attempt,
             metadata: self.metadata.clone(),
             key_id: self.key_id.clone(),
+            key_fingerprint: self.key_fingerprint.clone(),
             input_tokens: self.input_tokens,
             cache_read_tokens: self.cache_read_tokens,
             cache_write_tokens: self.cache_write_tokens,
@@ -425,7 +429,7 @@ pub(crate) mod tests {
             "upstream": "openai", "provider": "openai", "endpoint": "chat.completions",
             "method": "POST", "path": "/v1/chat/completions", "model_requested": "gpt-4o",
             "model": "gpt-4o-2024-08-06", "user": "ann", "session": "s", "operation": "o",
-            "attempt": 2, "metadata": {"a": 1}, "key_id": "k", "input_tokens": 10,
+            "attempt": 2, "metadata": {"a": 1}, "key_id": "k", "key_fingerprint": "0123456789ab", "input_tokens": 10,
             "cache_read_tokens": 1, "cache_write_tokens": 2, "audio_input_tokens": 3,
             "image_input_tokens": 4, "output_tokens": 5, "reasoning_tokens": 6,
             "audio_output_tokens": 7, "image_output_tokens": 8, "total_tokens": 15,

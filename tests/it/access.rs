@@ -203,6 +203,48 @@ fn calls_come_with_the_keys_that_are_let_in() {
 }
 
 #[test]
+fn usage_is_told_apart_by_key_and_no_key_is_kept() {
+    let provider = Provider::new();
+    let proxy = Settings::to(provider.url()).start();
+    let [ours, theirs] = ["sk-ours", "sk-theirs"].map(|key| {
+        expect_forwarded(&proxy, &provider, "/v1/x", &format!("Authorization: Bearer {key}\r\n"));
+        printed(&proxy.database(), key).trim().to_owned()
+    });
+    expect_forwarded(&proxy, &provider, "/v1/x?key=sk-ours", "");
+    expect_forwarded(&proxy, &provider, "/v1/x", "");
+    let rows: Vec<Value> =
+        proxy.wait_for_rows(4).iter().map(|row| row["key_fingerprint"].clone()).collect();
+    let digits = |key: &str| Value::from(key.strip_prefix("key:").unwrap());
+    assert_eq!(rows, [digits(&ours), digits(&theirs), digits(&ours), Value::Null]);
+    // An opening line is all that a crash leaves.
+    assert_eq!(proxy.opened()[0]["key_fingerprint"], digits(&ours));
+    let token = bearer(&proxy.token());
+    let asked = |path: &str| -> Value {
+        serde_json::from_str(&ask(proxy.connect(), path, &token).1).unwrap()
+    };
+    let groups = asked("/admin/stats?group_by=key_fingerprint");
+    let groups = groups["groups"].as_array().unwrap().iter();
+    let mut groups: Vec<(Value, u64)> = groups
+        .map(|one| (one["key"]["key_fingerprint"].clone(), one["requests"].as_u64().unwrap()))
+        .collect();
+    groups.sort_by_key(|(key, _)| key.as_str().map(str::to_owned));
+    let mut expected = vec![(Value::Null, 1), (digits(&ours), 2), (digits(&theirs), 1)];
+    expected.sort_by_key(|(key, _)| key.as_str().map(str::to_owned));
+    assert_eq!(groups, expected);
+    for name in [&ours[..], &ours[4..]] {
+        let page = asked(&format!("/admin/usage?key_fingerprint={name}"));
+        assert_eq!(page["records"].as_array().unwrap().len(), 2, "{page}");
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_tokenmeter"))
+        .args(["stats", "--by", "key_fingerprint", "--format", "csv", "--key-fingerprint", &theirs])
+        .args(["--database", &proxy.database().display().to_string()])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains(&theirs[4..]) && !table.contains(&ours[4..]), "{table}");
+}
+
+#[test]
 fn too_many_wrong_tokens_are_not_heard_for_a_while() {
     let provider = Provider::new();
     let proxy = Settings::to(provider.url()).start();

@@ -167,6 +167,7 @@ fn hostile() -> Vec<Record> {
             "session",
             "operation",
             "key_id",
+            "key_fingerprint",
             "price_id",
             "finish_reason",
             "error",
@@ -350,7 +351,7 @@ fn an_import_says_what_it_cannot_read_and_adds_the_rest() {
     for part in [
         "bad.csv:3: usage_source: unknown variant `guessed`",
         "bad.csv:4: attempt: ",
-        "bad.csv:5: it has 46 cells, and the header 45",
+        "bad.csv:5: it has 47 cells, and the header 46",
         "3 rows or lines",
     ] {
         assert!(ended.err.contains(part), "{part}: {}", ended.err);

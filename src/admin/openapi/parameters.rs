@@ -12,7 +12,7 @@ use crate::record::Outcome;
 use crate::usage::UsageSource;
 
 /// What calls can be grouped by, besides `metadata.NAME`.
-pub(super) const GROUP_KEYS: [&str; 20] = [
+pub(super) const GROUP_KEYS: [&str; 21] = [
     "user",
     "model",
     "operation",
@@ -25,6 +25,7 @@ pub(super) const GROUP_KEYS: [&str; 20] = [
     "usage_source",
     "cost_source",
     "price_id",
+    "key_fingerprint",
     "outcome",
     "status",
     "error",
@@ -36,7 +37,7 @@ pub(super) const GROUP_KEYS: [&str; 20] = [
 ];
 
 /// The filters that take any text.
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 11] = [
     "user",
     "session",
     "operation",
@@ -45,6 +46,7 @@ const TEXTS: [&str; 10] = [
     "model",
     "endpoint",
     "price_id",
+    "key_fingerprint",
     "finish_reason",
     "error",
 ];

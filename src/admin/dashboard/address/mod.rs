@@ -21,7 +21,7 @@ use crate::record::CallId;
 use crate::units::Timestamp;
 
 /// The conditions that a page may be under, besides those on metadata.
-pub(in crate::admin::dashboard) const CONDITIONS: [&str; 14] = [
+pub(in crate::admin::dashboard) const CONDITIONS: [&str; 15] = [
     "user",
     "session",
     "operation",
@@ -32,6 +32,7 @@ pub(in crate::admin::dashboard) const CONDITIONS: [&str; 14] = [
     "usage_source",
     "cost_source",
     "price_id",
+    "key_fingerprint",
     "outcome",
     "status",
     "finish_reason",
