@@ -94,20 +94,28 @@ impl Fingerprints {
         Fingerprint(bytes)
     }
 
+    /// Of every key that a request has: a provider takes one of them, and which one is the provider's to say.
+    pub fn of_all(&self, headers: &HeaderMap, query: Option<&str>) -> Vec<Fingerprint> {
+        keys_of(headers, query).map(|key| self.of(&key)).collect()
+    }
+
     /// Of the key that a request has; `None` where it has none.
     pub fn of_request(&self, headers: &HeaderMap, query: Option<&str>) -> Option<Fingerprint> {
-        key_of(headers, query).map(|key| self.of(&key))
+        keys_of(headers, query).next().map(|key| self.of(&key))
     }
 }
 
-/// The first key that is found: a bearer token, a header of a provider's, a parameter.
-fn key_of<'a>(headers: &'a HeaderMap, query: Option<&'a str>) -> Option<Cow<'a, [u8]>> {
-    let bearer = headers.get(AUTHORIZATION).and_then(|value| bearer(value.as_bytes()));
-    let in_headers = || {
-        let values = KEY_HEADERS.iter().filter_map(|name| headers.get(*name));
-        values.map(|value| value.as_bytes().trim_ascii()).find(|key| !key.is_empty())
-    };
-    bearer.or_else(in_headers).map(Cow::Borrowed).or_else(|| in_query(query?))
+/// Keys where they are looked for, in this order: a bearer token, a header of a provider's, a parameter.
+fn keys_of<'a>(
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+) -> impl Iterator<Item = Cow<'a, [u8]>> {
+    let bearers = headers.get_all(AUTHORIZATION).into_iter();
+    let bearers = bearers.filter_map(|value| bearer(value.as_bytes()));
+    let values = KEY_HEADERS.iter().flat_map(|name| headers.get_all(*name));
+    let values = values.map(|value| value.as_bytes().trim_ascii()).filter(|key| !key.is_empty());
+    let parameters = query.unwrap_or_default().split('&').filter_map(in_pair);
+    bearers.chain(values).map(Cow::Borrowed).chain(parameters)
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -117,10 +125,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
     (scheme.eq_ignore_ascii_case(b"bearer") && !key.is_empty()).then_some(key)
 }
 
-fn in_query(query: &str) -> Option<Cow<'_, [u8]>> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, key) = pairs.find(|(name, key)| *name == KEY_PARAMETER && !key.is_empty())?;
-    Some(percent_decode_str(key).into())
+fn in_pair(pair: &str) -> Option<Cow<'_, [u8]>> {
+    let (name, key) = pair.split_once('=')?;
+    (name == KEY_PARAMETER && !key.is_empty()).then(|| percent_decode_str(key).into())
 }
 
 #[cfg(test)]

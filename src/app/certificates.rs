@@ -41,6 +41,8 @@ impl Certificates {
 pub(super) async fn reload_certificates(certificates: Option<Arc<Certificates>>) {
     let Some(certificates) = certificates else { return std::future::pending().await };
     let mut changes = Changes::of(certificates.files.all());
+    // They were read before the ledger was opened, which may have taken long.
+    certificates.reload();
     loop {
         changes.next().await;
         certificates.reload();

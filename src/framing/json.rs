@@ -491,6 +491,8 @@ impl Scanner {
                     | (Keep::Json(slot), b'{' | b'[') => Some(slot),
                     _ => None,
                 };
+                // Such a text stands in no hole, so that a template could not show it again.
+                self.is_noted &= byte == b'"' || self.text.is_none();
             }
             // An object where a scalar is asked for, or nested too deep: absent.
             (_, b'{' | b'[') => {

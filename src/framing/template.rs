@@ -309,6 +309,12 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_is_an_object_is_shown_each_time() {
+        assert!(!is_like(r#"{"args":{"a":"b"}}"#, r#"{"args":{"a":"b"}}"#));
+        assert!(is_like(r#"{"args":"a"}"#, r#"{"args":"b"}"#));
+    }
+
+    #[test]
     fn a_string_without_content_stays_so() {
         let (first, second) =
             (r#"{"seen":"","list":[{"text":"a"}]}"#, r#"{"seen":"","list":[{"text":"b"}]}"#);
@@ -346,7 +352,7 @@ mod tests {
         #[test]
         fn whole_lines_give_what_they_give_byte_by_byte(
             lines in proptest::collection::vec(
-                (0..4_usize, "[ab\"\\\\]{0,3}", "[ab\\\\]{0,2}", 0..3_u8, "[ 1a,]{0,2}"), 1..12,
+                (0..5_usize, "[ab\"\\\\]{0,3}", "[ab\\\\]{0,2}", 0..3_u8, "[ 1a,]{0,2}"), 1..12,
             )
         ) {
             let line = |(shape, one, other, number, odd): (usize, String, String, u8, String)| {
@@ -356,6 +362,7 @@ mod tests {
                     ),
                     1 => format!(r#"{{"seen":"{one}","pad":"{other}","id":{number}}}"#),
                     2 => format!(r#"{{"n":{number}{odd},"seen":"{other}"{odd}}}{odd}"#),
+                    3 => format!(r#"{{"args":{{"a":"{other}"}},"pad":"{one}"}}"#),
                     _ => format!(r#"{{"args":"{one}","list":[{{"kind":"{other}","text":"x"}}]}}"#),
                 }
             };

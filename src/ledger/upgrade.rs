@@ -104,7 +104,9 @@ fn copy_tables(path: &Path, new: &Path) -> rusqlite::Result<()> {
     // Nobody else has the file, and it is made anew after a crash.
     connection.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY")?;
     schema::create(&connection)?;
-    connection.execute("ATTACH DATABASE ? AS old", [path.to_string_lossy()])?;
+    // A name that is changed on its way would be that of a new, empty file.
+    let name = path.to_str().ok_or_else(|| rusqlite::Error::InvalidPath(path.to_owned()))?;
+    connection.execute("ATTACH DATABASE ? AS old", [name])?;
     let made = |kind: &str, of: &str| -> rusqlite::Result<Vec<(String, String)>> {
         let sql = format!(
             "SELECT name, sql FROM {of}.sqlite_schema WHERE type {kind} AND sql IS NOT NULL

@@ -1,8 +1,8 @@
 //! Requests that hyper cannot read. It answers them with a status and nothing else, before anybody is asked;
 //! owns what is said instead, in the shape of all errors of tokenmeter's own.
 //!
-//! Invariant: an answer of anybody else's is never taken for one of hyper's: none is without a body and
-//! without `x-tokenmeter-id` and closes the connection, all in hyper's words.
+//! Invariant: an answer of anybody else's is never taken for one of hyper's. Whoever asks knows that a head is on
+//! its way, so that nobody answers but hyper (`client`).
 
 use crate::respond::{self, ErrorCode};
 

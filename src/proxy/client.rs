@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::UPGRADE;
 use http::{Request, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -57,6 +58,8 @@ struct Clock {
     head_since: Option<Instant>,
     /// Its first line is complete.
     has_target: bool,
+    /// What goes over the connection may be another protocol's than HTTP/1.
+    may_be_tunnel: bool,
     /// Frames come and go between calls, so that a byte does not mean a head.
     is_http2: bool,
     /// Whoever looks at the clock: calls may end in other tasks than its own, and others may want its place.
@@ -72,6 +75,7 @@ impl Client {
             idle_since: Instant::now(),
             head_since: None,
             has_target: false,
+            may_be_tunnel: false,
             is_http2: false,
             watcher: None,
             is_to_go: false,
@@ -95,6 +99,7 @@ impl Client {
         clock.calls += 1;
         clock.head_since = None;
         clock.has_target = false;
+        clock.may_be_tunnel |= request.headers().contains_key(UPGRADE);
         clock.is_http2 = is_http2;
         drop(clock);
         self.has_unread.store(!is_http2 && !request.body().is_end_stream(), Ordering::Relaxed);
@@ -294,8 +299,17 @@ impl<T> ClientIo<T> {
     /// Says something better than hyper does of a request that it cannot read, when it flushes; how much of
     /// hyper's own that stands for.
     fn say_clearly(&self, bytes: &[u8]) -> Option<usize> {
-        let instead = bare::instead_of(bytes, self.client.clock().has_target)?;
+        let clock = self.client.clock();
+        // While a head comes there is no answer of anybody else's that these could be bytes of.
+        let may_be_hypers = clock.calls == 0 && clock.head_since.is_some();
+        if !may_be_hypers || clock.is_http2 || clock.may_be_tunnel {
+            return None;
+        }
+        let instead = bare::instead_of(bytes, clock.has_target)?;
+        drop(clock);
         self.client.interim.send_last(&instead);
+        // What else was sent is read before the connection closes, or a reset might overtake the answer.
+        self.client.has_unread.store(true, Ordering::Relaxed);
         Some(bytes.len())
     }
 }

@@ -32,7 +32,7 @@ impl Clients {
     }
 
     /// Nothing, or the answer to whoever is not let in.
-    pub fn refuse(&self, from: IpAddr, key: Option<Fingerprint>) -> Option<Response<Full<Bytes>>> {
+    pub fn refuse(&self, from: IpAddr, found: &[Fingerprint]) -> Option<Response<Full<Bytes>>> {
         // One address has two forms where a socket takes both families.
         let from = from.to_canonical();
         if let Some(networks) = &self.networks
@@ -42,14 +42,13 @@ impl Clients {
             return Some(forbidden(&why));
         }
         let keys = self.keys.as_ref()?;
-        match key {
-            Some(key) if keys.contains(&key) => None,
-            Some(key) => {
-                let why = "calls with this key are not let in (clients.keys)";
-                Some(forbidden(&format!("{why}; its fingerprint is key:{key}")))
-            }
-            None => Some(forbidden("calls without a key are not let in (clients.keys)")),
+        if found.is_empty() {
+            return Some(forbidden("calls without a key are not let in (clients.keys)"));
         }
+        // All of them: which one counts is for the provider to say.
+        let stranger = found.iter().find(|key| !keys.contains(*key))?;
+        tracing::debug!(fingerprint = %stranger, "a key that is not let in");
+        Some(forbidden("calls with this key are not let in (clients.keys)"))
     }
 }
 
@@ -90,8 +89,10 @@ mod tests {
         ] {
             let from: IpAddr = from.parse().unwrap();
             let found = [&anybody, &by_network, &by_key, &by_both]
-                .map(|clients| clients.refuse(from, key).is_none());
+                .map(|clients| clients.refuse(from, key.as_slice()).is_none());
             assert_eq!(found, expected, "{from} {key:?}");
         }
+        let from = "10.1.2.3".parse().unwrap();
+        assert!(by_key.refuse(from, &[ours, theirs]).is_some(), "one key would open for another");
     }
 }

@@ -164,10 +164,12 @@ impl Worker {
     /// Nothing, or the answer to a client whose calls are not let in.
     pub fn refuse<B>(&self, request: &Request<B>, from: IpAddr) -> Option<Response<Full<Bytes>>> {
         let Proxy { clients, fingerprints, .. } = self.proxy.as_ref();
-        let key = clients
-            .asks_for_keys()
-            .then(|| fingerprints.of_request(request.headers(), request.uri().query()));
-        clients.refuse(from, key.flatten())
+        let keys = if clients.asks_for_keys() {
+            fingerprints.of_all(request.headers(), request.uri().query())
+        } else {
+            Vec::new()
+        };
+        clients.refuse(from, &keys)
     }
 
     /// Forwards a request to an upstream, without the first `skip` bytes of its path, and answers

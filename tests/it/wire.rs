@@ -710,6 +710,26 @@ fn a_body_sent_to_a_page_of_our_own_is_never_taken_for_a_request() {
 }
 
 #[test]
+fn a_body_that_reads_like_an_answer_of_hyper_s_passes() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let body = "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    let mut client = proxy.connect();
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
+        let mut upstream = provider.accept();
+        upstream.head();
+        let length = body.len();
+        upstream.send(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        ));
+        client.head();
+        upstream.send(body);
+        client.expect(body);
+    }
+}
+
+#[test]
 fn a_broken_answer_is_an_error_and_reaches_nobody() {
     let provider = Provider::new();
     let proxy = Proxy::to(&provider);
