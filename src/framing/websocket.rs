@@ -529,6 +529,18 @@ mod tests {
     }
 
     #[test]
+    fn what_came_before_a_break_is_given_however_it_comes() {
+        let mut compress = Compress::new(Compression::best(), false);
+        let mut payload = deflated(&mut compress, r#"{"n":1}"#);
+        payload.extend(DEFLATE_TAIL);
+        // A block of a kind that there is not.
+        payload.extend([0xFF; 40]);
+        let (documents, is_broken, _) = read(KEPT, &frame(FIN | COMPRESSED | TEXT, None, &payload));
+        assert_eq!(documents, [r#"{"n":1}"#]);
+        assert!(is_broken);
+    }
+
+    #[test]
     fn a_compression_bomb_is_given_up() {
         let mut compress = Compress::new(Compression::best(), false);
         let megabyte = " ".repeat(1 << 20);
