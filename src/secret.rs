@@ -38,17 +38,13 @@ impl Secret {
 
     /// The one in a file, which is made if there is none, for its owner's eyes only. Errors name the file.
     pub fn read_or_make(path: &Path) -> io::Result<Secret> {
-        let named = |error: io::Error| {
-            io::Error::new(error.kind(), format!("the file {}: {error}", path.display()))
+        let secret = match read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path),
+            read => read,
         };
-        match fs::read_to_string(path) {
-            Ok(text) => Secret::new(text.trim()).checked().map_err(|why| {
-                let fix = "remove the file to have a new one made";
-                named(io::Error::new(io::ErrorKind::InvalidData, format!("it {why}; {fix}")))
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(path).map_err(named),
-            Err(error) => Err(named(error)),
-        }
+        secret.map_err(|error| {
+            io::Error::new(error.kind(), format!("the file {}: {error}", path.display()))
+        })
     }
 
     /// The same, if it is something that a header can carry.
@@ -75,12 +71,19 @@ impl fmt::Debug for Secret {
     }
 }
 
+fn read(path: &Path) -> io::Result<Secret> {
+    Secret::new(fs::read_to_string(path)?.trim()).checked().map_err(|why| {
+        let fix = "remove the file to have a new one made";
+        io::Error::new(io::ErrorKind::InvalidData, format!("it {why}; {fix}"))
+    })
+}
+
 /// Writes a new one beside its place and moves it there whole: a crash leaves no empty file. Where two do so at
 /// once, the first one's counts for both.
 fn make(path: &Path) -> io::Result<Secret> {
     let made = Secret::random();
-    let draft = PathBuf::from(format!("{}.{}", path.display(), std::process::id()));
-    let _ = fs::remove_file(&draft);
+    // Two containers that share a directory may have one and the same process id.
+    let draft = PathBuf::from(format!("{}.{:016x}", path.display(), fastrand::u64(..)));
     let mut file: File =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     writeln!(file, "{}", made.expose())?;
@@ -89,7 +92,7 @@ fn make(path: &Path) -> io::Result<Secret> {
         Ok(()) => fs::remove_file(&draft)?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(&draft)?;
-            return Ok(Secret::new(fs::read_to_string(path)?.trim()));
+            return read(path);
         }
         // Not every file system has links.
         Err(_) => fs::rename(&draft, path)?,

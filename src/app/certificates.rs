@@ -26,13 +26,17 @@ impl Certificates {
         self.server.load_full()
     }
 
-    fn reload(&self) {
+    /// Puts what the files hold in force; false if they are broken.
+    fn reload(&self) -> bool {
         match self.files.load() {
             Ok(server) => {
                 self.server.store(server);
-                tracing::info!(file = %self.files.certificate.display(), "certificate read again");
+                true
             }
-            Err(error) => tracing::error!(%error, "the old certificate stays in force"),
+            Err(error) => {
+                tracing::error!(%error, "the old certificate stays in force");
+                false
+            }
         }
     }
 }
@@ -45,6 +49,8 @@ pub(super) async fn reload_certificates(certificates: Option<Arc<Certificates>>)
     certificates.reload();
     loop {
         changes.next().await;
-        certificates.reload();
+        if certificates.reload() {
+            tracing::info!(file = %certificates.files.certificate.display(), "certificate read again");
+        }
     }
 }

@@ -11,12 +11,12 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// Some files, looked at every now and then.
 pub(super) struct Changes {
     files: Vec<PathBuf>,
-    seen: Vec<Option<Fingerprint>>,
+    seen: Vec<Option<State>>,
     hangup: Hangup,
 }
 
 /// What tells one state of a file from another: when it was written, its length, which file it is.
-type Fingerprint = (SystemTime, u64, u64);
+type State = (SystemTime, u64, u64);
 
 impl Changes {
     /// Of files as they are now. Without any, only SIGHUP counts.
@@ -42,11 +42,11 @@ impl Changes {
     }
 }
 
-fn look_at(files: &[PathBuf]) -> Vec<Option<Fingerprint>> {
-    files.iter().map(|file| fingerprint(file)).collect()
+fn look_at(files: &[PathBuf]) -> Vec<Option<State>> {
+    files.iter().map(|file| state_of(file)).collect()
 }
 
-fn fingerprint(file: &Path) -> Option<Fingerprint> {
+fn state_of(file: &Path) -> Option<State> {
     let metadata = std::fs::metadata(file).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }

@@ -19,9 +19,10 @@ const GROUP_READ: u32 = 0o040;
 /// What others can do with the files of a configuration, as they are now.
 pub fn exposed_files(config: &Config) -> Vec<String> {
     let beside = |name: &str| config.database.with_file_name(name);
+    let secrets = config.secret_files.iter().map(|file| (file.clone(), READ, "a secret in it"));
     let keys = config.tls.iter().map(|tls| (tls.files.key.clone(), READ, "the key of TLS"));
     let files = [
-        (config.source.clone(), READ | WRITE, "the configuration"),
+        (config.source.clone(), WRITE, "the configuration"),
         (
             config.admin_token.is_none().then(|| beside(TOKEN_FILE)),
             READ | GROUP_READ,
@@ -32,7 +33,28 @@ pub fn exposed_files(config: &Config) -> Vec<String> {
         (Some(beside("journal")), READ | WRITE, "the journal"),
     ];
     let files = files.into_iter().filter_map(|(file, bits, what)| Some((file?, bits, what)));
-    files.chain(keys).filter_map(|(file, bits, what)| doubt(&file, bits, what)).collect()
+    let kept = kept_ledgers(&config.database).map(|file| (file, READ, "a ledger of before"));
+    files
+        .chain(kept)
+        .chain(secrets)
+        .chain(keys)
+        .filter_map(|(file, bits, what)| doubt(&file, bits, what))
+        .collect()
+}
+
+/// What upgrades have left beside a ledger.
+fn kept_ledgers(database: &Path) -> impl Iterator<Item = PathBuf> {
+    let begins = database.file_name().map(|name| format!("{}.schema-", name.display()));
+    let beside = fs::read_dir(directory_of(database)).into_iter().flatten().filter_map(Result::ok);
+    let is_kept = move |name: &str| begins.as_ref().is_some_and(|begins| name.starts_with(begins));
+    beside
+        .filter(move |file| file.file_name().to_str().is_some_and(&is_kept))
+        .map(|file| file.path())
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    directory.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 fn doubt(file: &Path, bits: u32, what: &str) -> Option<String> {
@@ -48,9 +70,7 @@ fn doubt(file: &Path, bits: u32, what: &str) -> Option<String> {
 
 /// False where the directory keeps others out.
 fn is_reached_by_others(file: &Path) -> bool {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = directory.map_or_else(|| PathBuf::from("."), Path::to_owned);
-    fs::metadata(directory).is_ok_and(|found| found.mode() & REACH != 0)
+    fs::metadata(directory_of(file)).is_ok_and(|found| found.mode() & REACH != 0)
 }
 
 #[cfg(test)]
@@ -69,25 +89,37 @@ mod tests {
             fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
         };
         let database = path("some.db");
-        fs::write(path("c.toml"), format!("database = {:?}\n", database.display().to_string()))
-            .unwrap();
-        for name in ["some.db", TOKEN_FILE, SECRET_FILE] {
+        let settings = format!(
+            "database = {:?}\notlp.headers = {{ authorization = \"Bearer b\" }}\n",
+            database.display().to_string()
+        );
+        fs::write(path("c.toml"), settings).unwrap();
+        let kept = "some.db.schema-4";
+        for name in ["some.db", kept, TOKEN_FILE, SECRET_FILE] {
             fs::write(path(name), "").unwrap();
         }
         fs::create_dir(path("journal")).unwrap();
         let flags = Flags { config: Some(path("c.toml")), ..Flags::default() };
         let read = |file: &Path| fs::read(file);
         let config = Config::from_sources(&flags, &BTreeMap::new(), &read).unwrap();
-        let names = ["c.toml", "some.db", TOKEN_FILE, SECRET_FILE, "journal"];
+        let elsewhere = BTreeMap::from([
+            ("TOKENMETER_ADMIN_TOKEN_FILE".to_owned(), path("token").display().to_string()),
+            ("TOKENMETER_OTLP_HEADERS".to_owned(), "authorization=Bearer b".to_owned()),
+        ]);
+        fs::write(path("token"), "0123456789abcdef").unwrap();
+        set("token", 0o644);
+        let from_file = Config::from_sources(&flags, &elsewhere, &read).unwrap();
+        let names = ["c.toml", "some.db", kept, TOKEN_FILE, SECRET_FILE, "journal"];
         let close =
             |mode| names.map(|name| set(name, if name == "journal" { 0o700 } else { mode }));
         set("", 0o755);
         close(0o600);
         assert_eq!(exposed_files(&config), Vec::<String>::new());
         for (name, mode, can) in [
-            ("c.toml", 0o644, "read the configuration; chmod 600"),
+            ("c.toml", 0o644, "read a secret in it; chmod 600"),
             ("c.toml", 0o602, "change the configuration"),
             ("some.db", 0o644, "read the ledger"),
+            (kept, 0o644, "read a ledger of before"),
             (TOKEN_FILE, 0o640, "read the admin token"),
             (SECRET_FILE, 0o604, "read the secret"),
             ("journal", 0o755, "read the journal; chmod 700"),
@@ -97,6 +129,11 @@ mod tests {
             let [told] = <[String; 1]>::try_from(exposed_files(&config)).unwrap();
             assert!(told.contains(can) && told.contains(name), "{told}");
         }
+        close(0o600);
+        set("c.toml", 0o644);
+        let [told] = <[String; 1]>::try_from(exposed_files(&from_file)).unwrap();
+        assert!(told.contains("token: others on this machine can read a secret in it"), "{told}");
+        close(0o600);
         // A directory that keeps others out is enough; but not for what the group can read.
         set("", 0o700);
         assert_eq!(exposed_files(&config), Vec::<String>::new());

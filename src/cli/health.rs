@@ -17,6 +17,9 @@ use crate::config::{self, Flags};
 /// Orchestrators' own patience is seldom less.
 const TIMEOUT: Duration = Duration::from_secs(4);
 
+/// What the second of two ways to ask has at least.
+const LEAST: Duration = Duration::from_millis(100);
+
 /// How rustls calls the alert of a server that lets in nobody without a certificate (`tls.client_ca`).
 const WANTS_CERTIFICATE: &str = "CertificateRequired";
 
@@ -50,25 +53,27 @@ pub(super) fn run(args: &HealthArgs) -> Result<String, Failure> {
     verdict(status, &page)
 }
 
-/// The one that the configuration describes. Whether it speaks TLS shows when it is asked.
+/// The one that the configuration describes. Whether it speaks TLS may be known to its own configuration only, so
+/// that the other way is tried, too.
 fn ask_here(args: &HealthArgs, path: &str) -> Result<(u16, Value), Failure> {
     let flags =
         Flags { config: args.config.clone(), listen: args.listen.clone(), ..Flags::default() };
-    let listen = config::listen(&flags).map_err(|error| Failure::Failed(error.to_string()))?;
-    let address = reachable(listen);
+    let listener = config::listener(&flags).map_err(|error| Failure::Failed(error.to_string()))?;
+    let address = reachable(listener.address);
     let since = Instant::now();
-    let ask =
-        |scheme, limit| open_page(&format!("{scheme}://{address}"), path, Trust::Anybody, limit);
-    ask("http", TIMEOUT).or_else(|plain| match TIMEOUT.checked_sub(since.elapsed()) {
-        Some(left) => ask("https", left).or_else(|failure| match failure {
+    let ask = |scheme| {
+        let left = TIMEOUT.saturating_sub(since.elapsed()).max(LEAST);
+        let asked = open_page(&format!("{scheme}://{address}"), path, Trust::Anybody, left);
+        match asked {
             // Who insists on our certificate is alive. Whether it is ready it tells only its clients.
-            Failure::Failed(why) if !args.ready && why.contains(WANTS_CERTIFICATE) => {
+            Err(Failure::Failed(why)) if !args.ready && why.contains(WANTS_CERTIFICATE) => {
                 Ok((200, json!({"status": "ok"})))
             }
-            _ => Err(plain),
-        }),
-        None => Err(plain),
-    })
+            asked => asked,
+        }
+    };
+    let (first, second) = if listener.is_encrypted { ("https", "http") } else { ("http", "https") };
+    ask(first).or_else(|failure| ask(second).map_err(|_| failure))
 }
 
 /// Where to connect to for an address that is listened on.

@@ -98,9 +98,17 @@ pub fn database(flags: &Flags) -> Result<PathBuf, ConfigError> {
     from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::database_of)
 }
 
+/// Where clients are listened to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    /// It speaks TLS.
+    pub is_encrypted: bool,
+}
+
 /// Only where it is listened, for those who ask there.
-pub fn listen(flags: &Flags) -> Result<SocketAddr, ConfigError> {
-    from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::listen_of)
+pub fn listener(flags: &Flags) -> Result<Listener, ConfigError> {
+    from_typed(flags, &environment(), &|path| std::fs::read(path), resolve::listener_of)
 }
 
 /// The admin token that the environment holds, or names the file of.

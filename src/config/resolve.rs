@@ -2,7 +2,6 @@
 //! is noted and the reading goes on with the default, so that all of them are reported at once.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use super::settings::{
     UpstreamTimeouts,
 };
 use super::typed::{Section, Settings, Typed, Value};
-use super::{Books, Files, doubts, known, otlp, parse, tls};
+use super::{Books, Files, Listener, doubts, known, otlp, parse, tls};
 use crate::nearest::nearest;
 use crate::pricing::PriceList;
 use crate::secret::Secret;
@@ -67,6 +66,7 @@ pub(super) fn config(typed: &Typed, world: World<'_>, findings: &mut Findings) -
         metrics_labels: reader.labels(&keys::METRICS_LABELS),
         metrics_series: reader.or_default(&keys::METRICS_SERIES, parse::metrics_series),
         source: None,
+        secret_files: secret_files(typed, world.env),
         warnings: Vec::new(),
     };
     config.upstreams = upstreams(typed, world, &defaults, findings);
@@ -103,6 +103,22 @@ fn database(reader: &mut Reader<'_>) -> PathBuf {
     reader.or_default(&keys::DATABASE, parse::database)
 }
 
+/// Settings that are secrets or may hold some.
+const SECRETS: [&Key; 2] = [&keys::ADMIN_TOKEN, &keys::OTLP_HEADERS];
+
+fn secret_files(typed: &Typed, env: &BTreeMap<String, String>) -> Vec<PathBuf> {
+    let settings = SECRETS.iter().filter_map(|key| typed.global.get(key.name));
+    let in_it = settings.filter_map(|setting| match &setting.origin {
+        Origin::File { path, .. } => Some(PathBuf::from(path)),
+        Origin::Environment(_) | Origin::Flag(_) => None,
+    });
+    let token = env.get(keys::ENV_ADMIN_TOKEN_FILE).filter(|text| !text.trim().is_empty());
+    let token = token.filter(|_| !typed.global.contains_key(keys::ADMIN_TOKEN.name));
+    let mut files: Vec<_> = in_it.chain(token.map(PathBuf::from)).collect();
+    files.dedup();
+    files
+}
+
 /// The admin token in the file that a variable names, if one does. A complaint names the file and repeats
 /// nothing of it.
 pub(super) fn token_in_file(
@@ -117,10 +133,11 @@ pub(super) fn token_in_file(
     Some(token.map_err(|why| format!("{file} {why}")))
 }
 
-/// The address alone, for whoever asks there whether it is served.
-pub(super) fn listen_of(typed: &Typed, findings: &mut Findings) -> SocketAddr {
+/// The listener alone, for whoever asks there whether it is served.
+pub(super) fn listener_of(typed: &Typed, findings: &mut Findings) -> Listener {
     let mut reader = Reader { owner: "", settings: &typed.global, findings };
-    reader.or_default(&keys::LISTEN, parse::address)
+    let is_encrypted = typed.global.contains_key(keys::TLS_CERTIFICATE.name);
+    Listener { address: reader.or_default(&keys::LISTEN, parse::address), is_encrypted }
 }
 
 /// What an upstream has unless it says otherwise.

@@ -65,6 +65,8 @@ pub struct Config {
     pub metrics_series: usize,
     /// The file that was read, if any.
     pub source: Option<PathBuf>,
+    /// Files that were read and hold a secret of tokenmeter's own.
+    pub secret_files: Vec<PathBuf>,
     /// Odd but legal things, for the log.
     pub warnings: Vec<String>,
 }

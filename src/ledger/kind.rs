@@ -190,7 +190,7 @@ impl From<Fact<'_>> for KeyValue {
 }
 
 /// A number that is mostly another one where the facts of two records differ.
-pub(super) fn fingerprint(record: &Record, hasher: &mut impl Hasher) {
+pub(super) fn hash_facts(record: &Record, hasher: &mut impl Hasher) {
     let texts = [&record.upstream, &record.provider, &record.endpoint, &record.method];
     for text in texts {
         hasher.write(text.as_bytes());

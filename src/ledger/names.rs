@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, Transaction, params_from_iter, types::Value as
 use serde_json::{Map, Value};
 
 use super::keys::Keys;
-use super::kind::{FACTS, FREE, Fact, VALUES, are_alike, encode_class, fact, fingerprint};
+use super::kind::{FACTS, FREE, Fact, VALUES, are_alike, encode_class, fact, hash_facts};
 use super::packed::{self, Packed, Template};
 use crate::record::Record;
 
@@ -175,7 +175,7 @@ impl Names {
         record: &Record,
     ) -> rusqlite::Result<(u32, Option<String>)> {
         let mut hasher = self.seeing.build_hasher();
-        fingerprint(record, &mut hasher);
+        hash_facts(record, &mut hasher);
         let place = usize::try_from(hasher.finish() % SEEN as u64).unwrap_or_default();
         if let Some(Some((seen, kind))) = self.seen.get(place)
             && are_alike(seen, record)

@@ -18,7 +18,8 @@ use crate::units::Timestamp;
 /// How often rows are looked for that have become too old.
 const LOOK: Duration = Duration::from_mins(1);
 
-/// How long one step may take: recording waits for it.
+/// How long rows are deleted in one step: recording waits for it. To forget sessions takes longer, because the
+/// lists of all are read; but that is done once for all rows that have gone.
 const STEP: Duration = Duration::from_millis(20);
 
 /// Rows deleted in one transaction.
@@ -32,8 +33,8 @@ const CHARGES_DAYS: u32 = 60;
 /// Stands in `ledger_state` while rows are gone whose sessions' names may have to go too.
 const LEFT: &str = "thinned";
 
-/// Names of sessions that are looked at in one step after a process that could not.
-const SESSIONS: u32 = 50_000;
+/// Sessions that are held in memory, or looked at in one step: of more of them, all are looked at, part by part.
+const SESSIONS: u16 = 50_000;
 
 /// Pages given back in one step, once so many are free that inserts will not use them soon.
 const PAGES: u32 = 64;
@@ -42,7 +43,7 @@ const FREE_PAGES: i64 = 4_000;
 const DAY_MS: i64 = 86_400_000;
 
 /// Deletes what is too old, a little at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retention {
     /// `None`: rows stay for ever.
     days: Option<u32>,
@@ -52,14 +53,26 @@ pub(super) struct Retention {
     swept: bool,
     /// Sessions that have lost rows, and perhaps their last; nothing where no row has gone.
     thinned: Option<BTreeSet<i64>>,
-    /// Behind which session to go on with what a process before has left; nothing where it left nothing.
+    /// Behind which session to go on where all are looked at, because a process before has left some, or
+    /// because they are too many; nothing where none are left.
     left: Option<i64>,
     has_begun: bool,
+    /// [`SESSIONS`].
+    sessions: u16,
 }
 
 impl Retention {
     pub(super) fn new(days: Option<u32>) -> Retention {
-        Retention { days, ..Retention::default() }
+        Retention {
+            days,
+            looked: None,
+            charges: None,
+            swept: false,
+            thinned: None,
+            left: None,
+            has_begun: false,
+            sessions: SESSIONS,
+        }
     }
 
     /// Does a little of what there is to do; answers whether more is left.
@@ -79,13 +92,22 @@ impl Retention {
             self.has_begun = true;
         }
         let begun = Instant::now();
-        while delete_rows(connection, &mut self.thinned, floor(days))? {
+        loop {
+            let is_more_to_delete = delete_rows(connection, &mut self.thinned, floor(days))?;
+            let held = self.thinned.as_ref().map_or(0, BTreeSet::len);
+            if held > usize::from(self.sessions) {
+                (self.thinned, self.left) = (None, Some(0));
+            }
+            if !is_more_to_delete {
+                break;
+            }
             if begun.elapsed() > STEP {
                 return Ok(true);
             }
         }
         if let Some(from) = self.left {
-            self.left = forget_left(connection, from, floor(days) << KEY_BITS)?;
+            let (key, is_last) = (floor(days) << KEY_BITS, self.thinned.is_none());
+            self.left = forget_left(connection, from, self.sessions, key, is_last)?;
             names.forget_sessions();
             return Ok(true);
         }
@@ -162,14 +184,21 @@ fn is_left(connection: &Connection) -> rusqlite::Result<bool> {
     connection.prepare("SELECT 1 FROM ledger_state WHERE name = ?")?.exists([LEFT])
 }
 
-/// Looks at the names of the next sessions; answers where to go on, or nothing at the end.
-fn forget_left(connection: &Connection, from: i64, floor: i64) -> rusqlite::Result<Option<i64>> {
+/// Looks at the names of the next `most` sessions; answers where to go on, or nothing at the end. `is_last`: then
+/// none are left to look at.
+fn forget_left(
+    connection: &Connection,
+    from: i64,
+    most: u16,
+    floor: i64,
+    is_last: bool,
+) -> rusqlite::Result<Option<i64>> {
     let sql = "SELECT id FROM sessions WHERE id > ? ORDER BY id LIMIT ?";
     let mut select = connection.prepare(sql)?;
-    let some = select.query_map(params![from, SESSIONS], |row| row.get(0))?;
+    let some = select.query_map(params![from, most], |row| row.get(0))?;
     let some: BTreeSet<i64> = some.collect::<rusqlite::Result<_>>()?;
     let last = some.last().copied();
-    forget_lists(connection, some, floor, last.is_none())?;
+    forget_lists(connection, some, floor, last.is_none() && is_last)?;
     Ok(last)
 }
 
@@ -266,6 +295,37 @@ mod tests {
         let mut retention = Retention::new(Some(1));
         while retention.step(&connection, &mut Names::default(), now).unwrap() {}
         assert_eq!(count(sessions), 1);
+        assert!(!is_left(&connection).unwrap());
+    }
+
+    #[test]
+    fn more_sessions_than_are_held_are_forgotten_part_by_part() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenmeter.db");
+        let mut load = Loader::open(&path).unwrap();
+        let now = Timestamp::now();
+        for at in 0..500 {
+            let mut record = call(at);
+            record.session = Some(format!("session {at}"));
+            load.add(record).unwrap();
+        }
+        for session in ["session 7", "of today"] {
+            let mut record = call(now.millis());
+            record.session = Some(session.to_owned());
+            load.add(record).unwrap();
+        }
+        load.finish().unwrap();
+        let connection = schema::open_writer(&path).unwrap();
+        let mut retention = Retention { sessions: 20, ..Retention::new(Some(1)) };
+        let mut most = 0;
+        while retention.step(&connection, &mut Names::default(), now).unwrap() {
+            most = most.max(retention.thinned.as_ref().map_or(0, BTreeSet::len));
+        }
+        assert!(most <= 20, "{most}");
+        let mut names = connection.prepare("SELECT name FROM sessions ORDER BY id").unwrap();
+        let names = names.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        let names: Vec<_> = names.map(Result::unwrap).collect();
+        assert_eq!(names, ["session 7", "of today"]);
         assert!(!is_left(&connection).unwrap());
     }
 

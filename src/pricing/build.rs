@@ -47,8 +47,8 @@ fn build((draft, errors): (Draft, Vec<PriceError>)) -> Result<PriceBook, PriceEr
     if build.errors.is_empty() { Ok(book) } else { Err(PriceErrors::new(build.errors)) }
 }
 
-/// Reads the built-in table piece by piece: the tree of the whole document takes 40 MB, which every process
-/// would have for a moment when it starts. Lines are those of the piece, and of no use.
+/// Reads the built-in table piece by piece: every process would have the tree of the whole document for a moment
+/// when it starts, and allocators keep what it took. Lines are those of the piece, and of no use.
 fn read_builtin() -> (Draft, Vec<PriceError>) {
     let mut pieces = pieces(BUILTIN).into_iter().map(|piece| read(&piece));
     let (mut whole, mut complaints) = pieces.next().unwrap_or_default();

@@ -9,6 +9,11 @@ use crate::respond::{self, ErrorCode};
 /// How hyper's answers end.
 const END: &[u8] = b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// Whether it is worth while to ask more about bytes that go down: false of nearly all.
+pub(super) fn may_be_hypers(bytes: &[u8]) -> bool {
+    bytes.ends_with(END)
+}
+
 /// What goes down instead of these bytes, if they are such an answer. `has_target`: the request's first line
 /// had come to its end.
 pub(super) fn instead_of(bytes: &[u8], has_target: bool) -> Option<Vec<u8>> {

@@ -293,16 +293,17 @@ impl<T> ClientIo<T> {
         self.client.interim.message_begins();
         self.client.has_unwritten.store(true, Ordering::Relaxed);
     }
-}
 
-impl<T> ClientIo<T> {
     /// Says something better than hyper does of a request that it cannot read, when it flushes; how much of
     /// hyper's own that stands for.
     fn say_clearly(&self, bytes: &[u8]) -> Option<usize> {
+        if !bare::may_be_hypers(bytes) {
+            return None;
+        }
         let clock = self.client.clock();
         // While a head comes there is no answer of anybody else's that these could be bytes of.
-        let may_be_hypers = clock.calls == 0 && clock.head_since.is_some();
-        if !may_be_hypers || clock.is_http2 || clock.may_be_tunnel {
+        let nobody_answers = clock.calls == 0 && clock.head_since.is_some();
+        if !nobody_answers || clock.is_http2 || clock.may_be_tunnel {
             return None;
         }
         let instead = bare::instead_of(bytes, clock.has_target)?;
