@@ -6,6 +6,7 @@
 
 mod certificates;
 mod changes;
+mod connection;
 mod descriptors;
 mod doors;
 mod entrance;

@@ -1,6 +1,6 @@
 //! A client's connection, as far as hyper leaves it to us. Owns how long a client may take for a
-//! request's head, how long it may stay without a call, and that a client which is still sending
-//! when it is answered gets the answer.
+//! request's head, how long it may stay without a call, when it is at rest, and that a client which is still
+//! sending when it is answered gets the answer.
 
 use std::any::Any;
 use std::io;
@@ -26,6 +26,10 @@ use super::interim::Interim;
 /// would make the kernel reset the connection, and the client might never see the answer.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long a connection is without a call until it is at rest. Clients that call again and again are not to pay for
+/// it, and those that have just stopped are few.
+const REST: Duration = Duration::from_millis(250);
+
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
@@ -35,6 +39,15 @@ pub struct Patience {
     pub keep_alive: Duration,
     /// Without taking a byte of an answer that waits for it.
     pub stalled: Duration,
+}
+
+/// What a connection's clock asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The client has taken too long, or has to go.
+    Close,
+    /// There is nothing to keep room for: no call, no part of a head, nothing on its way up or down.
+    Rest,
 }
 
 /// What one client's stream, its calls and its clock know in common.
@@ -62,6 +75,8 @@ struct Clock {
     may_be_tunnel: bool,
     /// Frames come and go between calls, so that a byte does not mean a head.
     is_http2: bool,
+    /// The connection has room for heads and answers.
+    is_awake: bool,
     /// Whoever looks at the clock: calls may end in other tasks than its own, and others may want its place.
     watcher: Option<Waker>,
     /// It is to close when it is without a call.
@@ -77,6 +92,7 @@ impl Client {
             has_target: false,
             may_be_tunnel: false,
             is_http2: false,
+            is_awake: false,
             watcher: None,
             is_to_go: false,
         };
@@ -131,6 +147,11 @@ impl Client {
         true
     }
 
+    /// HTTP is spoken from now on, and there is room for it; or there is none any more.
+    pub fn is_awake(&self, is_awake: bool) {
+        self.clock().is_awake = is_awake;
+    }
+
     /// Closes the connection in good order when its calls are over.
     pub fn go_when_idle(&self) {
         self.clock().is_to_go = true;
@@ -149,13 +170,15 @@ impl Client {
         self.has_unread.store(false, Ordering::Relaxed);
     }
 
-    /// Resolves when the client has taken too long. To be awaited by the task that drives the
-    /// connection: what happens there makes it look at the clock again.
-    pub async fn out_of_patience(&self, patience: Patience) {
+    /// Resolves when something is due. To be awaited by the task that drives the connection: what happens
+    /// there makes it look at the clock again.
+    pub async fn due(&self, patience: Patience) -> Due {
         let mut sleep = pin!(sleep(patience.keep_alive));
         std::future::poll_fn(|cx| {
             loop {
-                let Some(deadline) = self.clock().deadline(patience, cx) else {
+                let is_quiet = !self.has_unread.load(Ordering::Relaxed)
+                    && !self.has_unwritten.load(Ordering::Relaxed);
+                let Some((deadline, due)) = self.clock().deadline(patience, is_quiet, cx) else {
                     return Poll::Pending;
                 };
                 // A timer that fires too early is cheaper than one that is moved with every call.
@@ -164,27 +187,34 @@ impl Client {
                 }
                 ready!(sleep.as_mut().poll(cx));
                 if deadline <= Instant::now() {
-                    return Poll::Ready(());
+                    return Poll::Ready(due);
                 }
             }
         })
-        .await;
+        .await
     }
 }
 
 impl Clock {
-    /// `None` during a call.
-    fn deadline(&mut self, patience: Patience, cx: &Context<'_>) -> Option<Instant> {
+    /// What is due next, and when; `None` during a call. `is_quiet`: no byte of a call is on its way.
+    fn deadline(
+        &mut self,
+        patience: Patience,
+        is_quiet: bool,
+        cx: &Context<'_>,
+    ) -> Option<(Instant, Due)> {
         if self.watcher.as_ref().is_none_or(|watcher| !watcher.will_wake(cx.waker())) {
             self.watcher = Some(cx.waker().clone());
         }
         if self.calls > 0 {
             return None;
         }
+        let may_rest = self.is_awake && is_quiet && !self.is_http2 && !self.may_be_tunnel;
         Some(match self.head_since {
-            Some(since) => since + patience.request_head,
-            None if self.is_to_go => self.idle_since,
-            None => self.idle_since + patience.keep_alive,
+            Some(since) => (since + patience.request_head, Due::Close),
+            None if self.is_to_go => (self.idle_since, Due::Close),
+            None if may_rest && REST < patience.keep_alive => (self.idle_since + REST, Due::Rest),
+            None => (self.idle_since + patience.keep_alive, Due::Close),
         })
     }
 
@@ -279,13 +309,21 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CallBody<B> {
 pub struct ClientIo<T> {
     io: T,
     client: Arc<Client>,
+    /// Was read before, and is to be read again.
+    ahead: Bytes,
     /// Set while the rest of a request is thrown away.
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T> ClientIo<T> {
     pub fn new(io: T, client: &Arc<Client>) -> ClientIo<T> {
-        ClientIo { io, client: Arc::clone(client), lingering: None }
+        ClientIo { io, client: Arc::clone(client), ahead: Bytes::new(), lingering: None }
+    }
+
+    /// What was read is read again, before all else. Nothing may be left of an earlier time.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        debug_assert!(self.ahead.is_empty());
+        self.ahead = bytes;
     }
 
     /// hyper is about to write.
@@ -340,7 +378,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientIo<T> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        if this.ahead.is_empty() {
+            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+        } else {
+            let length = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead.split_to(length));
+        }
         let came = &buf.filled()[before..];
         if !came.is_empty() {
             this.client.clock().came(came);

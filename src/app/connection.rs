@@ -1,0 +1,380 @@
+//! One client's connection: which HTTP is spoken over it, for how long, and where its requests go.
+//!
+//! A connection at rest has no more than its socket and its clock. hyper's buffers, and the room for a call, are
+//! made when its client begins to speak and given back soon after it has stopped: clients keep connections for
+//! minutes between calls, and there may be thousands of them.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, Version};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+
+use super::doors::{Doors, Seat};
+use super::entrance::Serves;
+use super::turns::Turn;
+use super::{Phase, Shared};
+use crate::admin::{AdminBody, Visitor};
+use crate::proxy::{
+    self, CallBody, CallPlace, Client, ClientIo, Due, LocalExecutor, Patience, ProxyBody, Route,
+    Spoken, Tenure, Wire, Worker,
+};
+use crate::respond::{self, ErrorCode};
+
+/// How often an HTTP/2 client is asked whether it still stands, and how long it has to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a connection that is over may take to say so: HTTP/2 and TLS do.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long a connection beyond the limit may take to say what it wants.
+const SPARE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How HTTP is spoken with clients.
+pub(super) struct Http {
+    one: http1::Builder,
+    two: http2::Builder<LocalExecutor>,
+}
+
+impl Http {
+    pub(super) fn new(shared: &Shared) -> Http {
+        let (mut one, mut two) = (http1::Builder::new(), http2::Builder::new(LocalExecutor));
+        one.auto_date_header(false)
+            .preserve_header_case(true)
+            // hyper's covers neither the time before its first byte nor idle connections apart from slow ones.
+            .header_read_timeout(None)
+            .max_headers(shared.request_headers)
+            .max_buf_size(shared.request_head_bytes);
+        two.auto_date_header(false)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
+        Http { one, two }
+    }
+}
+
+/// A connection that has just come in.
+pub(super) struct Arrival<S> {
+    pub(super) stream: S,
+    pub(super) from: SocketAddr,
+    pub(super) door: OwnedSemaphorePermit,
+    pub(super) doors: Arc<Doors>,
+    pub(super) serves: Serves,
+}
+
+/// What the requests of one connection have in common.
+struct Connection {
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    seat: Arc<Seat>,
+    serves: Serves,
+    visitor: Visitor,
+}
+
+/// One client's connection, until it closes or tokenmeter stops.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    arrival: Arrival<S>,
+    worker: Rc<Worker>,
+    shared: Arc<Shared>,
+    http: Rc<Http>,
+    phase: watch::Receiver<Phase>,
+) {
+    let Arrival { stream, from, door, doors, serves } = arrival;
+    let client = Client::new();
+    let wire = match &shared.certificates {
+        None => Wire::plain(stream, &client, shared.patience),
+        Some(certificates) => {
+            let live = Arc::clone(worker.live());
+            Wire::tls(stream, &client, shared.patience, certificates.current(), live)
+        }
+    };
+    let io = ClientIo::new(wire, &client);
+    let seat = Arc::new(doors.seat(door, &client));
+    let patience =
+        if seat.has_regular() { shared.patience } else { for_a_spare_place(shared.patience) };
+    let visitor = Visitor {
+        address: from.ip(),
+        is_encrypted: shared.certificates.is_some(),
+        calls_port: shared.calls_port,
+    };
+    let terms = Terms { client: Arc::clone(&client), patience, phase };
+    let connection =
+        Connection { worker, shared, client, seat: Arc::clone(&seat), serves, visitor };
+    converse(Rc::new(connection), &http, io, terms).await;
+    seat.cannot_be_asked_to_go();
+}
+
+/// On what terms a connection may stay.
+struct Terms {
+    client: Arc<Client>,
+    patience: Patience,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Terms {
+    /// Resolves when a connection without calls has to go.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.client.due(self.patience) => {}
+            () = stopping(&mut self.phase) => {}
+        }
+    }
+}
+
+async fn stopping(phase: &mut watch::Receiver<Phase>) {
+    let _ = phase.wait_for(|phase| *phase != Phase::Running).await;
+}
+
+/// Speaks what the client speaks, whenever it does.
+async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connection: Rc<Connection>,
+    http: &Http,
+    mut io: ClientIo<T>,
+    mut terms: Terms,
+) {
+    loop {
+        let spoken = tokio::select! {
+            biased;
+            spoken = proxy::spoken(&mut io) => spoken.unwrap_or(Spoken::Nothing),
+            () = terms.end() => Spoken::Nothing,
+        };
+        match spoken {
+            Spoken::Http1 => {
+                let Some(at_rest) = over_http1(&connection, &http.one, io, &mut terms).await else {
+                    return;
+                };
+                io = at_rest;
+            }
+            Spoken::Http2 => return Box::pin(over_http2(&connection, &http.two, io, terms)).await,
+            Spoken::Nothing => {
+                // Nobody is left to whom it would matter that this failed.
+                let _ = tokio::time::timeout(GOODBYE, io.shutdown()).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Until the connection is over, or at rest: then it is handed back.
+async fn over_http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    connection: &Rc<Connection>,
+    http: &http1::Builder,
+    io: ClientIo<T>,
+    terms: &mut Terms,
+) -> Option<ClientIo<T>> {
+    let mut served = http.serve_connection(TokioIo::new(io), service(connection)).with_upgrades();
+    connection.client.is_awake(true);
+    let ended =
+        drive(Pin::new(&mut served), http1::UpgradeableConnection::graceful_shutdown, terms).await;
+    connection.client.is_awake(false);
+    let parts = served.into_parts().filter(|_| ended == Ended::AtRest)?;
+    let mut io = parts.io.into_inner();
+    // Something, where a client has sent a part of its next request together with the last one.
+    io.put_back(parts.read_buf);
+    Some(io)
+}
+
+async fn over_http2<T: AsyncRead + AsyncWrite + Unpin + 'static>(
+    connection: &Rc<Connection>,
+    http: &http2::Builder<LocalExecutor>,
+    io: ClientIo<T>,
+    mut terms: Terms,
+) {
+    let served = pin!(http.serve_connection(TokioIo::new(io), service(connection)));
+    drive(served, http2::Connection::graceful_shutdown, &mut terms).await;
+}
+
+/// How it came that a connection is not driven any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Over,
+    AtRest,
+}
+
+/// Drives a connection on its terms. `wind_up` makes it end after the calls that it has.
+async fn drive<C: Future<Output = hyper::Result<()>>>(
+    mut served: Pin<&mut C>,
+    wind_up: impl Fn(Pin<&mut C>),
+    terms: &mut Terms,
+) -> Ended {
+    let Terms { client, patience, phase } = terms;
+    let mut due = pin!(client.due(*patience));
+    let mut is_winding_up = false;
+    let over = loop {
+        tokio::select! {
+            biased;
+            over = served.as_mut() => break over,
+            due = due.as_mut() => match due {
+                Due::Rest => return Ended::AtRest,
+                Due::Close => {
+                    wind_up(served.as_mut());
+                    break say_goodbye(served, client).await;
+                }
+            },
+            () = stopping(phase), if !is_winding_up => {
+                is_winding_up = true;
+                wind_up(served.as_mut());
+            }
+        }
+    };
+    if let Err(error) = over {
+        tracing::debug!(%error, "connection ended");
+    }
+    Ended::Over
+}
+
+/// Lets a connection without a call close in good order. A call that has come at the last moment is
+/// still served.
+async fn say_goodbye<E>(
+    mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
+    client: &Client,
+) -> Result<(), E> {
+    loop {
+        match tokio::time::timeout(GOODBYE, connection.as_mut()).await {
+            Ok(served) => return served,
+            Err(_) if client.is_on_a_call() => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// What hyper asks for each request.
+fn service(
+    connection: &Rc<Connection>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<CallBody<AnswerBody>>,
+    Error = Infallible,
+    Future: 'static,
+> + Unpin
++ use<> {
+    let connection = Rc::clone(connection);
+    service_fn(move |request| {
+        let connection = Rc::clone(&connection);
+        async move { Ok::<_, Infallible>(connection.serve(request).await) }
+    })
+}
+
+/// What goes down: tokenmeter's own, or what came of forwarding.
+type AnswerBody = Either<AdminBody, ProxyBody>;
+
+impl Connection {
+    /// One request.
+    async fn serve(&self, request: Request<Incoming>) -> Response<CallBody<AnswerBody>> {
+        let on_call = self.client.begin(&request);
+        let is_http1 = request.version() < Version::HTTP_2;
+        let (mut answer, place) = self.answer(request).await;
+        if let Some(code) = answer.extensions().get::<ErrorCode>() {
+            self.worker.live().refused(code.as_str());
+        }
+        if !self.seat.has_regular() {
+            // There are few spare places, and others want to hear as much.
+            self.client.go_when_idle();
+            if is_http1 {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        }
+        answer.map(|body| CallBody::new(body, on_call, place))
+    }
+
+    /// tokenmeter's own answer, or what came of forwarding, with what the call holds meanwhile.
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> (Response<AnswerBody>, Option<CallPlace>) {
+        if let Some(refusal) = proxy::refuse_doubtful(&request) {
+            return (own(refusal), None);
+        }
+        let route = self.shared.routes.find(request.uri().path());
+        if let Some(answer) = self.turn_away(&route, &request) {
+            return (own(answer), None);
+        }
+        match route {
+            Route::Forward { upstream, skip } => match self.admit().await {
+                Ok(turn) => {
+                    let place = self.place(turn, &mut request);
+                    let answer = self.worker.forward(request, &upstream, skip, &self.client);
+                    (answer.await.map(Either::Right), Some(place))
+                }
+                Err(overloaded) => (own(overloaded), None),
+            },
+            Route::Own | Route::Operator => {
+                let (head, _) = request.into_parts();
+                // Boxed, so that connections need no room for it.
+                let answer = Box::pin(self.shared.admin.respond(&head, &self.visitor));
+                (answer.await.map(Either::Left), None)
+            }
+            Route::Unconfigured(message) => {
+                (own(respond::error(ErrorCode::NotFound, &message, None)), None)
+            }
+        }
+    }
+
+    /// Nothing, or the answer to whoever is in the wrong place or not let in.
+    fn turn_away(
+        &self,
+        route: &Route,
+        request: &Request<Incoming>,
+    ) -> Option<Response<Full<Bytes>>> {
+        let elsewhere = |why| Some(respond::error(ErrorCode::NotFound, why, None));
+        match (route, self.serves) {
+            (Route::Own, _) | (Route::Operator, Serves::All | Serves::Own) => None,
+            (Route::Operator, Serves::Calls) => elsewhere("there is no such page at this address"),
+            (_, Serves::Own) => elsewhere("no calls are taken at this address"),
+            (_, _) => self.worker.refuse(request, self.visitor.address),
+        }
+    }
+
+    /// Lets a call in, at once or when its turn comes; or says that it must come again.
+    async fn admit(&self) -> Result<Turn, Response<Full<Bytes>>> {
+        // What few calls do is boxed, for the same reason.
+        if !self.seat.has_regular() && !Box::pin(self.seat.become_regular()).await {
+            let most = self.seat.of();
+            let why = format_args!("{most} connections are open (limits.connections)");
+            return Err(respond::overloaded(why));
+        }
+        match self.shared.turns.take_one() {
+            Some(turn) => Ok(turn),
+            None => Box::pin(self.shared.turns.wait()).await.map_err(respond::overloaded),
+        }
+    }
+
+    /// A call gives its turn back with the end of its answer; a tunnel, which outlives that and its
+    /// connection as we know it, keeps both.
+    fn place(&self, turn: Turn, request: &mut Request<Incoming>) -> CallPlace {
+        if !request.headers().contains_key(UPGRADE) {
+            return CallPlace::Own(turn);
+        }
+        let tenure = Tenure(Arc::new((turn, Arc::clone(&self.seat))));
+        request.extensions_mut().insert(tenure.clone());
+        CallPlace::Shared(tenure)
+    }
+}
+
+fn own(answer: Response<Full<Bytes>>) -> Response<AnswerBody> {
+    answer.map(|body| Either::Left(Either::Left(body)))
+}
+
+/// Who stands where many want to stand has less time.
+fn for_a_spare_place(patience: Patience) -> Patience {
+    Patience {
+        request_head: patience.request_head.min(SPARE_PATIENCE),
+        keep_alive: patience.keep_alive.min(SPARE_PATIENCE),
+        ..patience
+    }
+}
