@@ -28,7 +28,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a connection is without a call until it is at rest. Clients that call again and again are not to pay for
 /// it, and those that have just stopped are few.
-const REST: Duration = Duration::from_millis(250);
+const REST: Duration = Duration::from_millis(50);
 
 /// How long a client may take.
 #[derive(Clone, Copy, Debug)]
@@ -323,7 +323,8 @@ impl<T> ClientIo<T> {
     /// What was read is read again, before all else. Nothing may be left of an earlier time.
     pub fn put_back(&mut self, bytes: Bytes) {
         debug_assert!(self.ahead.is_empty());
-        self.ahead = bytes;
+        // Without a byte it would still keep the buffer that it was cut from.
+        self.ahead = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// hyper is about to write.
