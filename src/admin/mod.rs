@@ -79,6 +79,12 @@ const TURN: Duration = Duration::from_secs(10);
 /// Logs in with a code.
 const LOGIN: &str = "/admin/login";
 
+/// Whether a path names a page that is behind the token.
+#[doc(hidden)]
+pub fn is_a_page(path: &str) -> bool {
+    Route::of(path).is_some()
+}
+
 /// Answers requests to tokenmeter itself.
 #[derive(Debug)]
 pub struct Admin {

@@ -8,6 +8,8 @@ use http::header::{
 use http::uri::Authority;
 use http::{Method, Request, Version};
 
+use super::tags::TagHeaders;
+
 /// Fields that belong to one connection, whatever `Connection` says.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
@@ -23,6 +25,18 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
+/// A request's fields as they go up: without its tags and what belongs to the client's connection.
+pub fn for_upstream(headers: &mut HeaderMap, version: Version, tags: &TagHeaders) {
+    let takes_trailers = accepts_trailers(headers);
+    remove_hop_by_hop_and(headers, |name| tags.names(name));
+    if takes_trailers {
+        offer_trailers(headers);
+    }
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+}
+
 /// Takes out what belongs to the connection that the message came by: the fields above and those that
 /// `Connection` names. Never what frames the message or names its host.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -30,7 +44,7 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// The same, and what `goes` too. To take out fields is to make the map anew, so it is done once.
-pub(super) fn remove_hop_by_hop_and(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
+fn remove_hop_by_hop_and(headers: &mut HeaderMap, goes: impl Fn(&HeaderName) -> bool) {
     let named = named_by_connection(headers);
     let belongs_to_the_message = |name: &HeaderName| name == HOST || name == CONTENT_LENGTH;
     let is_of_the_hop = |name: &HeaderName| is_hop_by_hop(name) || named.contains(name);
@@ -61,18 +75,18 @@ pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&HeaderName) -> bool
 /// Those that `Connection` names beside what belongs to the hop anyway.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &CONNECTION)
-        .filter(|token| !token.eq_ignore_ascii_case("keep-alive"))
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .filter(|token| !token.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect()
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+/// The elements of a list. One that is no text says nothing of those beside it.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
         .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }
 
@@ -125,12 +139,12 @@ fn is_authority(host: &[u8]) -> bool {
 }
 
 /// True if the client takes trailers. tokenmeter passes them on, so it may say so to the provider.
-pub(super) fn accepts_trailers(headers: &HeaderMap) -> bool {
-    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"))
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Says to the provider that trailers are taken.
-pub(super) fn offer_trailers(headers: &mut HeaderMap) {
+fn offer_trailers(headers: &mut HeaderMap) {
     headers.insert(TE, HeaderValue::from_static("trailers"));
     headers.insert(CONNECTION, HeaderValue::from_static("te"));
 }
@@ -138,7 +152,7 @@ pub(super) fn offer_trailers(headers: &mut HeaderMap) {
 /// `websocket`, if a message switches to it or asks to. Other protocols (clients offer `h2c` unasked)
 /// are of one connection only and not passed on.
 pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let asked = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
     let is_websocket = |value: &&HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
     headers.get(UPGRADE).filter(is_websocket).filter(|_| asked).cloned()
 }
@@ -150,7 +164,7 @@ pub(super) fn restore_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
 }
 
 /// HTTP/2 may split cookies over several fields; HTTP/1.1 must have them in one (RFC 9113, 8.2.3).
-pub(super) fn join_cookies(headers: &mut HeaderMap) {
+fn join_cookies(headers: &mut HeaderMap) {
     let parts: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
     if parts.len() > 1
         && let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..]))
@@ -188,6 +202,15 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "x-kept"]);
+    }
+
+    #[test]
+    fn what_connection_names_beside_what_is_no_text_stays_behind() {
+        let mut headers = headers(&[("x-private", "1"), ("x-kept", "1")]);
+        let named = HeaderValue::from_bytes(b"\xFF, X-Private").unwrap();
+        headers.insert(CONNECTION, named);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub use exchange::Calls;
 pub use inject::Injection;
 pub use preface::{Spoken, spoken};
 pub use route::{Route, Routes};
-pub use tags::TagHeaders;
+pub use tags::{InvalidTag, TagHeaders};
 pub use trace_headers::TraceHeaders;
 pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
@@ -71,8 +71,16 @@ use crate::units::Timestamp;
 use crate::usage::UsageSource;
 use body::{Gate, RequestBody, Silence, Upload, WaitingGate};
 use exchange::{End, Exchange, Progress, SharedRequest, UploadFault};
-use tags::InvalidTag;
 use upstream::{Answer, Failure, Pool, Stage};
+
+/// What is done to a request's head on its way, one step after the other: for whoever has no connection to send
+/// one over, such as the fuzz targets.
+#[doc(hidden)]
+pub mod steps {
+    pub use super::headers::for_upstream;
+    pub use super::trace_headers::{read as read_trace, write as write_trace};
+    pub use super::{forwardable, new_record};
+}
 
 const X_TOKENMETER_ID: HeaderName = HeaderName::from_static("x-tokenmeter-id");
 const X_STAINLESS_RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
@@ -188,7 +196,8 @@ impl Worker {
             Ok(tags) => tags,
             Err(invalid) => return refuse_tag(&invalid),
         };
-        let path = match self.forwardable(&request, upstream, skip) {
+        let max_body = self.proxy.max_request_body;
+        let path = match forwardable(&request, upstream, skip, max_body) {
             Ok(path) => path,
             Err((code, message)) => return own_error(code, &message, None),
         };
@@ -210,7 +219,6 @@ impl Worker {
             record.trace = trace_headers::read(request.headers());
         }
         trace_headers::write(request.headers_mut(), upstream.trace, &record);
-        let max_body = self.proxy.max_request_body;
         let is_head = request.method() == Method::HEAD;
         let injection = upstream.injection.as_ref();
         let asks = injection.is_some_and(|injection| inject::may_ask(&request, &path, injection));
@@ -253,28 +261,29 @@ impl Worker {
         }
         response
     }
+}
 
-    /// The path that the request is forwarded to, or why it is not forwarded.
-    fn forwardable(
-        &self,
-        request: &Request<Incoming>,
-        upstream: &Upstream,
-        skip: usize,
-    ) -> Result<PathAndQuery, (ErrorCode, String)> {
-        if request.method() == Method::CONNECT {
-            let message = "tokenmeter forwards to its configured upstreams only; it is no tunnel";
-            return Err((ErrorCode::InvalidRequest, message.to_owned()));
-        }
-        if let Some(limit) = self.proxy.max_request_body
-            && request.body().size_hint().lower() > limit
-        {
-            return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
-        }
-        let path = &request.uri().path()[skip..];
-        forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
-            (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
-        })
+/// The path that a request is forwarded to, or why it is not forwarded.
+#[doc(hidden)]
+pub fn forwardable<B: Body>(
+    request: &Request<B>,
+    upstream: &Upstream,
+    skip: usize,
+    max_body: Option<u64>,
+) -> Result<PathAndQuery, (ErrorCode, String)> {
+    if request.method() == Method::CONNECT {
+        let message = "tokenmeter forwards to its configured upstreams only; it is no tunnel";
+        return Err((ErrorCode::InvalidRequest, message.to_owned()));
     }
+    if let Some(limit) = max_body
+        && request.body().size_hint().lower() > limit
+    {
+        return Err((ErrorCode::PayloadTooLarge, too_large(limit)));
+    }
+    let path = &request.uri().path()[skip..];
+    forwarded_path(upstream, path, request.uri().query()).ok_or_else(|| {
+        (ErrorCode::InvalidRequest, "the request's path cannot be forwarded".to_owned())
+    })
 }
 
 /// The answer to a request that somebody before or behind could read differently; nothing for nearly all.
@@ -313,14 +322,7 @@ impl Call<'_> {
         progress: &Progress,
     ) -> Request<RequestBody> {
         let (mut head, incoming) = request.into_parts();
-        let takes_trailers = headers::accepts_trailers(&head.headers);
-        headers::remove_hop_by_hop_and(&mut head.headers, |name| tags.names(name));
-        if takes_trailers {
-            headers::offer_trailers(&mut head.headers);
-        }
-        if head.version == Version::HTTP_2 {
-            headers::join_cookies(&mut head.headers);
-        }
+        headers::for_upstream(&mut head.headers, head.version, tags);
         let gate = expects_continue(&head.headers).then(Arc::<Gate>::default);
         if incoming.is_end_stream() {
             progress.upload_ended();
@@ -497,9 +499,11 @@ fn forwarded_path(upstream: &Upstream, path: &str, query: Option<&str>) -> Optio
     PathAndQuery::from_maybe_shared(Bytes::from(text)).ok()
 }
 
-fn new_record(
+/// What is known of a call before it is sent.
+#[doc(hidden)]
+pub fn new_record<B>(
     upstream: &Upstream,
-    request: &Request<Incoming>,
+    request: &Request<B>,
     tags: Tags,
     endpoint: &str,
     model: Option<String>,

@@ -39,15 +39,15 @@ impl Default for TagHeaders {
 
 /// A tag header that cannot be taken. Displays which and why.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct InvalidTag {
-    pub(super) header: String,
-    pub(super) reason: String,
+pub struct InvalidTag {
+    pub header: String,
+    pub reason: String,
 }
 
 impl TagHeaders {
     /// Reads the tags of a request's headers. None of those that [`TagHeaders::names`] is to go on, also not
     /// those that a tag found before made superfluous.
-    pub(super) fn read(&self, headers: &HeaderMap) -> Result<Tags, InvalidTag> {
+    pub fn read(&self, headers: &HeaderMap) -> Result<Tags, InvalidTag> {
         let user = first(headers, &self.user);
         let session = first(headers, &self.session);
         let operation = first(headers, &self.operation);
@@ -71,7 +71,7 @@ impl TagHeaders {
     }
 
     /// True for headers that carry tags.
-    pub(super) fn names(&self, name: &HeaderName) -> bool {
+    pub fn names(&self, name: &HeaderName) -> bool {
         let of_a_tag = [&self.user, &self.session, &self.operation];
         of_a_tag.into_iter().any(|names| names.contains(name))
             || name == X_ATTEMPT

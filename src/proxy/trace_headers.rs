@@ -26,13 +26,13 @@ pub enum TraceHeaders {
 }
 
 /// The client's place in a trace, if it says one.
-pub(super) fn read(headers: &HeaderMap) -> Option<TraceContext> {
+pub fn read(headers: &HeaderMap) -> Option<TraceContext> {
     let values = |name| headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     TraceContext::read(values(TRACEPARENT), values(TRACESTATE))
 }
 
 /// Makes of a request's fields what the upstream is to hear.
-pub(super) fn write(fields: &mut HeaderMap, told: TraceHeaders, record: &Record) {
+pub fn write(fields: &mut HeaderMap, told: TraceHeaders, record: &Record) {
     match told {
         TraceHeaders::Pass => {}
         TraceHeaders::Drop => {
