@@ -16,6 +16,7 @@ mod inject;
 mod interim;
 mod keeping;
 mod route;
+mod streams;
 mod tags;
 mod trace_headers;
 mod tunnel;
@@ -51,9 +52,9 @@ pub use drain::DrainLimits;
 pub use exchange::Calls;
 pub use inject::Injection;
 pub use route::{Route, Routes};
+pub(crate) use streams::StreamExecutor;
 pub use tags::TagHeaders;
 pub use trace_headers::TraceHeaders;
-pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 pub use wire::Wire;
 
