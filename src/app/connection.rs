@@ -28,14 +28,28 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::{AdminBody, Visitor};
 use crate::proxy::{
-    self, CallBody, CallPlace, Client, ClientIo, Due, LocalExecutor, Patience, ProxyBody, Route,
-    Spoken, Tenure, Wire, Worker,
+    self, CallBody, CallPlace, Client, ClientIo, Due, Patience, ProxyBody, Route, Spoken,
+    StreamExecutor, Tenure, Wire, Worker,
 };
 use crate::respond::{self, ErrorCode};
 
 /// How often an HTTP/2 client is asked whether it still stands, and how long it has to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Calls at a time over one HTTP/2 connection. Agents ask for some dozens at once; RFC 9113 recommends no fewer
+/// than 100.
+const STREAMS: u32 = 200;
+
+/// What may wait in memory of one stream's answer for a client that has opened its window and does not read.
+/// hyper's 400 KiB, times the streams, would be 80 MB a connection.
+const STREAM_BUFFER: usize = 64 * 1024;
+
+/// Streams that a client has reset before they were looked at, and ones that it has made us reset by breaking the
+/// protocol: with one more the connection is closed. h2's and hyper's own figures, held to here because they keep
+/// floods of resets cheap (CVE-2023-44487, CVE-2025-8671).
+const RESET_UNSEEN: usize = 20;
+const RESET_BY_US: usize = 1024;
 
 /// How long a connection that is over may take to say so: HTTP/2 and TLS do.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -46,12 +60,13 @@ const SPARE_PATIENCE: Duration = Duration::from_secs(5);
 /// How HTTP is spoken with clients.
 pub(super) struct Http {
     one: http1::Builder,
-    two: http2::Builder<LocalExecutor>,
+    two: http2::Builder<StreamExecutor>,
 }
 
 impl Http {
     pub(super) fn new(shared: &Shared) -> Http {
-        let (mut one, mut two) = (http1::Builder::new(), http2::Builder::new(LocalExecutor));
+        let streams = StreamExecutor { stalled: shared.patience.stalled };
+        let (mut one, mut two) = (http1::Builder::new(), http2::Builder::new(streams));
         one.auto_date_header(false)
             .preserve_header_case(true)
             // hyper's covers neither the time before its first byte nor idle connections apart from slow ones.
@@ -62,6 +77,10 @@ impl Http {
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
+            .max_concurrent_streams(STREAMS)
+            .max_send_buf_size(STREAM_BUFFER)
+            .max_pending_accept_reset_streams(RESET_UNSEEN)
+            .max_local_error_reset_streams(RESET_BY_US)
             .max_header_list_size(u32::try_from(shared.request_head_bytes).unwrap_or(u32::MAX));
         Http { one, two }
     }
@@ -191,7 +210,7 @@ async fn over_http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 
 async fn over_http2<T: AsyncRead + AsyncWrite + Unpin + 'static>(
     connection: &Rc<Connection>,
-    http: &http2::Builder<LocalExecutor>,
+    http: &http2::Builder<StreamExecutor>,
     io: ClientIo<T>,
     mut terms: Terms,
 ) {

@@ -21,6 +21,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::bare;
 use super::interim::Interim;
+use super::streams;
 
 /// How long the rest of a request that was answered early is read and thrown away. To close before
 /// would make the kernel reset the connection, and the client might never see the answer.
@@ -292,7 +293,12 @@ impl<B: Body<Data = Bytes> + Unpin> Body for CallBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        streams::asked();
+        let polled = Pin::new(&mut self.get_mut().body).poll_frame(cx);
+        if polled.is_ready() {
+            streams::handed_on();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

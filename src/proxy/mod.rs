@@ -17,6 +17,7 @@ mod interim;
 mod keeping;
 mod preface;
 mod route;
+mod streams;
 mod tags;
 mod trace_headers;
 mod tunnel;
@@ -53,9 +54,9 @@ pub use exchange::Calls;
 pub use inject::Injection;
 pub use preface::{Spoken, spoken};
 pub use route::{Route, Routes};
+pub(crate) use streams::StreamExecutor;
 pub use tags::{InvalidTag, TagHeaders};
 pub use trace_headers::TraceHeaders;
-pub(crate) use upstream::LocalExecutor;
 pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
 pub use wire::Wire;
 

@@ -35,7 +35,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct LocalExecutor;
+struct LocalExecutor;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {

@@ -29,7 +29,6 @@ use rustix::io::Errno;
 
 use connect::Io;
 pub use connect::{Origin, TlsError, tls_config};
-pub(crate) use h2::LocalExecutor;
 
 use super::body::RequestBody;
 use crate::telemetry::Live;

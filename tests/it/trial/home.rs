@@ -50,8 +50,12 @@ impl Home {
     }
 
     pub(crate) fn with(provider: &Provider, setup: Setup) -> Home {
+        Home::before(provider.address, setup)
+    }
+
+    /// Sends calls to whoever listens there.
+    pub(crate) fn before(upstream: SocketAddr, setup: Setup) -> Home {
         let directory = tempfile::tempdir().unwrap();
-        let upstream = provider.address;
         let dollars = |nanos: i64| format!("{}.{:03}", nanos / 1000, nanos % 1000);
         let prices = format!(
             "version = 1\n[default]\nenabled = false\n[prices.up]\ntrial-1 = {{ input = {}, output = {} }}\n",
