@@ -121,8 +121,7 @@ impl Book {
     /// Calls that ended before this moment, out of the book.
     pub(super) fn take_ended(&self, before: Instant) -> BTreeMap<u64, Entry> {
         let mut entries = self.entries();
-        let is_over =
-            |entry: &Entry| entry.had.as_ref().is_some_and(|had| had.until < before);
+        let is_over = |entry: &Entry| entry.had.as_ref().is_some_and(|had| had.until < before);
         entries.extract_if(.., |_, entry| is_over(entry)).collect()
     }
 

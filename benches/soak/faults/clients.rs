@@ -25,8 +25,13 @@ type Kept = (Connection, u64);
 pub(super) fn run(shared: &Arc<Shared>, pause: Duration) {
     let mut due = Instant::now() + pause.mul_f64(fastrand::f64());
     let mut connection = None;
+    let mut kills = shared.kills();
     while !shared.is_over() {
         thread::sleep(due.saturating_duration_since(Instant::now()));
+        if kills != shared.kills() {
+            // A connection to who is no more.
+            (kills, connection) = (shared.kills(), None);
+        }
         // Who is behind does not hurry for ever.
         due = (due + pause).max(Instant::now().checked_sub(pause * 10).unwrap_or(due));
         connection = one(shared, connection.take());
@@ -74,12 +79,7 @@ fn one(shared: &Shared, kept: Option<Kept>) -> Option<Kept> {
     note(shared, &second, had_second, again.then_some(connection))
 }
 
-fn note(
-    shared: &Shared,
-    plan: &Plan,
-    mut had: Had,
-    again: Option<Connection>,
-) -> Option<Kept> {
+fn note(shared: &Shared, plan: &Plan, mut had: Had, again: Option<Connection>) -> Option<Kept> {
     had.until = Instant::now();
     shared.book.had(plan.number, had);
     Some((again?, plan.number))
@@ -89,11 +89,11 @@ fn head(plan: &Plan, more: &str) -> Vec<u8> {
     let (method, target) = says::target(plan);
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: chaos\r\n");
     for (name, value) in says::tags(plan.number) {
-        head += &format!("{name}: {value}\r\n");
+        head.push_str(&[name, ": ", &value, "\r\n"].concat());
     }
     let number = plan.number;
-    head += &format!("X-Chaos-Call: {number}\r\nContent-Type: application/json\r\n{more}\r\n");
-    head.into_bytes()
+    let rest = format!("X-Chaos-Call: {number}\r\nContent-Type: application/json\r\n{more}\r\n");
+    [head, rest].concat().into_bytes()
 }
 
 fn length(body: &[u8]) -> String {
@@ -139,32 +139,38 @@ impl Call<'_> {
                 let cut = lots.usize(1..plain.len() - 1);
                 connection.get_mut().write_all(&plain[..cut])?;
                 self.had.sent = Sent::PartOfHead;
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::LeaveAfterHead => {
                 self.send(connection, &plain, &body, 0);
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::LeaveInBody => {
                 self.send(connection, &plain, &body, lots.usize(..=body.len().saturating_sub(1)));
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::LeaveBefore => {
                 self.send(connection, &plain, &body, usize::MAX);
                 thread::sleep(Duration::from_micros(lots.u64(..40_000)));
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::LeaveInAnswer => {
                 self.send(connection, &plain, &body, usize::MAX);
                 self.part(connection)?;
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::TooLong => {
                 let head = head_of(&format!("Content-Length: {}\r\n", body.len() + 500));
                 self.send(connection, &head, &body, usize::MAX);
                 self.had.sent = Sent::PartOfBody;
                 thread::sleep(Duration::from_micros(lots.u64(..20_000)));
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::BadChunks => {
                 let head = head_of("Transfer-Encoding: chunked\r\n");
@@ -172,7 +178,8 @@ impl Call<'_> {
                 self.send(connection, &head, &bad, usize::MAX);
                 self.had.sent = Sent::PartOfBody;
                 self.part(connection)?;
-                return self.leave(connection);
+                self.leave(connection);
+                return Ok(false);
             }
             Client::Malformed => {
                 connection.get_mut().write_all(&malformed(self.plan))?;
@@ -230,10 +237,7 @@ impl Call<'_> {
         connection.get_mut().write_all(head)?;
         self.had.sent = Sent::PartOfBody;
         loop {
-            let head = match self.judged(Head::read(connection)) {
-                Ok(Some(head)) => head,
-                _ => return Ok(false),
-            };
+            let Ok(Some(head)) = self.judged(Head::read(connection)) else { return Ok(false) };
             match head.status() {
                 Some(100) => {
                     self.send(connection, b"", body, usize::MAX);
@@ -241,7 +245,7 @@ impl Call<'_> {
                 }
                 Some(101..=199) => {}
                 _ => {
-                    self.body(connection, &head)?;
+                    self.body(connection, &head);
                     return Ok(false);
                 }
             }
@@ -263,7 +267,7 @@ impl Call<'_> {
 
     fn receive(&mut self, connection: &mut Connection) -> io::Result<bool> {
         let head = self.judged(Head::of_answer(connection))?;
-        self.body(connection, &head)
+        Ok(self.body(connection, &head))
     }
 
     fn note(&mut self, head: &Head) {
@@ -273,18 +277,18 @@ impl Call<'_> {
     }
 
     /// Reads the answer's body and looks whether it is right.
-    fn body(&mut self, connection: &mut Connection, head: &Head) -> io::Result<bool> {
+    fn body(&mut self, connection: &mut Connection, head: &Head) -> bool {
         self.note(head);
         let mut body = Vec::new();
         let read = read_body(connection, head.framed(), &mut body);
         let is_whole = read.is_ok();
         if self.judged(read).is_err() && self.had.ending != Ending::None {
-            return Ok(false);
+            return false;
         }
         self.had.ending = ending(self.plan, self.had, head.field("x-request-id"), is_whole, &body);
         // What came before the request's end may be all that tokenmeter reads of it.
         let closes = head.field("connection") == Some("close") || self.plan.is_upload();
-        Ok(is_whole && !closes)
+        is_whole && !closes
     }
 
     /// Whoever waits for too long has found something.
@@ -296,11 +300,11 @@ impl Call<'_> {
         })
     }
 
-    fn leave(&self, connection: &Connection) -> io::Result<bool> {
+    /// With a reset or without; the connection is closed when it is dropped.
+    fn leave(&self, connection: &Connection) {
         if self.plan.lots("leave").bool() {
             wire::reset(connection.get_ref());
         }
-        Ok(false)
     }
 }
 

@@ -143,7 +143,7 @@ impl Sending {
         let left = Bytes::from(says::request(plan));
         let breaks = plan.client == Client::H2LeaveInBody;
         let until = if breaks { plan.lots("break").usize(..=left.len()) } else { left.len() };
-        Sending { left, until, breaks: breaks }
+        Sending { left, until, breaks }
     }
 }
 

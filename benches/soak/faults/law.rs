@@ -100,8 +100,10 @@ impl Case<'_> {
         let (plan, is_completed) = (&self.plan, row.outcome == Outcome::Completed);
         let (input, output) = figures(plan.number);
         let counted = (row.input_tokens, row.output_tokens.unwrap_or_default());
-        let is_damaged =
-            matches!(plan.provider, Provider::AbsurdUsage | Provider::TruncatedGzip | Provider::Surplus);
+        let is_damaged = matches!(
+            plan.provider,
+            Provider::AbsurdUsage | Provider::TruncatedGzip | Provider::Surplus
+        );
         let is_exact = match plan.kind {
             Kind::Embeddings | Kind::Large => counted == (Some(input), 0),
             // Of a message that broke off, what was said at its start.
@@ -114,7 +116,11 @@ impl Case<'_> {
                 return Err("other figures than were reported".to_owned());
             }
             UsageSource::Reported => {}
-            _ if is_completed && plan.kind.reports() && !is_damaged && self.had.ending != Ending::Left => {
+            _ if is_completed
+                && plan.kind.reports()
+                && !is_damaged
+                && self.had.ending != Ending::Left =>
+            {
                 return Err("without the figures that were reported".to_owned());
             }
             _ => {}
@@ -172,10 +178,8 @@ impl Case<'_> {
         if meant(&self.plan, ended) && (got.heads > 0 || row.outcome != Outcome::Completed) {
             return Ok(None);
         }
-        let no_answer = matches!(
-            ended,
-            (Outcome::UpstreamFailed, Some("no_response" | "connect_failed"))
-        );
+        let no_answer =
+            matches!(ended, (Outcome::UpstreamFailed, Some("no_response" | "connect_failed")));
         if no_answer && self.refused {
             return Ok(Some("the listener was closed"));
         }

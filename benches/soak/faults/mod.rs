@@ -169,7 +169,9 @@ impl Run {
             self.tell();
         }
         self.shared.is_over.store(true, Ordering::SeqCst);
-        load.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in load {
+            thread.join().unwrap();
+        }
     }
 
     fn start(&self) -> Vec<JoinHandle<()>> {
@@ -179,10 +181,8 @@ impl Run {
         };
         let h2 = 1.0 / f64::from(u32::try_from(plan::H2_EVERY).unwrap());
         let lanes = f64::from(H2_LANES) * f64::from(u32::try_from(H2_CONNECTIONS).unwrap());
-        let (pause, h2_pause) = (
-            every(1.0 - h2, f64::from(u32::try_from(CLIENTS).unwrap())),
-            every(h2, lanes),
-        );
+        let (pause, h2_pause) =
+            (every(1.0 - h2, f64::from(u32::try_from(CLIENTS).unwrap())), every(h2, lanes));
         let mut threads: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let shared = Arc::clone(&self.shared);
@@ -248,12 +248,14 @@ impl Run {
             of(&asked.reloads),
             of(&asked.broken_prices)
         );
-        let is_back = |now: &Sample| {
-            now.descriptors <= start.descriptors && now.threads <= start.threads
-        };
+        let is_back =
+            |now: &Sample| now.descriptors <= start.descriptors && now.threads <= start.threads;
         let stopped = self.shared.subject.stop();
         [
-            verdict("every call has its one row, and rows and bytes are right", counts.complaints == 0),
+            verdict(
+                "every call has its one row, and rows and bytes are right",
+                counts.complaints == 0,
+            ),
             verdict("pages were answered all the while", of(&asked.wrong) == 0),
             verdict("no call is open at the end", is_idle),
             verdict("descriptors and threads are back", is_back(end)),

@@ -193,7 +193,7 @@ impl Plan {
     pub(super) fn of(seed: u64, number: u64) -> Plan {
         let mut lots = fastrand::Rng::with_seed(seed ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut kind = draw(&KINDS, &mut lots);
-        let is_h2 = number % H2_EVERY == 0;
+        let is_h2 = number.is_multiple_of(H2_EVERY);
         let client = if is_h2 { draw(&H2_CLIENTS, &mut lots) } else { draw(&CLIENTS, &mut lots) };
         let provider = draw(&PROVIDERS, &mut lots);
         match provider {
@@ -225,10 +225,7 @@ impl Plan {
 
     /// The request's body is large, and slow to come, so that the answer can come before its end.
     pub(super) fn is_upload(&self) -> bool {
-        matches!(
-            self.provider,
-            Provider::Early | Provider::EarlyClose | Provider::ResetInUpload
-        )
+        matches!(self.provider, Provider::Early | Provider::EarlyClose | Provider::ResetInUpload)
     }
 }
 
@@ -238,10 +235,7 @@ impl Kind {
     }
 
     pub(super) fn reports(self) -> bool {
-        !matches!(
-            self,
-            Kind::Unreported | Kind::UnreportedStream | Kind::Models | Kind::Failing
-        )
+        !matches!(self, Kind::Unreported | Kind::UnreportedStream | Kind::Models | Kind::Failing)
     }
 }
 

@@ -197,8 +197,7 @@ impl Call<'_> {
             }
             Fault::ResetBeforeHead => wire::reset(out),
             Fault::ResetInHead | Fault::ResetInBody => {
-                let is_head = self.plan.provider == Fault::ResetInHead;
-                let cut = if is_head { in_head } else { in_body };
+                let cut = if self.plan.provider == Fault::ResetInHead { in_head } else { in_body };
                 self.write(out, &whole[..cut], whole.len())?;
                 thread::sleep(Duration::from_micros(lots.u64(..5000)));
                 wire::reset(out);
@@ -206,8 +205,7 @@ impl Call<'_> {
             Fault::CloseInHead => self.write(out, &whole[..in_head], whole.len())?,
             Fault::Truncated => self.write(out, &whole[..in_body], whole.len())?,
             Fault::StallInHead | Fault::StallInBody => {
-                let is_head = self.plan.provider == Fault::StallInHead;
-                let cut = if is_head { in_head } else { in_body };
+                let cut = if self.plan.provider == Fault::StallInHead { in_head } else { in_body };
                 self.write(out, &whole[..cut], whole.len())?;
                 until_closed(reader);
             }

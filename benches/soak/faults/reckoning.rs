@@ -61,7 +61,8 @@ impl Reckoning {
 
     /// Judges the calls that ended a while ago.
     pub(super) fn go_on(&mut self, book: &Book) {
-        let long_ago = |past: Duration| Timestamp::now().millis() - i64::try_from(past.as_millis()).unwrap();
+        let long_ago =
+            |past: Duration| Timestamp::now().millis() - i64::try_from(past.as_millis()).unwrap();
         self.read(Timestamp::from_millis(long_ago(SETTLED)));
         if let Some(before) = Instant::now().checked_sub(SETTLED + READ) {
             self.judge(book, before);
@@ -90,8 +91,7 @@ impl Reckoning {
     }
 
     fn read(&mut self, until: Timestamp) {
-        let filter =
-            Filter { since: Some(self.until), until: Some(until), ..Filter::default() };
+        let filter = Filter { since: Some(self.until), until: Some(until), ..Filter::default() };
         let (reader, mut cursor) = (self.reader(), None);
         loop {
             let page = reader.usage(&filter, PAGE, cursor.as_ref()).unwrap();

@@ -1,7 +1,8 @@
 //! The bytes of requests and answers, made from a call's plan: so that each side knows what the other must have
 //! sent. Knows no socket.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -92,9 +93,8 @@ pub(super) fn answer(plan: &Plan) -> Answer {
         }
     }
     let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
-    let content_type =
-        if plan.kind.streams() { "text/event-stream" } else { "application/json" };
-    head += &format!("Content-Type: {content_type}\r\nX-Request-Id: req-{}\r\n", plan.number);
+    let content_type = if plan.kind.streams() { "text/event-stream" } else { "application/json" };
+    let _ = write!(head, "Content-Type: {content_type}\r\nX-Request-Id: req-{}\r\n", plan.number);
     if packed {
         head += "Content-Encoding: gzip\r\n";
     }
@@ -110,7 +110,7 @@ pub(super) fn answer(plan: &Plan) -> Answer {
                 body.truncate(announced);
                 wire.extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsurplus");
             }
-            head += &format!("Content-Length: {announced}\r\n");
+            let _ = write!(head, "Content-Length: {announced}\r\n");
             wire
         }
         Framing::Close => {
@@ -166,9 +166,12 @@ fn document(plan: &Plan) -> String {
         ),
     };
     match plan.kind {
-        Kind::Models => r#"{"object":"list","data":[{"id":"chaos-1","object":"model"}]}"#.to_owned(),
+        Kind::Models => {
+            r#"{"object":"list","data":[{"id":"chaos-1","object":"model"}]}"#.to_owned()
+        }
         Kind::Failing => {
-            r#"{"error":{"message":"not now","type":"server_error","code":"overloaded"}}"#.to_owned()
+            r#"{"error":{"message":"not now","type":"server_error","code":"overloaded"}}"#
+                .to_owned()
         }
         Kind::Messages => format!(
             r#"{{"id":"msg_{number}","type":"message","role":"assistant","model":"chaos-1","content":[{{"type":"text","text":"{}"}}],"stop_reason":"end_turn","usage":{{"input_tokens":{input},"output_tokens":{output}}}}}"#,
@@ -202,7 +205,7 @@ fn stream(plan: &Plan) -> String {
     let mut text = String::new();
     if plan.kind == Kind::MessagesStream {
         let mut event = |name: &str, rest: &str| {
-            text += &format!("event: {name}\ndata: {{\"type\":\"{name}\",{rest}}}\n\n");
+            let _ = write!(text, "event: {name}\ndata: {{\"type\":\"{name}\",{rest}}}\n\n");
         };
         event(
             "message_start",
@@ -218,13 +221,16 @@ fn stream(plan: &Plan) -> String {
         }
         event(
             "message_delta",
-            &format!(r#""delta":{{"stop_reason":"end_turn"}},"usage":{{"output_tokens":{output}}}"#),
+            &format!(
+                r#""delta":{{"stop_reason":"end_turn"}},"usage":{{"output_tokens":{output}}}"#
+            ),
         );
         event("message_stop", r#""x":0"#);
         return text;
     }
     let mut chunk = |rest: &str| {
-        text += &format!(
+        let _ = write!(
+            text,
             "data: {{\"id\":\"chatcmpl-{number}\",\"object\":\"chat.completion.chunk\",\
              \"model\":\"chaos-1\",{rest}}}\n\n"
         );

@@ -96,7 +96,8 @@ impl Subject {
 
     /// Writes the price table again: as it was, or broken.
     pub(super) fn change_prices(&self, is_good: bool) {
-        let more = if is_good { format!("# {}\n", fastrand::u64(..)) } else { "broken = \n".into() };
+        let more =
+            if is_good { format!("# {}\n", fastrand::u64(..)) } else { "broken = \n".into() };
         write_prices(&self.home, &more);
     }
 
