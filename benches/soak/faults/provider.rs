@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::book::{Book, Wrote};
 use super::plan::{Plan, Provider as Fault};
 use super::says::{self, Answer};
@@ -22,6 +24,8 @@ const ENDLESS: usize = 4 << 20;
 pub(super) struct Provider {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,
+    /// Bound and not listening: so that nobody else gets the port while it is refused.
+    _place: Socket,
 }
 
 struct Shared {
@@ -33,13 +37,16 @@ struct Shared {
 
 impl Provider {
     pub(super) fn start(seed: u64, book: &Arc<Book>) -> Provider {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let place = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        place.set_reuse_address(true).unwrap();
+        place.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = place.local_addr().unwrap().as_socket().unwrap();
+        let listener = TcpListener::bind(address).unwrap();
         let shared =
             Arc::new(Shared { seed, book: Arc::clone(book), refuses: AtomicBool::new(false) });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept(listener, address, &accepting));
-        Provider { address, shared }
+        Provider { address, shared, _place: place }
     }
 
     /// Closes the listener for a moment.
