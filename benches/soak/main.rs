@@ -16,9 +16,13 @@
 //! - every call has one row: as many rows as clients have sent requests and the provider has read;
 //! - the log has no error, and the ledger is well.
 
+//!
+//! `cargo bench --bench soak -- faults 30` is another soak, with faults on both sides at once: see `faults`.
+
 // Every line here belongs to a measurement, where to unwrap is to stop with a reason.
 #![allow(clippy::unwrap_used)]
 
+mod faults;
 mod load;
 mod provider;
 
@@ -59,10 +63,16 @@ const RISE: f64 = 0.02;
 fn main() -> ExitCode {
     let minutes = std::env::args().skip(1).find_map(|word| word.parse::<f64>().ok());
     let length = Duration::from_secs_f64(minutes.unwrap_or(30.0) * 60.0);
-    let rate = std::env::var("TOKENMETER_RATE").map_or(1_500, |rate| rate.parse().unwrap());
+    let has_faults = std::env::args().any(|word| word == "faults");
+    let rate = std::env::var("TOKENMETER_RATE").ok().map(|rate| rate.parse().unwrap());
     let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
     let _ = fs::remove_dir_all(&home);
     fs::create_dir_all(&home).unwrap();
+    if has_faults {
+        let passed = faults::run(&home, length, rate.unwrap_or(300));
+        return if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let rate = rate.unwrap_or(1_500);
     let provider = Provider::start();
     let mut subject = Subject::start(&home, &provider.address().to_string());
     let passed = soak(&subject, &provider, length, rate);

@@ -127,6 +127,11 @@ impl Client {
         self.clock().calls > 0
     }
 
+    /// Known from its first call on.
+    pub(super) fn speaks_http2(&self) -> bool {
+        self.clock().is_http2
+    }
+
     /// Since when it has been without a call; `None` during one, or while the next one's head comes.
     pub fn idle_since(&self) -> Option<Instant> {
         self.clock().idle()

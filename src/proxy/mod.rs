@@ -434,7 +434,9 @@ impl Call<'_> {
                 exchange.refused(ErrorCode::PayloadTooLarge);
                 exchange.kept().await;
                 let message = too_large(self.max_body.unwrap_or_default());
-                return own_error(ErrorCode::PayloadTooLarge, &message, None);
+                let mut answer = own_error(ErrorCode::PayloadTooLarge, &message, None);
+                self.announce_close(&mut answer, progress);
+                return answer;
             }
             None if failure.stage.is_timeout() => ErrorCode::UpstreamTimeout,
             None => ErrorCode::UpstreamUnreachable,
@@ -449,7 +451,16 @@ impl Call<'_> {
             // The provider has the request and may have worked on it all the time, and billed it.
             answer.headers_mut().insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
         }
+        self.announce_close(&mut answer, progress);
         answer
+    }
+
+    /// A connection on which a request is still coming closes after the answer. A client that did not know
+    /// would lose its next call.
+    fn announce_close(&self, answer: &mut Response<ProxyBody>, progress: &Progress) {
+        if !progress.has_uploaded() && !self.client.speaks_http2() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 

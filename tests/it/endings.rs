@@ -326,6 +326,28 @@ fn a_provider_that_refuses_the_connection_has_failed() {
     assert_eq!(answer.fields.get("x-tokenmeter-id"), Some(record.id.to_string().as_str()));
 }
 
+/// A connection that still brings a request closes after an answer to it; a client that was not told lost its
+/// next call.
+#[test]
+fn an_error_in_mid_upload_says_that_the_connection_closes() {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let at = socket.local_addr().unwrap().as_socket().unwrap();
+    let proxy = Proxy::start(Setup::new().upstream("openai", at));
+    let mut client = proxy.client();
+    for _ in 0..2 {
+        let answer = client.exchange(&chat());
+        assert_own_error(&answer, 502, "upstream_unreachable");
+        assert_eq!(answer.fields.get("connection"), None);
+    }
+    client.send_part(&chat(), 20);
+    let answer = client.receive().unwrap();
+    assert_own_error(&answer, 502, "upstream_unreachable");
+    assert_eq!(answer.fields.get("connection"), Some("close"));
+    drop(client);
+    assert_eq!(proxy.stop().records.len(), 3);
+}
+
 #[test]
 fn a_provider_that_gives_no_valid_head_has_failed() {
     for script in [
