@@ -331,11 +331,15 @@ impl<T> ClientIo<T> {
         ClientIo { io, client: Arc::clone(client), ahead: Bytes::new(), lingering: None }
     }
 
-    /// What was read is read again, before all else. Nothing may be left of an earlier time.
+    /// What was read is read again, before all else.
     pub fn put_back(&mut self, bytes: Bytes) {
-        debug_assert!(self.ahead.is_empty());
-        // Without a byte it would still keep the buffer that it was cut from.
-        self.ahead = if bytes.is_empty() { Bytes::new() } else { bytes };
+        self.ahead = match (bytes.is_empty(), self.ahead.is_empty()) {
+            // Without a byte it would still keep the buffer that it was cut from.
+            (true, true) => Bytes::new(),
+            (true, false) => return,
+            (false, true) => bytes,
+            (false, false) => [bytes, std::mem::take(&mut self.ahead)].concat().into(),
+        };
     }
 
     /// hyper is about to write.

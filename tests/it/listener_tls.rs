@@ -134,7 +134,7 @@ impl TlsConn {
     }
 
     /// True when the other side has closed in good order: whoever cuts a connection cannot say so.
-    fn is_closed_in_good_order(&mut self) -> bool {
+    pub(crate) fn is_closed_in_good_order(&mut self) -> bool {
         matches!(self.0.read(&mut [0]), Ok(0))
     }
 

@@ -39,6 +39,7 @@ mod refusing;
 mod replay;
 mod report;
 mod reprice;
+mod resting;
 mod rig;
 mod secrets;
 mod sessions;
