@@ -5,6 +5,8 @@
 
 mod access;
 mod agree;
+mod bombs;
+mod broken;
 mod collector;
 mod corpus;
 mod crash;
@@ -43,6 +45,7 @@ mod rig;
 mod secrets;
 mod sessions;
 mod siege;
+mod slow;
 mod smuggling;
 mod support;
 mod terminal;
