@@ -203,8 +203,8 @@ impl Books {
         let source =
             if reading.usage_json.is_some() { UsageSource::Reported } else { UsageSource::None };
         record.set_usage(&reading.usage, source);
-        record.usage_json =
-            reading.usage_json.as_ref().and_then(|raw| RawValue::from_string(raw.to_json()).ok());
+        let said = reading.usage_json.as_ref().or(reading.odd_usage.as_ref());
+        record.usage_json = said.and_then(|raw| RawValue::from_string(raw.to_json()).ok());
         record.model.clone_from(&reading.model);
         record.finish_reason.clone_from(&reading.finish_reason);
         record.service_tier.clone_from(&reading.service_tier);

@@ -10,7 +10,7 @@ use crate::framing::{Members, Value};
 
 use super::generated::Generated;
 use super::texts::Texts;
-use super::value::{count, has_number, object, text};
+use super::value::{count, has_number, has_odd_count, object, text};
 use super::{anthropic, bedrock, cohere, gemini, ollama, openai};
 use crate::framing::{Sink, Text};
 use crate::units::Usd;
@@ -38,6 +38,9 @@ pub struct Reading {
     pub usage: Usage,
     /// The usage object as sent, if there was one with a number in it.
     pub usage_json: Option<Value>,
+    /// A usage object whose figures are no numbers at all: nothing is reported by it, and it is kept to show
+    /// what was said.
+    pub odd_usage: Option<Value>,
     /// What passes of other models used, outside `usage`.
     pub side: Vec<(String, Usage)>,
     pub model: Option<String>,
@@ -238,6 +241,9 @@ impl Reader {
         if !has_number(usage) && !cohere::is_usage(usage)
             || text(document, "object") == Some("batch")
         {
+            if has_odd_count(usage) {
+                self.reading.odd_usage = Some(usage.clone());
+            }
             return;
         }
         if gemini::is_interaction_usage(usage) {
@@ -600,6 +606,20 @@ mod tests {
                 Usage { input: Some(6), output: Some(2), total: Some(8), ..Usage::default() }
             )
         );
+    }
+
+    #[test]
+    fn figures_that_are_no_numbers_are_shown_and_not_read() {
+        for figure in ["\"12\"", "true", "{}", "[1]"] {
+            let document = format!("{{\"usage\":{{\"prompt_tokens\":{figure}}}}}");
+            let reading = read(&[&document]);
+            assert_eq!((reading.usage, reading.usage_json), (Usage::default(), None), "{document}");
+            assert!(reading.odd_usage.is_some(), "{document}");
+        }
+        for usual in ["{}", "{\"prompt_tokens\":null}", "{\"tier\":\"a\"}"] {
+            let document = format!("{{\"usage\":{usual}}}");
+            assert_eq!(read(&[&document]).odd_usage, None, "{document}");
+        }
     }
 
     #[test]

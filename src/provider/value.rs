@@ -57,6 +57,14 @@ pub(super) fn has_number(object: &Value) -> bool {
     object.as_object().is_some_and(|members| members.iter().any(|(_, value)| value.is_number()))
 }
 
+/// True if something that is neither a number nor absent stands where a count of tokens should.
+pub(super) fn has_odd_count(object: &Value) -> bool {
+    let is_count = |name: &str| name.ends_with("_tokens") || name.ends_with("TokenCount");
+    object.as_object().is_some_and(|members| {
+        members.iter().any(|(name, value)| is_count(name) && !value.is_number() && !value.is_null())
+    })
+}
+
 /// The members of an array, or nothing.
 pub(super) fn elements<'a>(parent: &'a Value, name: &str) -> &'a [Value] {
     parent.get(name).and_then(Value::as_array).unwrap_or_default()

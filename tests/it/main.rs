@@ -5,6 +5,8 @@
 
 mod access;
 mod agree;
+mod bombs;
+mod broken;
 mod collector;
 mod corpus;
 mod crash;
@@ -44,6 +46,7 @@ mod rig;
 mod secrets;
 mod sessions;
 mod siege;
+mod slow;
 mod smuggling;
 mod support;
 mod terminal;

@@ -394,6 +394,20 @@ impl Conn {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// The same; false if the other side has closed.
+    pub(crate) fn send_or_hear(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// This many bytes at most; nothing if the other side has closed.
+    pub(crate) fn take_or_end(&mut self, most: usize) -> Option<String> {
+        if self.read.is_empty() && !matches!(self.fill(), Ok(1..)) {
+            return None;
+        }
+        let count = most.min(self.read.len());
+        Some(latin1(&self.read.drain(..count).collect::<Vec<_>>()))
+    }
+
     /// Sends zeros until the other side has taken none for a while, or until `limit`; says how many.
     pub(crate) fn send_until_stalled(&mut self, limit: usize) -> usize {
         self.stream.set_write_timeout(Some(STALL)).unwrap();

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::{Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -76,6 +76,7 @@ impl Connection {
     ) -> Result<Answer, Unanswered> {
         frame(&mut request);
         let progress = request.body().progress.clone();
+        let may_switch = request.headers().contains_key(UPGRADE);
         let mut response = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             self.drive(cx);
@@ -83,12 +84,20 @@ impl Connection {
         })
         .await;
         match answer {
+            Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
+                Err((Failure::new(Stage::Head, "it switched to another protocol unasked"), None))
+            }
+            Ok(answer) if has_other_coding(answer.headers()) => {
+                Err((Failure::new(Stage::Head, "its transfer coding is not `chunked`"), None))
+            }
             Ok(answer) if progress.is_uploading() && self.driver.is_some() => {
                 Ok(answer.map(|incoming| AnswerBody::Detached(DetachedBody::new(self, incoming))))
             }
             Ok(answer) => {
-                let (parts, incoming) = answer.into_parts();
-                let mut body = DrivenBody { incoming, carrier: Some((self, home)), next: None };
+                let (mut parts, incoming) = answer.into_parts();
+                let is_clear = !is_framed_twice(&mut parts.headers);
+                let carrier = Some((self, home));
+                let mut body = DrivenBody { incoming, carrier, is_clear, next: None };
                 if body.incoming.is_end_stream() {
                     poll_fn(|cx| {
                         body.release(cx);
@@ -112,6 +121,21 @@ fn frame(request: &mut Request<RequestBody>) {
     if !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH) {
         request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// True if the answer is coded in a way that the client would not be told of, since the field that names it
+/// stays behind.
+fn has_other_coding(headers: &HeaderMap) -> bool {
+    headers.get_all(TRANSFER_ENCODING).iter().any(|value| {
+        let coding = value.as_bytes().trim_ascii();
+        !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity")
+    })
+}
+
+/// True if a length is stated beside chunks, which then does not count (RFC 9112, 6.3): where the answer ends
+/// is a matter of who reads it, and what comes behind may be meant to be read as another.
+fn is_framed_twice(headers: &mut HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.remove(CONTENT_LENGTH).is_some()
 }
 
 /// A body that came before the request's had gone up. The upload must go on while the client takes
@@ -186,6 +210,8 @@ pub(in crate::proxy) struct DrivenBody {
     incoming: Incoming,
     /// `None` once the body is complete and the connection given back.
     carrier: Option<(Connection, Home)>,
+    /// There is no doubt where it ends.
+    is_clear: bool,
     /// What came behind the frames that were joined and is none of them.
     next: Option<Polled>,
 }
@@ -197,7 +223,7 @@ impl DrivenBody {
     fn release(&mut self, cx: &mut Context<'_>) {
         let Some((mut connection, home)) = self.carrier.take() else { return };
         connection.drive(cx);
-        if connection.driver.is_some() && connection.sender.is_ready() {
+        if self.is_clear && connection.driver.is_some() && connection.sender.is_ready() {
             home.pool.put_back(&home.target, connection);
         }
     }
