@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::framing::EventFilter;
@@ -461,7 +462,9 @@ impl Silence {
             if sleep.deadline() > deadline {
                 sleep.as_mut().reset(deadline);
             }
-            std::task::ready!(sleep.as_mut().poll(cx));
+            // Whoever has always more to say uses up the turn that tokio gives a task, and a timer that keeps
+            // to turns would never be looked at.
+            std::task::ready!(Pin::new(&mut unconstrained(sleep.as_mut())).poll(cx));
             if deadline <= Instant::now() {
                 return Poll::Ready(());
             }

@@ -21,16 +21,18 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 
+use super::patient::{Allowance, PatientIo};
 use super::{Answer, AnswerBody, Failure, Io, Pool, Stage, Target, Unanswered};
 use crate::proxy::body::RequestBody;
 
-type Driver = http1::Connection<TokioIo<Io>, RequestBody>;
+type Driver = http1::Connection<TokioIo<PatientIo>, RequestBody>;
 
 /// A connection that carries one request at a time.
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
     /// `None` once the connection is over. Boxed, as it is large and moves from call to call.
     driver: Option<Box<Driver>>,
+    allowance: Allowance,
 }
 
 impl fmt::Debug for Connection {
@@ -47,12 +49,13 @@ pub(super) struct Home {
 
 impl Connection {
     pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
+        let allowance = Allowance::new();
         let (sender, driver) = http1::Builder::new()
             .preserve_header_case(true)
-            .handshake(io.into_hyper())
+            .handshake(TokioIo::new(PatientIo::new(io, &allowance)))
             .await
             .map_err(|error| Failure::new(Stage::Connect, error))?;
-        Ok(Connection { sender, driver: Some(Box::new(driver)) })
+        Ok(Connection { sender, driver: Some(Box::new(driver)), allowance })
     }
 
     /// Looks whether an idle connection still stands, by polling it once.
@@ -77,12 +80,14 @@ impl Connection {
         frame(&mut request);
         let progress = request.body().progress.clone();
         let may_switch = request.headers().contains_key(UPGRADE);
+        self.allowance.head_is_awaited();
         let mut response = pin!(self.sender.try_send_request(request));
         let answer = poll_fn(|cx| {
             self.drive(cx);
             response.as_mut().poll(cx)
         })
         .await;
+        self.allowance.head_has_come();
         match answer {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
                 Err((Failure::new(Stage::Head, "it switched to another protocol unasked"), None))
@@ -90,7 +95,8 @@ impl Connection {
             Ok(answer) if has_other_coding(answer.headers()) => {
                 Err((Failure::new(Stage::Head, "its transfer coding is not `chunked`"), None))
             }
-            Ok(answer) if progress.is_uploading() && self.driver.is_some() => {
+            Ok(mut answer) if progress.is_uploading() && self.driver.is_some() => {
+                is_framed_twice(answer.headers_mut());
                 Ok(answer.map(|incoming| AnswerBody::Detached(DetachedBody::new(self, incoming))))
             }
             Ok(answer) => {

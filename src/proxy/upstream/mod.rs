@@ -8,6 +8,7 @@
 mod connect;
 mod h1;
 mod h2;
+mod patient;
 
 use std::cell::RefCell;
 use std::fmt;

@@ -1,18 +1,10 @@
-//! Providers that break the rules, or break off: for every way to do so the client learns what it would have
-//! learnt without tokenmeter, or hears tokenmeter's own error where there is nothing to pass on; there is one row
-//! that says what happened; and the next call gets its own answer, over another connection wherever the end of
-//! the last one was doubtful.
+//! The ways to break the rules, and what is to become of each. Owns the tables, not how they are played.
 
-use std::time::Duration;
-
-use serde_json::{Value, json};
-
-use super::rig::{Conn, Provider, Proxy, Settings, field};
 use Fate::{Cut, Own, Passes, Whole};
 
 /// What a provider does with a request that it has read.
 #[derive(Clone, Debug)]
-enum Does {
+pub(super) enum Does {
     Send(Vec<u8>),
     /// Again and again, until the other side has closed or has had as many.
     Repeat(&'static str, usize),
@@ -24,7 +16,7 @@ enum Does {
 
 /// What becomes of it.
 #[derive(Clone, Debug)]
-enum Fate {
+pub(super) enum Fate {
     /// The answer with this status and body, and the connection can be used again.
     Whole(u16, &'static str),
     /// The same, but what came behind it is doubtful: that connection is done with.
@@ -35,15 +27,15 @@ enum Fate {
     Own(u16, &'static str, &'static str),
 }
 
-struct Case {
-    name: &'static str,
-    method: &'static str,
-    does: Vec<Does>,
-    fate: Fate,
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    pub(super) method: &'static str,
+    pub(super) does: Vec<Does>,
+    pub(super) fate: Fate,
 }
 
-fn send(text: &str) -> Does {
-    Does::Send(super::rig::bytes_of(text))
+pub(super) fn send(text: &str) -> Does {
+    Does::Send(crate::rig::bytes_of(text))
 }
 
 /// Says this, and leaves the connection open.
@@ -64,7 +56,7 @@ fn ok(fields: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}")
 }
 
-fn broken_off() -> Vec<Case> {
+pub(super) fn broken_off() -> Vec<Case> {
     let length = "Content-Length: 10\r\n";
     let chunked = "Transfer-Encoding: chunked\r\n";
     vec![
@@ -151,7 +143,7 @@ fn broken_off() -> Vec<Case> {
     ]
 }
 
-fn garbage() -> Vec<Case> {
+pub(super) fn garbage() -> Vec<Case> {
     vec![
         says("HTTP/0.9", "<html>hello</html>\r\n\r\n", NO_ANSWER),
         says("another protocol", "SSH-2.0-OpenSSH\r\n", NO_ANSWER),
@@ -218,7 +210,7 @@ fn garbage() -> Vec<Case> {
     ]
 }
 
-fn lengths() -> Vec<Case> {
+pub(super) fn lengths() -> Vec<Case> {
     let length = |value: &str| ok(&format!("Content-Length: {value}\r\n"), "abc");
     let both = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n";
     let chunks = |body: &str| ok("Transfer-Encoding: chunked\r\n", body);
@@ -306,7 +298,7 @@ fn lengths() -> Vec<Case> {
     ]
 }
 
-fn bodies_where_none_belong() -> Vec<Case> {
+pub(super) fn bodies_where_none_belong() -> Vec<Case> {
     let case = |name, method, text: &str, status| Case {
         name,
         method,
@@ -318,197 +310,4 @@ fn bodies_where_none_belong() -> Vec<Case> {
         case("a body of a 204", "POST", "HTTP/1.1 204 No Content\r\n\r\nabc", 204),
         case("a body of a 304", "GET", "HTTP/1.1 304 Not Modified\r\n\r\nabc", 304),
     ]
-}
-
-fn proxy(provider: &Provider) -> Proxy {
-    let times = "timeouts.response_head = \"400ms\"\ntimeouts.idle = \"400ms\"";
-    Settings::to(provider.url()).with(times).start()
-}
-
-fn perform(upstream: &mut Conn, does: &[Does]) {
-    for one in does {
-        match one {
-            Does::Send(bytes) => upstream.send_all_or_fail(bytes),
-            Does::Repeat(text, times) => {
-                // As much at once as makes sense.
-                let several = text.repeat(1024);
-                for _ in 0..times / 1024 {
-                    if !upstream.send_or_hear(several.as_bytes()) {
-                        break;
-                    }
-                }
-            }
-            Does::Reset => {
-                socket2::SockRef::from(upstream.stream()).set_linger(Some(Duration::ZERO)).unwrap();
-            }
-            Does::Close | Does::Wait => {}
-        }
-    }
-}
-
-/// The status, the fields and the body, taken out of its framing; and whether it came to its end.
-fn hear(client: &mut Conn, method: &str) -> (u16, String, String, bool) {
-    let head = client.head();
-    let status: u16 = head[9..12].parse().unwrap();
-    if method == "HEAD" || status == 204 || status == 304 {
-        return (status, head, String::new(), true);
-    }
-    let Some(length) = field(&head, "content-length") else {
-        let text = client.rest_or("0\r\n\r\n");
-        let (mut left, mut body) = (text.as_str(), String::new());
-        while let Some((size, rest)) = left.split_once("\r\n") {
-            let size = usize::from_str_radix(size, 16).unwrap();
-            if size == 0 {
-                return (status, head, body, true);
-            }
-            let end = size.min(rest.len());
-            body.push_str(&rest[..end]);
-            left = rest[end..].strip_prefix("\r\n").unwrap_or_default();
-        }
-        return (status, head, body, false);
-    };
-    let length = length.parse().unwrap();
-    let mut body = String::new();
-    while body.len() < length {
-        match client.take_or_end(length - body.len()) {
-            Some(more) => body.push_str(&more),
-            None => return (status, head, body, false),
-        }
-    }
-    (status, head, body, true)
-}
-
-/// What is wrong, if something is.
-fn judge(case: &Case, fate: &Fate, status: u16, head: &str, body: &str, is_whole: bool) -> bool {
-    match fate {
-        Whole(wanted, text) | Passes(wanted, text) => {
-            let own = field(head, "x-tokenmeter-error");
-            (status, body, is_whole, own) == (*wanted, *text, true, None)
-        }
-        Cut(wanted, text, _) => (status, body, is_whole) == (*wanted, *text, false),
-        Own(wanted, code, _) => {
-            let error: Value = serde_json::from_str(body).unwrap_or_default();
-            let said = field(head, "x-tokenmeter-error");
-            let is_own = case.method == "HEAD" || error["error"]["code"] == json!(code);
-            (status, is_whole, said) == (*wanted, true, Some(*code)) && is_own
-        }
-    }
-}
-
-/// Plays every case, and says of all at once what is wrong.
-fn play(cases: &[Case]) {
-    let provider = Provider::new();
-    let proxy = proxy(&provider);
-    let mut wrong = Vec::new();
-    for (number, case) in cases.iter().enumerate() {
-        println!("{}", case.name);
-        let before = wrong.len();
-        let mut client = proxy.connect();
-        let asked = if case.method == "POST" { "Content-Length: 2\r\n\r\n{}" } else { "\r\n" };
-        client.send(format!("{} /case/{number} HTTP/1.1\r\nHost: c\r\n{asked}", case.method));
-        let mut upstream = provider.accept();
-        upstream.head();
-        if case.method == "POST" {
-            upstream.expect("{}");
-        }
-        let stays = !matches!(case.does.last(), Some(Does::Close | Does::Reset));
-        perform(&mut upstream, &case.does);
-        // A reset takes with it what has not been read: the client has it first.
-        let early = match &case.fate {
-            Cut(_, text, "upstream_reset") => Some((client.head(), client.read_through(text))),
-            _ => None,
-        };
-        let upstream = stays.then_some(upstream);
-        let (status, head, body, is_whole) = match early {
-            Some((head, body)) => {
-                let (status, is_whole) =
-                    (head[9..12].parse().unwrap(), client.rest().contains('0'));
-                let body = body.rsplit("\r\n").next().unwrap().to_owned();
-                (status, head, body, is_whole)
-            }
-            None => hear(&mut client, case.method),
-        };
-        if !judge(case, &case.fate, status, &head, &body, is_whole) {
-            wrong.push(format!(
-                "{}: {status} {body:?} whole: {is_whole}, not {:?}",
-                case.name, case.fate
-            ));
-        }
-        let row = proxy.wait_for_rows(2 * number + 1).pop().unwrap();
-        let (outcome, error) = match case.fate {
-            Whole(..) | Passes(..) => ("completed", json!(null)),
-            Cut(_, _, why) | Own(_, _, why) => ("upstream_failed", json!(why)),
-        };
-        if (&row["outcome"], &row["error"]) != (&json!(outcome), &error) {
-            wrong.push(format!(
-                "{}: row {} {}, not {outcome} {error}",
-                case.name, row["outcome"], row["error"]
-            ));
-        }
-        // Told at once, in case that what follows is stuck.
-        wrong[before..].iter().for_each(|wrong| println!("  {wrong}"));
-        next(&proxy, &provider, case, client, upstream, &mut wrong);
-        proxy.wait_for_rows(2 * number + 2);
-    }
-    println!("{} ways to break", cases.len());
-    assert!(wrong.is_empty(), "{}\n", wrong.join("\n"));
-}
-
-/// The next call gets its own answer, over the same connections where they can be trusted.
-fn next(
-    proxy: &Proxy,
-    provider: &Provider,
-    case: &Case,
-    client: Conn,
-    upstream: Option<Conn>,
-    wrong: &mut Vec<String>,
-) {
-    let mut client = if matches!(case.fate, Cut(..)) { proxy.connect() } else { client };
-    client.send("GET /next HTTP/1.1\r\nHost: c\r\n\r\n");
-    let mut serving = match upstream {
-        Some(mut upstream) if matches!(case.fate, Whole(..)) => {
-            upstream.head();
-            upstream
-        }
-        Some(mut upstream) => {
-            let said = upstream.rest();
-            if !said.is_empty() {
-                wrong.push(format!("{}: the connection is used again: {said:?}", case.name));
-                return;
-            }
-            let mut fresh = provider.accept();
-            fresh.head();
-            fresh
-        }
-        None => {
-            let mut fresh = provider.accept();
-            fresh.head();
-            fresh
-        }
-    };
-    serving.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nnext");
-    let (status, _, body, is_whole) = hear(&mut client, "GET");
-    if (status, body.as_str(), is_whole) != (200, "next", true) {
-        wrong.push(format!("{}: the next call had {status} {body:?}", case.name));
-    }
-}
-
-#[test]
-fn providers_that_break_off() {
-    play(&broken_off());
-}
-
-#[test]
-fn providers_that_do_not_speak_http() {
-    play(&garbage());
-}
-
-#[test]
-fn providers_that_lie_about_lengths() {
-    play(&lengths());
-}
-
-#[test]
-fn providers_that_send_bodies_where_none_belong() {
-    play(&bodies_where_none_belong());
 }
