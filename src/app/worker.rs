@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -79,6 +80,9 @@ async fn receive(
             accepted = accept(&listener, &doors) => accepted,
             _ = phase.wait_for(|phase| *phase != Phase::Running) => return,
         };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
         let arrival = Arrival { stream, from, door, doors: Arc::clone(&doors), serves };
         let serving = serve(arrival, Rc::clone(&worker), Arc::clone(&shared), phase.clone());
         tokio::task::spawn_local(serving);
@@ -86,12 +90,12 @@ async fn receive(
 }
 
 /// A connection that has just come in.
-struct Arrival {
-    stream: TcpStream,
-    from: SocketAddr,
-    door: OwnedSemaphorePermit,
-    doors: Arc<Doors>,
-    serves: Serves,
+pub(super) struct Arrival<S> {
+    pub(super) stream: S,
+    pub(super) from: SocketAddr,
+    pub(super) door: OwnedSemaphorePermit,
+    pub(super) doors: Arc<Doors>,
+    pub(super) serves: Serves,
 }
 
 /// The next connection, with a door that it came through. Out of descriptors, it waits instead of spinning.
@@ -137,16 +141,15 @@ struct Connection {
 }
 
 /// One client's connection, until it closes or tokenmeter stops.
-async fn serve(
-    arrival: Arrival,
+pub(super) async fn serve<S>(
+    arrival: Arrival<S>,
     worker: Rc<Worker>,
     shared: Arc<Shared>,
     mut phase: watch::Receiver<Phase>,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Arrival { stream, from, door, doors, serves } = arrival;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
     let client = Client::new();
     let wire = match &shared.certificates {
         None => Wire::plain(stream, &client, shared.patience),

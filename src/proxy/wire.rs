@@ -1,4 +1,4 @@
-//! A client's socket beneath all that is known of its bytes: TCP, or TLS over it. Owns the handshake with its
+//! A client's socket beneath all that is known of its bytes: a stream (TCP's, as a rule), or TLS over it. Owns the handshake with its
 //! limit of time, and that a client which takes nothing is noticed; knows no HTTP.
 //!
 //! Invariant: a handshake goes on only while the connection asks for its first bytes. So it holds a place, and
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::{FallibleAccept, TlsStream};
@@ -26,43 +25,43 @@ const FAILED: &str = "tls_handshake";
 
 /// The socket.
 #[derive(Debug)]
-pub struct Wire(State);
+pub struct Wire<S>(State<S>);
 
 #[derive(Debug)]
-enum State {
-    Plain(Tcp),
-    Handshake(Box<Handshake>),
-    Tls(Box<TlsStream<Tcp>>),
+enum State<S> {
+    Plain(Beneath<S>),
+    Handshake(Box<Handshake<S>>),
+    Tls(Box<TlsStream<Beneath<S>>>),
     /// The handshake has failed.
     Broken,
 }
 
-struct Handshake {
-    accept: FallibleAccept<Tcp>,
+struct Handshake<S> {
+    accept: FallibleAccept<Beneath<S>>,
     limit: Pin<Box<Sleep>>,
     live: Arc<Live>,
 }
 
-impl std::fmt::Debug for Handshake {
+impl<S> std::fmt::Debug for Handshake<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Handshake")
     }
 }
 
-impl Wire {
-    pub fn plain(stream: TcpStream, client: &Arc<Client>, patience: Patience) -> Wire {
-        Wire(State::Plain(Tcp::new(stream, client, patience)))
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    pub fn plain(stream: S, client: &Arc<Client>, patience: Patience) -> Wire<S> {
+        Wire(State::Plain(Beneath::new(stream, client, patience)))
     }
 
     /// The client has as long for its handshake as for a request's head.
     pub fn tls(
-        stream: TcpStream,
+        stream: S,
         client: &Arc<Client>,
         patience: Patience,
         config: Arc<ServerConfig>,
         live: Arc<Live>,
-    ) -> Wire {
-        let accept = TlsAcceptor::from(config).accept(Tcp::new(stream, client, patience));
+    ) -> Wire<S> {
+        let accept = TlsAcceptor::from(config).accept(Beneath::new(stream, client, patience));
         let limit = Box::pin(sleep(patience.request_head));
         let handshake = Handshake { accept: accept.into_fallible(), limit, live };
         Wire(State::Handshake(Box::new(handshake)))
@@ -81,8 +80,8 @@ impl Wire {
     }
 }
 
-impl Handshake {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TlsStream<Tcp>>> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TlsStream<Beneath<S>>>> {
         let (error, has_said_something) = match Pin::new(&mut self.accept).poll(cx) {
             Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
             Poll::Ready(Err((error, tcp))) => (error, tcp.has_said_something),
@@ -104,7 +103,7 @@ fn broken() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-impl AsyncRead for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -120,7 +119,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -172,8 +171,8 @@ impl AsyncWrite for Wire {
 
 /// What lies beneath TLS, if there is TLS: only here can be seen whether a client takes bytes.
 #[derive(Debug)]
-struct Tcp {
-    stream: TcpStream,
+struct Beneath<S> {
+    stream: S,
     client: Arc<Client>,
     has_said_something: bool,
     max_stall: Duration,
@@ -181,10 +180,10 @@ struct Tcp {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl Tcp {
-    fn new(stream: TcpStream, client: &Arc<Client>, patience: Patience) -> Tcp {
+impl<S> Beneath<S> {
+    fn new(stream: S, client: &Arc<Client>, patience: Patience) -> Beneath<S> {
         let (client, max_stall) = (Arc::clone(client), patience.stalled);
-        Tcp { stream, client, has_said_something: false, max_stall, stalled: None }
+        Beneath { stream, client, has_said_something: false, max_stall, stalled: None }
     }
 
     /// What a write came to. While a client takes no bytes, hyper asks for no more of the answer, so
@@ -205,7 +204,7 @@ impl Tcp {
     }
 }
 
-impl AsyncRead for Tcp {
+impl<S: AsyncRead + Unpin> AsyncRead for Beneath<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -218,7 +217,7 @@ impl AsyncRead for Tcp {
     }
 }
 
-impl AsyncWrite for Tcp {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Beneath<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
