@@ -58,6 +58,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const SPARE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How HTTP is spoken with clients.
+#[derive(Debug)]
 pub(super) struct Http {
     one: http1::Builder,
     two: http2::Builder<StreamExecutor>,

@@ -11,6 +11,7 @@ mod descriptors;
 mod doors;
 mod entrance;
 mod exposure;
+mod parlour;
 mod price_lists;
 mod price_updates;
 mod prices;
@@ -35,6 +36,8 @@ use descriptors::Room;
 use doors::Doors;
 use entrance::{Entrance, OPERATORS, Serves};
 pub use exposure::exposed_files;
+#[doc(hidden)]
+pub use parlour::Parlour;
 pub use price_lists::{PriceFile, fetch_list};
 use price_updates::Updating;
 use prices::PriceDesk;
@@ -51,7 +54,7 @@ use crate::fingerprint::Fingerprints;
 use crate::ledger::{self, Ledger};
 use crate::meter::Meter;
 use crate::pricing::PriceTable;
-use crate::proxy::{Calls, Clients, Patience, Proxy, Routes, TagHeaders};
+use crate::proxy::{Calls, Clients, Patience, Proxy, Routes, TagHeaders, Upstream};
 use crate::telemetry::{self, Telemetry};
 
 /// What this tokenmeter is known by where others of its kind are: a word of its own, made with its secret.
@@ -134,8 +137,12 @@ pub fn check(config: &Config) -> Result<PriceTable, StartError> {
 impl App {
     /// Opens the ledger, reads the prices, binds the address.
     pub fn build(config: &Config) -> Result<App, StartError> {
+        App::before(config, upstreams(config)?)
+    }
+
+    /// The same, before upstreams that are there already.
+    fn before(config: &Config, upstreams: Vec<Arc<Upstream>>) -> Result<App, StartError> {
         let prices = price_table(config.pricing.as_ref())?;
-        let upstreams = upstreams(config)?;
         let telemetry = Telemetry::new(telemetry::Settings {
             labels: config.metrics_labels.clone(),
             sets: config.metrics_series,

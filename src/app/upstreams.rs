@@ -11,7 +11,8 @@ use super::StartError;
 use crate::config::{self, Config};
 use crate::provider::stream_usage::reports_unasked;
 use crate::proxy::{
-    DrainLimits, Http2, Injection, Origin, Routes, Target, TraceHeaders, Upstream, tls_config,
+    DrainLimits, Http2, Injection, Origin, Routes, Target, TraceHeaders, Upstream, Within,
+    tls_config,
 };
 
 /// Every upstream of the configuration, as the proxy wants it.
@@ -71,6 +72,18 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartErro
         }));
     }
     Ok(upstreams)
+}
+
+/// The same upstreams, played within this process.
+pub(super) fn played(upstreams: Vec<Arc<Upstream>>, within: &Within) -> Vec<Arc<Upstream>> {
+    let play = |upstream: Arc<Upstream>| {
+        let mut upstream = Arc::into_inner(upstream)?;
+        let target = Arc::into_inner(upstream.target)?;
+        let origin = target.origin.played(Arc::clone(within));
+        upstream.target = Arc::new(Target { origin, ..target });
+        Some(Arc::new(upstream))
+    };
+    upstreams.into_iter().filter_map(play).collect()
 }
 
 pub(super) fn routes(config: &Config, upstreams: Vec<Arc<Upstream>>) -> Result<Routes, StartError> {

@@ -457,7 +457,7 @@ impl Silence {
     /// Ready when nothing has moved for the limit.
     pub(super) fn poll_too_long(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let deadline = Instant::from_std(self.progress.last()) + self.limit;
+            let deadline = self.progress.last() + self.limit;
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
             if sleep.deadline() > deadline {
                 sleep.as_mut().reset(deadline);

@@ -8,13 +8,13 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::body::{MeteredBody, RequestBody};
 use super::exchange::{Exchange, Progress};
@@ -71,7 +71,7 @@ async fn run(
                 // A body without its sender looks complete, so it must not go on.
                 let left = exchange.read_on().filter(|_| progress.has_uploaded());
                 let Some(left) = left else { return Poll::Ready(None) };
-                limit = Some(Box::pin(sleep_until((left + limits.time).into())));
+                limit = Some(Box::pin(sleep_until(left + limits.time)));
             }
             if limit.as_mut().is_some_and(|limit| limit.as_mut().poll(cx).is_ready()) {
                 return Poll::Ready(None);
@@ -99,6 +99,6 @@ pub(super) fn read_on(mut body: MeteredBody, left: Instant, limits: DrainLimits)
                 }
             }
         };
-        let _ = tokio::time::timeout_at((left + limits.time).into(), reading).await;
+        let _ = tokio::time::timeout_at(left + limits.time, reading).await;
     });
 }

@@ -74,7 +74,7 @@ pub(super) struct Progress(Rc<ProgressInner>);
 
 #[derive(Debug)]
 struct ProgressInner {
-    last: Cell<Instant>,
+    last: Cell<tokio::time::Instant>,
     upload_fault: Cell<Option<UploadFault>>,
     waits_for_client: Cell<bool>,
     upload_began: Cell<bool>,
@@ -90,7 +90,7 @@ pub(super) enum UploadFault {
 
 impl Progress {
     pub(super) fn new() -> Progress {
-        let last = Cell::new(Instant::now());
+        let last = Cell::new(tokio::time::Instant::now());
         Progress(Rc::new(ProgressInner {
             last,
             upload_fault: Cell::new(None),
@@ -101,10 +101,10 @@ impl Progress {
     }
 
     pub(super) fn touch(&self) {
-        self.0.last.set(Instant::now());
+        self.0.last.set(tokio::time::Instant::now());
     }
 
-    pub(super) fn last(&self) -> Instant {
+    pub(super) fn last(&self) -> tokio::time::Instant {
         self.0.last.get()
     }
 
@@ -193,7 +193,7 @@ struct Open {
     is_broken: bool,
     headers: HeaderMap,
     /// When the client left, where the answer is read on without it.
-    left: Option<Instant>,
+    left: Option<tokio::time::Instant>,
     live: OpenCall,
     /// What of the call's time was tokenmeter's own until it was sent.
     own: Duration,
@@ -262,7 +262,7 @@ impl Exchange {
 
     /// The client has left and the answer is to be read on; says when it left. `None` if there is
     /// nothing to be read on for, or too much else is.
-    pub(super) fn read_on(&mut self) -> Option<Instant> {
+    pub(super) fn read_on(&mut self) -> Option<tokio::time::Instant> {
         let open = self.open.as_mut()?;
         if open.left.is_none() {
             let calls = &open.calls.0;
@@ -271,7 +271,7 @@ impl Exchange {
                 return None;
             }
             calls.read_on.fetch_add(1, Ordering::AcqRel);
-            open.left = Some(Instant::now());
+            open.left = Some(tokio::time::Instant::now());
         }
         open.left
     }

@@ -57,7 +57,7 @@ pub use route::{Route, Routes};
 pub(crate) use streams::StreamExecutor;
 pub use tags::{InvalidTag, TagHeaders};
 pub use trace_headers::TraceHeaders;
-pub use upstream::{Http2, Origin, Target, TlsError, tls_config};
+pub use upstream::{Http2, Origin, Target, TlsError, Within, tls_config};
 pub use wire::Wire;
 
 use crate::fingerprint::Fingerprints;

@@ -1,5 +1,5 @@
-//! A client's socket beneath all that is known of its bytes: TCP as it is, or TLS over it. Owns the handshake with its
-//! limit of time, and that a client which takes nothing is noticed; knows no HTTP.
+//! A client's socket beneath all that is known of its bytes: a stream, which is TCP's as a rule, or TLS over it. Owns
+//! the handshake with its limit of time, and that a client which takes nothing is noticed; knows no HTTP.
 //!
 //! Invariant: a handshake goes on only while the connection asks for its first bytes. So it holds a place, and
 //! the clock runs, as with a connection that has said nothing yet; nobody who accepts waits for it.
@@ -29,15 +29,15 @@ pub struct Wire<S>(State<S>);
 
 #[derive(Debug)]
 enum State<S> {
-    Plain(Tcp<S>),
+    Plain(Beneath<S>),
     Handshake(Box<Handshake<S>>),
-    Tls(Box<TlsStream<Tcp<S>>>),
+    Tls(Box<TlsStream<Beneath<S>>>),
     /// The handshake has failed.
     Broken,
 }
 
 struct Handshake<S> {
-    accept: FallibleAccept<Tcp<S>>,
+    accept: FallibleAccept<Beneath<S>>,
     limit: Pin<Box<Sleep>>,
     live: Arc<Live>,
 }
@@ -50,7 +50,7 @@ impl<S> std::fmt::Debug for Handshake<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn plain(stream: S, client: &Arc<Client>, patience: Patience) -> Wire<S> {
-        Wire(State::Plain(Tcp::new(stream, client, patience)))
+        Wire(State::Plain(Beneath::new(stream, client, patience)))
     }
 
     /// The client has as long for its handshake as for a request's head.
@@ -61,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         config: Arc<ServerConfig>,
         live: Arc<Live>,
     ) -> Wire<S> {
-        let accept = TlsAcceptor::from(config).accept(Tcp::new(stream, client, patience));
+        let accept = TlsAcceptor::from(config).accept(Beneath::new(stream, client, patience));
         let limit = Box::pin(sleep(patience.request_head));
         let handshake = Handshake { accept: accept.into_fallible(), limit, live };
         Wire(State::Handshake(Box::new(handshake)))
@@ -81,7 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TlsStream<Tcp<S>>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TlsStream<Beneath<S>>>> {
         let (error, has_said_something) = match Pin::new(&mut self.accept).poll(cx) {
             Poll::Ready(Ok(stream)) => return Poll::Ready(Ok(stream)),
             Poll::Ready(Err((error, tcp))) => (error, tcp.has_said_something),
@@ -171,7 +171,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
 /// What lies beneath TLS, if there is TLS: only here can be seen whether a client takes bytes.
 #[derive(Debug)]
-struct Tcp<S> {
+struct Beneath<S> {
     stream: S,
     client: Arc<Client>,
     has_said_something: bool,
@@ -180,10 +180,10 @@ struct Tcp<S> {
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Tcp<S> {
-    fn new(stream: S, client: &Arc<Client>, patience: Patience) -> Tcp<S> {
+impl<S> Beneath<S> {
+    fn new(stream: S, client: &Arc<Client>, patience: Patience) -> Beneath<S> {
         let (client, max_stall) = (Arc::clone(client), patience.stalled);
-        Tcp { stream, client, has_said_something: false, max_stall, stalled: None }
+        Beneath { stream, client, has_said_something: false, max_stall, stalled: None }
     }
 
     /// What a write came to. While a client takes no bytes, hyper asks for no more of the answer, so
@@ -204,7 +204,7 @@ impl<S> Tcp<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Tcp<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Beneath<S> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -217,7 +217,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Tcp<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Tcp<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Beneath<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

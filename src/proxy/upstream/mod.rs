@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -27,9 +27,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use rustix::io::Errno;
+use tokio::time::Instant;
 
 use connect::Io;
-pub use connect::{Origin, TlsError, tls_config};
+pub use connect::{Origin, TlsError, Within, tls_config};
 
 use super::body::RequestBody;
 use crate::telemetry::Live;

@@ -76,7 +76,7 @@ fn answer_all(mut stream: TcpStream, noting: &Mutex<Vec<Seen>>) {
 }
 
 /// The first request of these bytes and its length; nothing while it is not complete.
-fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
+pub(crate) fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
     let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
     let Some(end) = text.find("\r\n\r\n") else { return Ok(None) };
     let head = &text[..end];
