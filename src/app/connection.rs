@@ -202,6 +202,9 @@ async fn over_http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let ended =
         drive(Pin::new(&mut served), http1::UpgradeableConnection::graceful_shutdown, terms).await;
     connection.client.is_awake(false);
+    if let Some(code) = connection.client.refusal() {
+        connection.worker.live().refused(code.as_str());
+    }
     let parts = served.into_parts().filter(|_| ended == Ended::AtRest)?;
     let mut io = parts.io.into_inner();
     // Something, where a client has sent a part of its next request together with the last one.

@@ -14,9 +14,9 @@ pub(super) fn may_be_hypers(bytes: &[u8]) -> bool {
     bytes.ends_with(END)
 }
 
-/// What goes down instead of these bytes, if they are such an answer. `has_target`: the request's first line
+/// What is wrong, and what goes down instead of these bytes, if they are such an answer. `has_target`: the request's first line
 /// had come to its end.
-pub(super) fn instead_of(bytes: &[u8], has_target: bool) -> Option<Vec<u8>> {
+pub(super) fn instead_of(bytes: &[u8], has_target: bool) -> Option<(ErrorCode, Vec<u8>)> {
     let line = bytes.strip_suffix(END)?.strip_prefix(b"HTTP/1.1 ")?;
     let (code, message) = match (line, has_target) {
         (b"400 Bad Request", _) => (
@@ -33,7 +33,7 @@ pub(super) fn instead_of(bytes: &[u8], has_target: bool) -> Option<Vec<u8>> {
         ),
         _ => return None,
     };
-    Some(respond::closing(code, message))
+    Some((code, respond::closing(code, message)))
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
 
     fn said(line: &str, has_target: bool) -> Option<String> {
         let bytes = [b"HTTP/1.1 ", line.as_bytes(), END].concat();
-        instead_of(&bytes, has_target).map(|bytes| String::from_utf8(bytes).unwrap())
+        instead_of(&bytes, has_target).map(|(_, bytes)| String::from_utf8(bytes).unwrap())
     }
 
     #[test]

@@ -22,6 +22,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use super::bare;
 use super::interim::Interim;
 use super::streams;
+use crate::respond::ErrorCode;
 
 /// How long the rest of a request that was answered early is read and thrown away. To close before
 /// would make the kernel reset the connection, and the client might never see the answer.
@@ -82,6 +83,8 @@ struct Clock {
     watcher: Option<Waker>,
     /// It is to close when it is without a call.
     is_to_go: bool,
+    /// Why its last request could not be read.
+    refusal: Option<ErrorCode>,
 }
 
 impl Client {
@@ -96,6 +99,7 @@ impl Client {
             is_awake: false,
             watcher: None,
             is_to_go: false,
+            refusal: None,
         };
         Arc::new(Client {
             interim: Interim::default(),
@@ -135,6 +139,11 @@ impl Client {
     /// Since when it has been without a call; `None` during one, or while the next one's head comes.
     pub fn idle_since(&self) -> Option<Instant> {
         self.clock().idle()
+    }
+
+    /// Why the last request on a connection that is over could not be read, if that is why it is over.
+    pub fn refusal(&self) -> Option<ErrorCode> {
+        self.clock().refusal
     }
 
     /// Closes the connection in good order, if nothing has happened on it since it became idle then. False
@@ -354,13 +363,14 @@ impl<T> ClientIo<T> {
         if !bare::may_be_hypers(bytes) {
             return None;
         }
-        let clock = self.client.clock();
+        let mut clock = self.client.clock();
         // While a head comes there is no answer of anybody else's that these could be bytes of.
         let nobody_answers = clock.calls == 0 && clock.head_since.is_some();
         if !nobody_answers || clock.is_http2 || clock.may_be_tunnel {
             return None;
         }
-        let instead = bare::instead_of(bytes, clock.has_target)?;
+        let (code, instead) = bare::instead_of(bytes, clock.has_target)?;
+        clock.refusal = Some(code);
         drop(clock);
         self.client.interim.send_last(&instead);
         // What else was sent is read before the connection closes, or a reset might overtake the answer.

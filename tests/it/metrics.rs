@@ -94,8 +94,15 @@ fn what_happens_to_calls_shows() {
     let mut client = proxy.connect();
     ask(&mut client, "/v1/chat/completions", "X-Attempt: three\r\n");
     assert!(client.head().starts_with("HTTP/1.1 400"));
+    let mut client = proxy.connect();
+    client.send("GET / HTTP/1.1\r\nHost : c\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 400"));
+    client.rest();
     proxy.wait_for_rows(3);
     eventually("all calls are counted", || Page::of(&proxy).sum("calls_total", &[]) > 2.5);
+    // Once its connection is over.
+    let unreadable = ["code=\"invalid_request\""];
+    eventually("it is counted", || Page::of(&proxy).sum("errors_total", &unreadable) > 0.5);
 
     let page = Page::of(&proxy);
     let ok = ["upstream=\"up\"", "outcome=\"completed\"", "status=\"200\""];
