@@ -203,13 +203,13 @@ fn call(address: SocketAddr, case: &Case) -> (String, String) {
 }
 
 /// Every case passes as it is, within bounds; answers its rows by the cases' names.
-fn bear(cases: Vec<Case>) -> HashMap<&'static str, Value> {
+fn bear(cases: &[Case]) -> HashMap<&'static str, Value> {
     let by_path: HashMap<_, _> =
         cases.iter().map(|case| (case.path.clone(), case.clone())).collect();
     assert_eq!(by_path.len(), cases.len());
     let siege = Siege::with("", move |asked| answer(&by_path, asked));
     let mut rows = HashMap::new();
-    for case in &cases {
+    for case in cases {
         println!("{}:", case.name);
         let hashes = siege.bear(BOUND, || call(siege.address(), case));
         assert_eq!(hashes, (case.request.hash(), case.answer.hash()), "{}", case.name);
@@ -243,7 +243,7 @@ fn unpacking(document: (Coding, [&'static str; 2]), event: (Coding, [&'static st
     for case in &cases {
         assert!(case.answer.length() + case.request.length() < 11 * MIB, "{}", case.name);
     }
-    for (name, row) in bear(cases) {
+    for (name, row) in bear(&cases) {
         // Nobody unpacks all of it in order to find what stands at its end.
         let source = if name.ends_with("request") { "reported" } else { "estimated" };
         assert_eq!(row["usage_source"], source, "{name}: {row}");
@@ -273,7 +273,7 @@ fn codings_upon_codings_pass() {
     let fields =
         |codings: &str| format!("Content-Type: application/json\r\nContent-Encoding: {codings}");
     let (gzip, brotli) = (Coding::Gzip, Coding::Brotli);
-    bear(vec![
+    bear(&[
         Case::answered("gzip in gzip", &fields("gzip, gzip"), twice(gzip, gzip)),
         Case::answered("br in gzip", &fields("br, gzip"), twice(brotli, gzip)),
         Case::answered("a thousand", &fields(&vec!["gzip"; 1_000].join(",")), twice(gzip, gzip)),
@@ -294,7 +294,7 @@ fn lines_strings_and_nesting_without_an_end_pass() {
     };
     let string = || Matter::of("{\"a\":\"").times(large(), 50).and("\"").and(usage);
     let name = || Matter::of("{\"").times(large(), 50).and("\":1").and(usage);
-    let rows = bear(vec![
+    let rows = bear(&[
         Case::answered("a line without an end", events, Matter::of("data: ").times(large(), 50)),
         Case::answered("no line at all", events, Matter::default().times(large(), 50)),
         Case::answered("a field without an end", events, Matter::of("event: ").times(large(), 50)),
@@ -331,7 +331,7 @@ fn bytes_that_are_no_text_pass() {
     let event = format!("event: ~\nid: ~\n~: ~\ndata: {said}\n\ndata: ~\n\n");
     let mut in_head = Case::answered("a field answered", json, Matter::of(SAID));
     in_head.answer_fields.extend(bad("X-Request-Id: ~\r\nX-Odd: ~~\r\n"));
-    let rows = bear(vec![
+    let rows = bear(&[
         Case::answered("a document", json, matter(&said)),
         Case::answered("events", "Content-Type: text/event-stream", matter(&event)),
         Case::answered("nothing but", json, Matter::default().times([0xff, 0xc0, 0x80], 10_000)),
@@ -363,7 +363,7 @@ fn a_recording_of_a_hundred_megabytes_goes_up_whole() {
     let mut case =
         Case::asked("a recording", "Content-Type: multipart/form-data; boundary=b", body);
     case.path = "/x/v1/audio/transcriptions".to_owned();
-    bear(vec![case]);
+    bear(&[case]);
 }
 
 /// Figures that nobody can have counted are no number of tokens. What was said stands in the row.
@@ -395,7 +395,7 @@ fn absurd_figures_are_unknown_and_what_was_said_is_kept() {
             SAID.replace(":9,", &format!(":{figure},")).replace(":2}", &format!(":{figure}}}"));
         cases.push(Case::answered(name, "Content-Type: application/json", Matter::of(said)));
     }
-    for (name, row) in bear(cases) {
+    for (name, row) in bear(&cases) {
         let input = &row["input_tokens"];
         let is_sane = input.as_u64().is_none_or(|input| input < 1_000_000);
         assert!(is_sane, "{name}: {row}");

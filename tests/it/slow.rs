@@ -16,7 +16,7 @@ use super::siege::{Siege, read_body};
 const MIB: u64 = 1 << 20;
 
 /// Longer than any of the limits here and the slowness of a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn connect(siege: &Siege) -> TcpStream {
     let stream = TcpStream::connect(siege.address()).unwrap();
@@ -52,7 +52,9 @@ impl Trickle {
         let thread = thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 // Who has been closed is found out here or by its reader.
-                streams.iter_mut().for_each(|stream| drop(stream.write_all(&[byte])));
+                for stream in &mut streams {
+                    let _ = stream.write_all(&[byte]);
+                }
                 thread::park_timeout(Duration::from_millis(50));
             }
         });
