@@ -53,6 +53,25 @@ fn bytes_pass_both_ways_also_those_right_behind_the_heads() {
 }
 
 #[test]
+fn informational_answers_without_an_end_open_no_tunnel() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let mut client = proxy.connect();
+    client.send(ASK);
+    let mut upstream = provider.accept();
+    upstream.head();
+    let flood = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_000);
+    // Until nobody takes them any more.
+    while upstream.send_or_hear(flood.as_bytes()) {}
+    let mut down = client.head();
+    while down.starts_with("HTTP/1.1 103 ") {
+        down = client.head();
+    }
+    assert!(down.starts_with("HTTP/1.1 502 "), "{down}");
+    assert_eq!(proxy.wait_for_rows(1)[0]["error"], json!("no_response"));
+}
+
+#[test]
 fn a_tunnel_leaves_one_row_when_it_closes() {
     let provider = Provider::new();
     let proxy = Proxy::to(&provider);
