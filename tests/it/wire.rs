@@ -472,7 +472,7 @@ fn an_answer_is_not_cut_off_by_a_length_beside_its_chunks() {
         client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
         let upstream = upstream.get_or_insert_with(|| provider.accept());
         upstream.head();
-        upstream.send(&format!(
+        upstream.send(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
         ));
         let head = client.head();
