@@ -37,6 +37,13 @@ pub fn for_upstream(headers: &mut HeaderMap, version: Version, tags: &TagHeaders
     }
 }
 
+/// An answer's fields as they go down: without what belongs to the provider's connection. Beside a transfer coding
+/// a length says nothing (RFC 9112, 6.3), and would cut the answer off.
+pub(super) fn for_client(headers: &mut HeaderMap) {
+    let is_coded = headers.contains_key(TRANSFER_ENCODING);
+    remove_hop_by_hop_and(headers, |name| is_coded && name == CONTENT_LENGTH);
+}
+
 /// Takes out what belongs to the connection that the message came by: the fields above and those that
 /// `Connection` names. Never what frames the message or names its host.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -211,6 +218,17 @@ mod tests {
         headers.insert(CONNECTION, named);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn a_length_beside_a_transfer_coding_does_not_go_down() {
+        let mut coded =
+            headers(&[("transfer-encoding", "chunked"), ("content-length", "3"), ("a", "1")]);
+        for_client(&mut coded);
+        assert_eq!(coded.keys().collect::<Vec<_>>(), ["a"]);
+        let mut plain = headers(&[("connection", "content-length"), ("content-length", "3")]);
+        for_client(&mut plain);
+        assert_eq!(plain.keys().collect::<Vec<_>>(), ["content-length"]);
     }
 
     #[test]

@@ -392,7 +392,7 @@ impl Call<'_> {
         progress: Progress,
     ) -> Response<ProxyBody> {
         let (mut head, body) = answer.into_parts();
-        headers::remove_hop_by_hop(&mut head.headers);
+        headers::for_client(&mut head.headers);
         head.version = Version::HTTP_11;
         if head.status.canonical_reason().is_none()
             && head.extensions.get::<ReasonPhrase>().is_none()

@@ -463,6 +463,28 @@ fn every_frame_is_passed_on_when_it_comes_in_both_directions_at_once() {
 }
 
 #[test]
+fn an_answer_is_not_cut_off_by_a_length_beside_its_chunks() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let mut client = proxy.connect();
+    let mut upstream: Option<_> = None;
+    for length in ["3", "5", "99"] {
+        client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
+        let upstream = upstream.get_or_insert_with(|| provider.accept());
+        upstream.head();
+        upstream.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        ));
+        let head = client.head();
+        assert_eq!(field(&head, "content-length"), None, "{head}");
+        client.expect("5\r\nhello\r\n0\r\n\r\n");
+    }
+    for row in proxy.wait_for_rows(3) {
+        assert_eq!((row["outcome"].as_str(), row["error"].as_str()), (Some("completed"), None));
+    }
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let provider = Provider::new();
     let proxy = Proxy::to(&provider);

@@ -59,14 +59,20 @@ fn head(bytes: &[u8]) -> Result<(u16, Fields), &'static str> {
     if text.replace("\r\n", "").contains(['\r', '\n', '\0']) {
         return Err("a lone CR, LF or NUL");
     }
+    if text.contains(
+        |c| matches!(c, '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'),
+    ) {
+        return Err("a control character");
+    }
     let mut lines = text.split("\r\n");
     let first = lines.next().unwrap_or_default();
     let status = first.strip_prefix("HTTP/1.1 ").ok_or("the first line")?;
     let digits = status.get(..3).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
-    if !status[3.min(status.len())..].starts_with(' ') {
+    if !status.get(3..).is_some_and(|rest| rest.starts_with(' ')) {
         return Err("the first line");
     }
-    let status = digits.and_then(|digits| digits.parse().ok()).ok_or("the status")?;
+    let status = digits.and_then(|digits| digits.parse().ok());
+    let status = status.filter(|status| *status >= 100).ok_or("the status")?;
     let mut fields = Fields::new();
     for line in lines {
         let (name, value) = line.split_once(':').ok_or("no colon")?;
@@ -76,7 +82,8 @@ fn head(bytes: &[u8]) -> Result<(u16, Fields), &'static str> {
         }
         fields.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
     }
-    Ok((status, fields))
+    // As many as hyper reads.
+    if fields.len() > 100 { Err("too many fields") } else { Ok((status, fields)) }
 }
 
 fn body(

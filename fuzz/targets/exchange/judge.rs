@@ -207,7 +207,6 @@ fn came_down(
     }
     if is_judged && is_patient && said.rest.is_empty() {
         let all = given_whole(seen);
-        if std::env::var_os("SHOW").is_some() { eprintln!("JUDGED {all} {complete} of {}", said.whole.len()); }
         assert!(
             complete >= all,
             "{all} answers were whole, {complete} came: {}",

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::answers::latin;
 use crate::script::{Script, Step};
 use crate::strict::{self, Seen};
 
@@ -71,7 +72,7 @@ pub fn requests(mut bytes: &[u8]) -> Requests<'_> {
     loop {
         let (seen, length) = match strict::read_one(bytes) {
             Ok(Some(found)) => found,
-            Ok(None) => return Requests { whole, rest: bytes, doubt: None },
+            Ok(None) => return Requests { whole, rest: bytes, doubt: lenient_end(bytes) },
             Err(why) => return Requests { whole, rest: bytes, doubt: Some(why) },
         };
         let Seen::Request { target, body } = seen else { continue };
@@ -87,6 +88,14 @@ pub fn requests(mut bytes: &[u8]) -> Requests<'_> {
             return Requests { whole, rest: b"", doubt: None };
         }
     }
+}
+
+/// Others may see the end of a head where a strict reader does not.
+fn lenient_end(bytes: &[u8]) -> Option<String> {
+    let end = bytes.windows(4).position(|end| end == b"\r\n\r\n").unwrap_or(bytes.len());
+    let head = latin(&bytes[..end]);
+    let is_clean = !head.trim_end_matches('\r').replace("\r\n", "").contains(['\r', '\n']);
+    (!is_clean).then(|| "a lone CR or LF".to_owned())
 }
 
 /// All that was seen.

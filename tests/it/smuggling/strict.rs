@@ -77,9 +77,8 @@ fn answer_all(mut stream: TcpStream, noting: &Mutex<Vec<Seen>>) {
 
 /// The first request of these bytes and its length; nothing while it is not complete.
 pub(crate) fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
-    let text: String = bytes.iter().map(|&byte| char::from(byte)).collect();
-    let Some(end) = text.find("\r\n\r\n") else { return Ok(None) };
-    let head = &text[..end];
+    let Some(end) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
+    let head = latin(&bytes[..end]);
     let wrong = |why: &str| Err(format!("{why}: {head:?}"));
     if head.replace("\r\n", "").contains(['\r', '\n', '\0']) {
         return wrong("a lone CR, LF or NUL");
@@ -116,7 +115,7 @@ pub(crate) fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
     if hosts != 1 || (chunked && length.is_some()) {
         return wrong("hosts, or two framings");
     }
-    let rest = &text[end + 4..];
+    let rest = &bytes[end + 4..];
     let (body, taken) = if chunked {
         match dechunk(rest)? {
             Some(found) => found,
@@ -125,38 +124,47 @@ pub(crate) fn read_one(bytes: &[u8]) -> Result<Option<(Seen, usize)>, String> {
     } else {
         let length = length.unwrap_or(0);
         match rest.get(..length) {
-            Some(body) if bytes.len() >= end + 4 + length => (body.to_owned(), length),
-            _ => return Ok(None),
+            Some(body) => (latin(body), length),
+            None => return Ok(None),
         }
     };
     Ok(Some((Seen::Request { target: target.to_owned(), body }, end + 4 + taken)))
 }
 
-fn dechunk(text: &str) -> Result<Option<(String, usize)>, String> {
+fn dechunk(bytes: &[u8]) -> Result<Option<(String, usize)>, String> {
     let (mut body, mut at) = (String::new(), 0);
     loop {
-        let Some(end) = text[at..].find("\r\n") else { return Ok(None) };
-        let size = &text[at..at + end];
+        let Some(end) = find(&bytes[at..], b"\r\n") else { return Ok(None) };
+        let size = latin(&bytes[at..at + end]);
         if size.is_empty() || size.len() > 8 || !size.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(format!("a chunk's size: {size:?}"));
         }
-        let size = usize::from_str_radix(size, 16).map_err(|error| error.to_string())?;
+        let size = usize::from_str_radix(&size, 16).map_err(|error| error.to_string())?;
         at += end + 2;
         if size == 0 {
-            let rest = &text[at..];
+            let rest = &bytes[at..];
             // Trailers, if any, end with an empty line.
-            let end = if rest.starts_with("\r\n") {
+            let end = if rest.starts_with(b"\r\n") {
                 Some(2)
             } else {
-                rest.find("\r\n\r\n").map(|at| at + 4)
+                find(rest, b"\r\n\r\n").map(|at| at + 4)
             };
             return Ok(end.map(|end| (body, at + end)));
         }
-        let Some(chunk) = text.get(at..at + size + 2) else { return Ok(None) };
-        if !chunk.ends_with("\r\n") {
-            return Err(format!("a chunk's end: {chunk:?}"));
+        let Some(chunk) = bytes.get(at..at + size + 2) else { return Ok(None) };
+        if !chunk.ends_with(b"\r\n") {
+            return Err(format!("a chunk's end: {:?}", latin(chunk)));
         }
-        body.push_str(&chunk[..size]);
+        body.push_str(&latin(&chunk[..size]));
         at += size + 2;
     }
+}
+
+/// A character is a byte.
+fn latin(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
 }
