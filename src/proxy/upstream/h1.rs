@@ -95,13 +95,12 @@ impl Connection {
             Ok(answer) if has_other_coding(answer.headers()) => {
                 Err((Failure::new(Stage::Head, "its transfer coding is not `chunked`"), None))
             }
-            Ok(mut answer) if progress.is_uploading() && self.driver.is_some() => {
-                is_framed_twice(answer.headers_mut());
+            Ok(answer) if progress.is_uploading() && self.driver.is_some() => {
                 Ok(answer.map(|incoming| AnswerBody::Detached(DetachedBody::new(self, incoming))))
             }
             Ok(answer) => {
-                let (mut parts, incoming) = answer.into_parts();
-                let is_clear = !is_framed_twice(&mut parts.headers);
+                let (parts, incoming) = answer.into_parts();
+                let is_clear = !is_framed_twice(&parts.headers);
                 let carrier = Some((self, home));
                 let mut body = DrivenBody { incoming, carrier, is_clear, next: None };
                 if body.incoming.is_end_stream() {
@@ -138,10 +137,10 @@ fn has_other_coding(headers: &HeaderMap) -> bool {
     })
 }
 
-/// True if a length is stated beside chunks, which then does not count (RFC 9112, 6.3): where the answer ends
-/// is a matter of who reads it, and what comes behind may be meant to be read as another.
-fn is_framed_twice(headers: &mut HeaderMap) -> bool {
-    headers.contains_key(TRANSFER_ENCODING) && headers.remove(CONTENT_LENGTH).is_some()
+/// True if a length is stated beside chunks (RFC 9112, 6.3): where the answer ends is a matter of who reads it, and
+/// what comes behind may be meant to be read as another.
+fn is_framed_twice(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH)
 }
 
 /// A body that came before the request's had gone up. The upload must go on while the client takes
