@@ -15,8 +15,12 @@ const PLAIN: [&str; 3] = ["openai.test", "azure.test", "house.test"];
 
 pub fn judge(seen: &Witnessed, lines: &[Value], is_patient: bool, token: &str) {
     let rows = one_row_a_call(lines);
-    let heard = String::from_utf8_lossy(&seen.heard);
-    assert!(!heard.contains(token), "the token is told");
+    let holds = |bytes: &[u8]| latin(bytes).contains(token);
+    if holds(&seen.said) || seen.connections.iter().any(|connection| holds(&connection.sent)) {
+        // A fuzzer learns what its target compares: whoever has the token may have what it opens.
+        return;
+    }
+    assert!(!holds(&seen.heard), "the token is told");
     sent_up(seen, &rows);
     // What is binary is judged by its rows alone.
     if seen.said.starts_with(b"PRI ") {
@@ -79,7 +83,9 @@ fn routed(target: &str) -> (String, String) {
     };
     let first = path.split('/').nth(1).unwrap_or_default();
     let (upstream, path) = match first {
-        "openai" | "azure" | "house" | "asked" | "two" => (first, &path[1 + first.len()..]),
+        "openai" | "azure" | "house" | "asked" | "two" if path.starts_with('/') => {
+            (first, &path[1 + first.len()..])
+        }
         _ => ("openai", path),
     };
     let path = if path.is_empty() { "/" } else { path };
@@ -171,6 +177,8 @@ fn came_down(
     let heard = match answers(&seen.heard, &methods, seen.heard_end) {
         Ok(heard) => heard,
         Err("another protocol") => return,
+        // What could not be read may have been a HEAD, and nobody knew.
+        Err(_) if methods.iter().any(|method| method == "HEAD") && is_unread(&seen.heard) => return,
         Err(why) => panic!("{why}: {}", latin(&seen.heard)),
     };
     let (passed, own): (Vec<_>, Vec<_>) =
@@ -213,6 +221,12 @@ fn came_down(
             latin(&seen.heard)
         );
     }
+}
+
+/// Whether tokenmeter has said that a request could not be read.
+fn is_unread(heard: &[u8]) -> bool {
+    let heard = latin(heard);
+    ["this is no HTTP request", "(limits.request_head)"].iter().any(|said| heard.contains(said))
 }
 
 /// Whether an answer as it was heard is what is left of one as it was given.
