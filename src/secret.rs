@@ -2,10 +2,9 @@
 //! own are made and kept in a file; refuses to print them.
 
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use subtle::ConstantTimeEq;
 
@@ -82,20 +81,15 @@ fn read(path: &Path) -> io::Result<Secret> {
 /// once, the first one's counts for both.
 fn make(path: &Path) -> io::Result<Secret> {
     let made = Secret::random();
-    // Two containers that share a directory may have one and the same process id.
-    let draft = PathBuf::from(format!("{}.{:016x}", path.display(), fastrand::u64(..)));
-    let mut file: File =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    writeln!(file, "{}", made.expose())?;
-    file.sync_all()?;
-    match fs::hard_link(&draft, path) {
-        Ok(()) => fs::remove_file(&draft)?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&draft)?;
-            return read(path);
-        }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut draft = tempfile::NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+    writeln!(draft, "{}", made.expose())?;
+    draft.as_file().sync_all()?;
+    match draft.persist_noclobber(path) {
+        Ok(_) => {}
+        Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => return read(path),
         // Not every file system has links.
-        Err(_) => fs::rename(&draft, path)?,
+        Err(failed) => drop(failed.file.persist(path)?),
     }
     Ok(made)
 }

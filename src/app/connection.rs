@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue, UPGRADE};
 use http::{Request, Response, Version};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -28,8 +28,8 @@ use super::turns::Turn;
 use super::{Phase, Shared};
 use crate::admin::{AdminBody, Visitor};
 use crate::proxy::{
-    self, CallBody, CallPlace, Client, ClientIo, Due, Patience, ProxyBody, Route, Spoken,
-    StreamExecutor, Tenure, Wire, Worker,
+    self, CallBody, CallPlace, Client, ClientIo, Due, OnCall, Order, Patience, ProxyBody, Route,
+    Spoken, StreamExecutor, Tenure, Upstream, Wire, Worker,
 };
 use crate::respond::{self, ErrorCode};
 
@@ -41,8 +41,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// than 100.
 const STREAMS: u32 = 200;
 
-/// What may wait in memory of one stream's answer for a client that has opened its window and does not read.
-/// hyper's 400 KiB, times the streams, would be 80 MB a connection.
+/// With so much of one stream's answer waiting in memory for a client that has opened its window and does not read,
+/// no more is taken; what the last read has brought, 400 KB at most, comes on top. With hyper's 400 KiB it is twice
+/// as much.
 const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Streams that a client has reset before they were looked at, and ones that it has made us reset by breaking the
@@ -167,10 +168,11 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut io: ClientIo<T>,
     mut terms: Terms,
 ) {
+    let mut is_first = true;
     loop {
         let spoken = tokio::select! {
             biased;
-            spoken = proxy::spoken(&mut io) => spoken.unwrap_or(Spoken::Nothing),
+            spoken = proxy::spoken(&mut io, is_first) => spoken.unwrap_or(Spoken::Nothing),
             () = terms.end() => Spoken::Nothing,
         };
         match spoken {
@@ -178,7 +180,7 @@ async fn converse<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
                 let Some(at_rest) = over_http1(&connection, &http.one, io, &mut terms).await else {
                     return;
                 };
-                io = at_rest;
+                (io, is_first) = (at_rest, false);
             }
             Spoken::Http2 => return Box::pin(over_http2(&connection, &http.two, io, terms)).await,
             Spoken::Nothing => {
@@ -198,10 +200,10 @@ async fn over_http1<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     terms: &mut Terms,
 ) -> Option<ClientIo<T>> {
     let mut served = http.serve_connection(TokioIo::new(io), service(connection)).with_upgrades();
-    connection.client.is_awake(true);
+    connection.client.wakes();
     let ended =
         drive(Pin::new(&mut served), http1::UpgradeableConnection::graceful_shutdown, terms).await;
-    connection.client.is_awake(false);
+    connection.client.rests();
     if let Some(code) = connection.client.refusal() {
         connection.worker.live().refused(code.as_str());
     }
@@ -289,7 +291,9 @@ fn service(
     let connection = Rc::clone(connection);
     service_fn(move |request| {
         let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(connection.serve(request).await) }
+        // At once: a connection that has a request is not at rest, whether or not its turn has come.
+        let on_call = connection.client.begin(&request);
+        async move { Ok::<_, Infallible>(connection.serve(request, on_call).await) }
     })
 }
 
@@ -298,8 +302,11 @@ type AnswerBody = Either<AdminBody, ProxyBody>;
 
 impl Connection {
     /// One request.
-    async fn serve(&self, request: Request<Incoming>) -> Response<CallBody<AnswerBody>> {
-        let on_call = self.client.begin(&request);
+    async fn serve(
+        &self,
+        request: Request<Incoming>,
+        on_call: OnCall,
+    ) -> Response<CallBody<AnswerBody>> {
         let is_http1 = request.version() < Version::HTTP_2;
         let (mut answer, place) = self.answer(request).await;
         if let Some(code) = answer.extensions().get::<ErrorCode>() {
@@ -320,31 +327,64 @@ impl Connection {
         &self,
         mut request: Request<Incoming>,
     ) -> (Response<AnswerBody>, Option<CallPlace>) {
-        if let Some(refusal) = proxy::refuse_doubtful(&request) {
-            return (own(refusal), None);
-        }
-        let route = self.shared.routes.find(request.uri().path());
-        if let Some(answer) = self.turn_away(&route, &request) {
-            return (own(answer), None);
-        }
-        match route {
-            Route::Forward { upstream, skip } => match self.admit().await {
+        let own = match self.way(&request) {
+            Way::Forward(upstream, order) => match self.admit().await {
                 Ok(turn) => {
                     let place = self.place(turn, &mut request);
-                    let answer = self.worker.forward(request, &upstream, skip, &self.client);
-                    (answer.await.map(Either::Right), Some(place))
+                    let answer = self.worker.forward(request, order, &upstream, &self.client);
+                    return (answer.await.map(Either::Right), Some(place));
                 }
-                Err(overloaded) => (own(overloaded), None),
+                Err(overloaded) => overloaded.map(Either::Left),
             },
-            Route::Own | Route::Operator => {
-                let (head, _) = request.into_parts();
+            Way::Said(answer) => answer.map(Either::Left),
+            Way::Page => {
+                let (head, body) = request.into_parts();
                 // Boxed, so that connections need no room for it.
-                let answer = Box::pin(self.shared.admin.respond(&head, &self.visitor));
-                (answer.await.map(Either::Left), None)
+                let mut answer = Box::pin(self.shared.admin.respond(&head, &self.visitor)).await;
+                self.part_with(&head.headers, body, answer.headers_mut()).await;
+                return (answer.map(Either::Left), None);
             }
+        };
+        let (head, body) = request.into_parts();
+        let mut answer = own.map(Either::Left);
+        self.part_with(&head.headers, body, answer.headers_mut()).await;
+        (answer, None)
+    }
+
+    /// Where a request goes, and as what; or who answers it instead.
+    fn way(&self, request: &Request<Incoming>) -> Way {
+        if let Some(refusal) = proxy::refuse_doubtful(request) {
+            return Way::Said(refusal);
+        }
+        let route = self.shared.routes.find(request.uri().path());
+        if let Some(answer) = self.turn_away(&route, request) {
+            return Way::Said(answer);
+        }
+        match route {
+            Route::Forward { upstream, skip } => {
+                match self.worker.order(request, &upstream, skip) {
+                    Ok(order) => Way::Forward(upstream, order),
+                    Err(refusal) => Way::Said(*refusal),
+                }
+            }
+            Route::Own | Route::Operator => Way::Page,
             Route::Unconfigured(message) => {
-                (own(respond::error(ErrorCode::NotFound, &message, None)), None)
+                Way::Said(respond::error(ErrorCode::NotFound, &message, None))
             }
+        }
+    }
+
+    /// Behind an answer of our own hyper closes the connection where more of the request is to come. A client
+    /// that was not told would lose its next call.
+    async fn part_with(&self, asked: &HeaderMap, body: Incoming, answer: &mut HeaderMap) {
+        if !self.client.may_be_sending() {
+            return;
+        }
+        // To look at a body is to ask for it.
+        if !asked.contains_key(EXPECT) && proxy::has_come(body).await {
+            self.client.has_sent_all();
+        } else {
+            answer.insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
 
@@ -389,8 +429,13 @@ impl Connection {
     }
 }
 
-fn own(answer: Response<Full<Bytes>>) -> Response<AnswerBody> {
-    answer.map(|body| Either::Left(Either::Left(body)))
+/// Where a request goes.
+enum Way {
+    Forward(Arc<Upstream>, Order),
+    /// Nowhere: this is the answer.
+    Said(Response<Full<Bytes>>),
+    /// One of tokenmeter's own pages is asked for.
+    Page,
 }
 
 /// Who stands where many want to stand has less time.

@@ -19,7 +19,8 @@ const GROUP_READ: u32 = 0o040;
 /// What others can do with the files of a configuration, as they are now.
 pub fn exposed_files(config: &Config) -> Vec<String> {
     let beside = |name: &str| config.database.with_file_name(name);
-    let secrets = config.secret_files.iter().map(|file| (file.clone(), READ, "a secret in it"));
+    let secrets =
+        config.secret_files.iter().map(|file| (file.clone(), READ, "what may be a secret in it"));
     let keys = config.tls.iter().map(|tls| (tls.files.key.clone(), READ, "the key of TLS"));
     let files = [
         (config.source.clone(), WRITE, "the configuration"),
@@ -116,7 +117,7 @@ mod tests {
         close(0o600);
         assert_eq!(exposed_files(&config), Vec::<String>::new());
         for (name, mode, can) in [
-            ("c.toml", 0o644, "read a secret in it; chmod 600"),
+            ("c.toml", 0o644, "read what may be a secret in it; chmod 600"),
             ("c.toml", 0o602, "change the configuration"),
             ("some.db", 0o644, "read the ledger"),
             (kept, 0o644, "read a ledger of before"),
@@ -132,7 +133,10 @@ mod tests {
         close(0o600);
         set("c.toml", 0o644);
         let [told] = <[String; 1]>::try_from(exposed_files(&from_file)).unwrap();
-        assert!(told.contains("token: others on this machine can read a secret in it"), "{told}");
+        assert!(
+            told.contains("token: others on this machine can read what may be a secret in it"),
+            "{told}"
+        );
         close(0o600);
         // A directory that keeps others out is enough; but not for what the group can read.
         set("", 0o700);

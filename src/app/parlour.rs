@@ -14,7 +14,7 @@ use super::entrance::Serves;
 use super::upstreams::{played, upstreams};
 use super::{App, Phase, StartError};
 use crate::config::Config;
-use crate::proxy::{Within, Worker};
+use crate::proxy::{Playing, Worker};
 
 /// One worker, without a listener.
 #[doc(hidden)]
@@ -28,7 +28,7 @@ pub struct Parlour {
 impl App {
     /// As [`App::build`] does, with upstreams that are played within this process.
     #[doc(hidden)]
-    pub fn played(config: &Config, within: &Within) -> Result<App, StartError> {
+    pub fn played(config: &Config, within: &Playing) -> Result<App, StartError> {
         App::before(config, played(upstreams(config)?, within))
     }
 

@@ -11,7 +11,7 @@ use super::StartError;
 use crate::config::{self, Config};
 use crate::provider::stream_usage::reports_unasked;
 use crate::proxy::{
-    DrainLimits, Http2, Injection, Origin, Routes, Target, TraceHeaders, Upstream, Within,
+    DrainLimits, Http2, Injection, Origin, Playing, Routes, Target, TraceHeaders, Upstream,
     tls_config,
 };
 
@@ -75,15 +75,15 @@ pub(super) fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartErro
 }
 
 /// The same upstreams, played within this process.
-pub(super) fn played(upstreams: Vec<Arc<Upstream>>, within: &Within) -> Vec<Arc<Upstream>> {
+pub(super) fn played(upstreams: Vec<Arc<Upstream>>, within: &Playing) -> Vec<Arc<Upstream>> {
     let play = |upstream: Arc<Upstream>| {
-        let mut upstream = Arc::into_inner(upstream)?;
-        let target = Arc::into_inner(upstream.target)?;
+        let mut upstream = Arc::into_inner(upstream).expect("nobody else has it yet");
+        let target = Arc::into_inner(upstream.target).expect("its upstream alone has it");
         let origin = target.origin.played(Arc::clone(within));
         upstream.target = Arc::new(Target { origin, ..target });
-        Some(Arc::new(upstream))
+        Arc::new(upstream)
     };
-    upstreams.into_iter().filter_map(play).collect()
+    upstreams.into_iter().map(play).collect()
 }
 
 pub(super) fn routes(config: &Config, upstreams: Vec<Arc<Upstream>>) -> Result<Routes, StartError> {

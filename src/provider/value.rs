@@ -59,7 +59,7 @@ pub(super) fn has_number(object: &Value) -> bool {
 
 /// True if something that is neither a number nor absent stands where a count of tokens should.
 pub(super) fn has_odd_count(object: &Value) -> bool {
-    let is_count = |name: &str| name.ends_with("_tokens") || name.ends_with("TokenCount");
+    let is_count = |name: &str| name.ends_with("_tokens");
     object.as_object().is_some_and(|members| {
         members.iter().any(|(name, value)| is_count(name) && !value.is_number() && !value.is_null())
     })

@@ -33,6 +33,9 @@ use super::upstream::AnswerBody;
 /// 10.1.1, wants it bounded; curl waits as long).
 const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
+/// Bytes of a body that nobody wants which are read, so that the connection can be used again.
+const MOST_UNWANTED: usize = 256 * 1024;
+
 /// The request's body on its way up. Boxed, because a request is moved from hand to hand before it is sent.
 pub(super) type RequestBody = Box<Upload>;
 
@@ -70,6 +73,31 @@ impl fmt::Display for RequestBodyError {
 }
 
 impl std::error::Error for RequestBodyError {}
+
+/// Reads a request's body that nobody wants, as far as it is there already and not too large; whether that was all.
+pub async fn has_come(mut body: Incoming) -> bool {
+    let (mut has_yielded, mut left) = (false, MOST_UNWANTED);
+    poll_fn(|cx| {
+        loop {
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    let Some(rest) = left.checked_sub(length) else { return Poll::Ready(false) };
+                    left = rest;
+                }
+                // hyper reads a body when it is asked for, and then this task has its turn once.
+                Poll::Pending if !has_yielded => {
+                    has_yielded = true;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
+            }
+        }
+    })
+    .await
+}
 
 impl Upload {
     /// Takes the first frame if it is there already, as it is for most calls: their bodies come with

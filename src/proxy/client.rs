@@ -48,7 +48,7 @@ pub struct Patience {
 pub enum Due {
     /// The client has taken too long, or has to go.
     Close,
-    /// There is nothing to keep room for: no call, no part of a head, nothing on its way up or down.
+    /// There is nothing to keep room for: no call, and nothing on its way up or down.
     Rest,
 }
 
@@ -162,9 +162,19 @@ impl Client {
         true
     }
 
-    /// HTTP is spoken from now on, and there is room for it; or there is none any more.
-    pub fn is_awake(&self, is_awake: bool) {
-        self.clock().is_awake = is_awake;
+    /// HTTP is spoken from now on, and there is room for it.
+    pub fn wakes(&self) {
+        self.clock().is_awake = true;
+    }
+
+    /// There is none any more.
+    pub fn rests(&self) {
+        self.clock().is_awake = false;
+    }
+
+    /// Whether more of a request may come that has been answered (HTTP/1).
+    pub fn may_be_sending(&self) -> bool {
+        self.has_unread.load(Ordering::Relaxed)
     }
 
     /// Closes the connection in good order when its calls are over.
@@ -181,7 +191,7 @@ impl Client {
     }
 
     /// The request's body has been read to its end.
-    pub(super) fn has_sent_all(&self) {
+    pub fn has_sent_all(&self) {
         self.has_unread.store(false, Ordering::Relaxed);
     }
 
@@ -425,11 +435,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.begin_to_write();
         ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         if let Some(length) = this.say_clearly(bytes) {
             return Poll::Ready(Ok(length));
         }
-        this.begin_to_write();
         Pin::new(&mut this.io).poll_write(cx, bytes)
     }
 
@@ -445,6 +455,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Who is closing does not rest: over TLS a last word goes down.
+        this.client.has_unwritten.store(true, Ordering::Relaxed);
         if this.lingering.is_none() {
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         }
@@ -460,15 +472,87 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.begin_to_write();
         ready!(this.client.interim.poll_write_to(&mut this.io, cx))?;
         if let Some(length) = slices.first().and_then(|first| this.say_clearly(first)) {
             return Poll::Ready(Ok(length));
         }
-        this.begin_to_write();
         Pin::new(&mut this.io).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+
+    use super::*;
+
+    const PATIENCE: Patience = Patience {
+        request_head: Duration::from_secs(1),
+        keep_alive: Duration::from_secs(2),
+        stalled: Duration::from_secs(3),
+    };
+
+    #[test]
+    fn only_a_connection_with_nothing_on_its_way_rests() {
+        let due = |change: &dyn Fn(&mut Clock), is_quiet| {
+            let client = Client::new();
+            let mut clock = client.clock();
+            clock.is_awake = true;
+            change(&mut clock);
+            let cx = Context::from_waker(Waker::noop());
+            clock.deadline(PATIENCE, is_quiet, &cx).map(|(_, due)| due)
+        };
+        assert_eq!(due(&|_| {}, true), Some(Due::Rest));
+        assert_eq!(due(&|_| {}, false), Some(Due::Close));
+        assert_eq!(due(&|clock| clock.calls = 1, true), None);
+        let changes: [&dyn Fn(&mut Clock); 5] = [
+            &|clock| clock.is_awake = false,
+            &|clock| clock.head_since = Some(Instant::now()),
+            &|clock| clock.is_to_go = true,
+            &|clock| clock.may_be_tunnel = true,
+            &|clock| clock.is_http2 = true,
+        ];
+        for change in changes {
+            assert_eq!(due(change, true), Some(Due::Close));
+        }
+    }
+
+    /// An answer must not be lost because another one before it has not gone down.
+    #[test]
+    fn what_waits_behind_an_informational_answer_is_on_its_way() {
+        let (_slow, server) = tokio::io::duplex(8);
+        let client = Client::new();
+        let mut io = ClientIo::new(server, &client);
+        client.interim.send(StatusCode::EARLY_HINTS, &HeaderMap::new());
+        let mut cx = Context::from_waker(Waker::noop());
+        let is_quiet = || !client.has_unwritten.load(Ordering::Relaxed);
+        assert!(is_quiet());
+        assert!(Pin::new(&mut io).poll_write(&mut cx, b"HTTP/1.1 204 None").is_pending());
+        assert!(!is_quiet());
+    }
+
+    #[test]
+    fn a_connection_that_is_closing_does_not_rest() {
+        let (_slow, server) = tokio::io::duplex(8);
+        let client = Client::new();
+        let mut io = ClientIo::new(server, &client);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(Pin::new(&mut io).poll_shutdown(&mut cx).is_ready());
+        assert!(client.has_unwritten.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn what_is_put_back_comes_before_what_was() {
+        let (_other, server) = tokio::io::duplex(8);
+        let mut io = ClientIo::new(server, &Client::new());
+        for bytes in ["tail", "", "head "] {
+            io.put_back(Bytes::from_static(bytes.as_bytes()));
+        }
+        assert_eq!(io.ahead, "head tail");
     }
 }

@@ -46,8 +46,8 @@ use http_body_util::{Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::ext::ReasonPhrase;
 
-pub use body::{BodyError, MeteredBody};
-pub use client::{CallBody, CallPlace, Client, ClientIo, Due, Patience, Tenure};
+pub use body::{BodyError, MeteredBody, has_come};
+pub use client::{CallBody, CallPlace, Client, ClientIo, Due, OnCall, Patience, Tenure};
 pub use clients::Clients;
 pub use drain::DrainLimits;
 pub use exchange::Calls;
@@ -57,7 +57,7 @@ pub use route::{Route, Routes};
 pub(crate) use streams::StreamExecutor;
 pub use tags::{InvalidTag, TagHeaders};
 pub use trace_headers::TraceHeaders;
-pub use upstream::{Http2, Origin, Target, TlsError, Within, tls_config};
+pub use upstream::{Http2, Origin, Playing, Target, TlsError, tls_config};
 pub use wire::Wire;
 
 use crate::fingerprint::Fingerprints;
@@ -183,25 +183,34 @@ impl Worker {
         clients.refuse(from, &keys)
     }
 
-    /// Forwards a request to an upstream, without the first `skip` bytes of its path, and answers
-    /// with what comes back, or with an error of tokenmeter's own if nothing does.
+    /// What is to be forwarded of a request for an upstream, without the first `skip` bytes of its path; or the
+    /// answer to one that is not forwarded.
+    pub fn order(
+        &self,
+        request: &Request<Incoming>,
+        upstream: &Upstream,
+        skip: usize,
+    ) -> Result<Order, Box<Response<Full<Bytes>>>> {
+        let started = Instant::now();
+        let tags = self.proxy.tags.read(request.headers());
+        let tags = tags.map_err(|invalid| Box::new(refuse_tag(&invalid)))?;
+        let path = forwardable(request, upstream, skip, self.proxy.max_request_body)
+            .map_err(|(code, message)| Box::new(respond::error(code, &message, None)))?;
+        Ok(Order { tags, path, took: started.elapsed() })
+    }
+
+    /// Forwards a request to an upstream, and answers with what comes back, or with an error of tokenmeter's
+    /// own if nothing does.
     pub async fn forward(
         &self,
         mut request: Request<Incoming>,
+        order: Order,
         upstream: &Arc<Upstream>,
-        skip: usize,
         client: &Arc<Client>,
     ) -> Response<ProxyBody> {
         let started = Instant::now();
-        let tags = match self.proxy.tags.read(request.headers()) {
-            Ok(tags) => tags,
-            Err(invalid) => return refuse_tag(&invalid),
-        };
+        let Order { tags, path, took } = order;
         let max_body = self.proxy.max_request_body;
-        let path = match forwardable(&request, upstream, skip, max_body) {
-            Ok(path) => path,
-            Err((code, message)) => return own_error(code, &message, None),
-        };
         let facts = PathFacts::of_target(request.uri().path(), request.uri().query());
         let body_reader: SharedRequest = Rc::new(RefCell::new(self.proxy.meter.observe(
             facts.endpoint,
@@ -227,11 +236,11 @@ impl Worker {
         let protocol = headers::upgrade_of(request.headers());
         let progress = Progress::new();
         let mut request = call.prepare(request, &self.proxy.tags, &progress);
-        let prepared = started.elapsed();
+        let prepared = took + started.elapsed();
         request.body_mut().fetch_first().await;
         let resumed = Instant::now();
         exchange::note_request(&mut record, &call.request.borrow().facts());
-        let exchange = match Exchange::open(
+        let opened = Exchange::open(
             &self.proxy.meter,
             &self.proxy.calls,
             record,
@@ -239,9 +248,14 @@ impl Worker {
             Rc::clone(&call.request),
             deployed,
             self.live.open(upstream.target.index),
-        ) {
+        );
+        let exchange = match opened {
             Ok(exchange) => exchange.having_taken(prepared + resumed.elapsed()),
-            Err(why) => return unrecordable(&why),
+            Err(why) => {
+                let mut answer = unrecordable(&why);
+                call.announce_close(&mut answer, &progress);
+                return answer;
+            }
         };
         // What few calls do is boxed: every connection has room for the largest of its futures.
         let mut response = match (protocol, upstream.drain) {
@@ -296,6 +310,15 @@ pub fn refuse_doubtful<B>(request: &Request<B>) -> Option<Response<Full<Bytes>>>
         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Some(answer)
+}
+
+/// What a request asks to be forwarded, in order.
+#[derive(Debug)]
+pub struct Order {
+    tags: Tags,
+    path: PathAndQuery,
+    /// How long it took to find out.
+    took: Duration,
 }
 
 /// A call on its way.
@@ -573,9 +596,9 @@ pub fn new_record<B>(
     })
 }
 
-fn refuse_tag(invalid: &InvalidTag) -> Response<ProxyBody> {
+fn refuse_tag(invalid: &InvalidTag) -> Response<Full<Bytes>> {
     let message = format!("header `{}` {}", invalid.header, invalid.reason);
-    own_error(ErrorCode::InvalidTag, &message, Some(&invalid.header))
+    respond::error(ErrorCode::InvalidTag, &message, Some(&invalid.header))
 }
 
 /// The client is told what is wrong, and whoever runs tokenmeter where to look.

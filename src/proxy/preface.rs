@@ -20,13 +20,17 @@ pub enum Spoken {
     Nothing,
 }
 
-/// Waits for a client's first bytes, as many as it takes to tell. Not to be called again when it was dropped.
-pub async fn spoken<T: AsyncRead + Unpin>(io: &mut ClientIo<T>) -> io::Result<Spoken> {
+/// Waits for a client's first bytes, as many as it takes to tell. Only the very first may be those of HTTP/2
+/// (`is_first`). Not to be called again when it was dropped.
+pub async fn spoken<T: AsyncRead + Unpin>(
+    io: &mut ClientIo<T>,
+    is_first: bool,
+) -> io::Result<Spoken> {
     let (mut first, mut length) = ([0; HTTP2.len()], 0);
     let is_http2 = loop {
         let came = io.read(&mut first[length..]).await?;
         length += came;
-        let begins = HTTP2.starts_with(&first[..length]);
+        let begins = is_first && HTTP2.starts_with(&first[..length]);
         if came == 0 || !begins || length == HTTP2.len() {
             break begins && length == HTTP2.len();
         }
@@ -47,13 +51,13 @@ mod tests {
     use crate::proxy::Client;
 
     /// What is said of bytes that come one by one before the client leaves, and what is read afterwards.
-    async fn said(bytes: &[u8]) -> (Spoken, Vec<u8>) {
+    async fn said(bytes: &[u8], is_first: bool) -> (Spoken, Vec<u8>) {
         let (mut client, server) = tokio::io::duplex(1);
         let bytes = bytes.to_vec();
         let sending = async move { client.write_all(&bytes).await };
         let reading = async move {
             let mut io = ClientIo::new(server, &Client::new());
-            let spoken = spoken(&mut io).await.unwrap();
+            let spoken = spoken(&mut io, is_first).await.unwrap();
             let mut read = Vec::new();
             io.read_to_end(&mut read).await.unwrap();
             (spoken, read)
@@ -75,7 +79,9 @@ mod tests {
             (HTTP2, Spoken::Http2),
             (&whole, Spoken::Http2),
         ] {
-            assert_eq!(said(bytes).await, (spoken, bytes.to_vec()), "{bytes:?}");
+            assert_eq!(said(bytes, true).await, (spoken, bytes.to_vec()), "{bytes:?}");
+            let later = if bytes.is_empty() { Spoken::Nothing } else { Spoken::Http1 };
+            assert_eq!(said(bytes, false).await, (later, bytes.to_vec()), "{bytes:?}");
         }
     }
 }

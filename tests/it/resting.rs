@@ -67,7 +67,7 @@ fn what_came_before_the_rest_of_a_head_is_kept() {
 #[test]
 fn the_rest_of_a_head_is_waited_for_no_longer_than_a_head() {
     let provider = Provider::new();
-    let limits = "timeouts.request_head = \"1s\"\ntimeouts.keep_alive = \"60s\"\n";
+    let limits = "timeouts.request_head = \"1s\"\ntimeouts.keep_alive = \"600s\"\n";
     let proxy = Settings::to(provider.url()).with(limits).start();
     for split in [1, 30] {
         let mut client = proxy.connect();
@@ -77,6 +77,22 @@ fn the_rest_of_a_head_is_waited_for_no_longer_than_a_head() {
         expect_answer(&mut client);
         client.expect_closed();
     }
+}
+
+/// HTTP/2 begins a connection, or is none.
+#[test]
+fn nobody_changes_to_http2_after_a_rest() {
+    let provider = Provider::new();
+    let proxy = Proxy::to(&provider);
+    let mut client = proxy.connect();
+    client.send(GET);
+    let mut upstream = provider.accept();
+    answer(&mut upstream);
+    expect_answer(&mut client);
+    thread::sleep(A_WHILE);
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let said = client.rest();
+    assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{said:?}");
 }
 
 #[test]
@@ -134,25 +150,31 @@ fn a_connection_at_rest_takes_little_memory() {
         let mut out = asked.stream;
         write!(out, "{ANSWER}").map(|()| true)
     });
+    let ask = |stream: &mut TcpStream| {
+        let request = format!("GET /rest/{} HTTP/1.1\r\nHost: c\r\n\r\n", fastrand::u64(..));
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nhi") {
+            let mut some = [0; 4096];
+            let count = stream.read(&mut some).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&some[..count]);
+        }
+    };
     let open = |count| -> Vec<TcpStream> {
         let connect = |_| {
             let mut stream = TcpStream::connect(siege.address()).unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let request = format!("GET /rest/{} HTTP/1.1\r\nHost: c\r\n\r\n", fastrand::u64(..));
-            stream.write_all(request.as_bytes()).unwrap();
-            let mut answer = Vec::new();
-            while !answer.ends_with(b"\r\n\r\nhi") {
-                let mut some = [0; 4096];
-                let count = stream.read(&mut some).unwrap();
-                assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
-                answer.extend_from_slice(&some[..count]);
-            }
+            ask(&mut stream);
             stream
         };
         (0..count).map(connect).collect()
     };
-    // As many calls, so that what a process takes for calls as such is taken.
-    drop(open(CONNECTIONS));
+    // As many calls over one, so that what a process takes for calls as such is taken, and for no connection.
+    let mut one = open(1);
+    for _ in 1..CONNECTIONS {
+        ask(&mut one[0]);
+    }
     siege.settle();
     let before = siege.memory().now;
     let connections = open(CONNECTIONS);

@@ -467,10 +467,10 @@ fn an_answer_is_not_cut_off_by_a_length_beside_its_chunks() {
     let provider = Provider::new();
     let proxy = Proxy::to(&provider);
     let mut client = proxy.connect();
-    let mut upstream: Option<_> = None;
     for length in ["3", "5", "99"] {
         client.send("GET / HTTP/1.1\r\nHost: c\r\n\r\n");
-        let upstream = upstream.get_or_insert_with(|| provider.accept());
+        // Another connection for each: what comes behind such an answer is in doubt.
+        let mut upstream = provider.accept();
         upstream.head();
         upstream.send(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
@@ -988,4 +988,39 @@ fn the_bytes_of_a_head_are_bounded() {
     }
     let fitting = format!("GET / HTTP/1.1\r\nHost: c\r\nx-a: {}\r\n\r\n", "a".repeat(40_000));
     assert_eq!(field(&forwarded(&proxy, &provider, &fitting), "x-a").unwrap().len(), 40_000);
+}
+
+/// hyper closes a connection on which more of a request is to come than is worth reading. Whoever is not told loses
+/// the next call.
+#[test]
+fn a_refusal_says_whether_the_connection_goes_on() {
+    let provider = Provider::new();
+    let proxy = Settings::to(provider.url()).with("limits.request_body = 100\n").start();
+    let post = |target: &str, fields: &str, length: usize, sent: &str| {
+        let mut client = proxy.connect();
+        client.send(format!(
+            "POST {target} HTTP/1.1\r\nHost: c\r\n{fields}Content-Length: {length}\r\n\r\n{sent}"
+        ));
+        let (head, _) = client.answer();
+        (client, head)
+    };
+    for (target, fields, status) in [
+        ("/x", "X-Attempt: three\r\n", "400"),
+        ("/admin/nothing", "", "401"),
+        ("/azure/x", "", "404"),
+    ] {
+        let (mut client, head) = post(target, fields, 3, "abc");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        assert_eq!(field(&head, "connection"), None, "{head}");
+        client.send("GET /healthz HTTP/1.1\r\nHost: c\r\n\r\n");
+        assert!(client.head().starts_with("HTTP/1.1 200 "));
+        for fields in [fields.to_owned(), format!("{fields}Expect: 100-continue\r\n")] {
+            let (_, head) = post(target, &fields, 30, "abc");
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+            assert_eq!(field(&head, "connection"), Some("close"), "{head}");
+        }
+    }
+    let (_, head) = post("/x", "", 101, "abc");
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+    assert_eq!(field(&head, "connection"), Some("close"), "{head}");
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokenmeter::app::App;
-use tokenmeter::proxy::Within;
+use tokenmeter::proxy::Playing;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{LocalSet, spawn_local};
@@ -124,7 +124,7 @@ struct Caller {
 }
 
 impl Stage {
-    pub fn within(&self) -> Within {
+    pub fn within(&self) -> Playing {
         let stage = self.0.clone();
         Arc::new(move |host| {
             let mut caller = stage.lock().unwrap_or_else(PoisonError::into_inner);

@@ -34,11 +34,11 @@ pub struct Origin {
     /// The authority as the `Host` field has it.
     pub host: HeaderValue,
     tls: Option<Tls>,
-    within: Option<Within>,
+    played: Option<Playing>,
 }
 
 /// Opens a connection within this process, where an upstream is played rather than called. Told by its name.
-pub type Within = Arc<dyn Fn(&str) -> io::Result<DuplexStream> + Send + Sync>;
+pub type Playing = Arc<dyn Fn(&str) -> io::Result<DuplexStream> + Send + Sync>;
 
 #[derive(Clone)]
 struct Tls {
@@ -91,14 +91,14 @@ impl Origin {
     fn new(scheme: Scheme, authority: Authority, tls: Option<Tls>) -> Result<Origin, TlsError> {
         let host = HeaderValue::from_str(authority.as_str())
             .map_err(|error| TlsError(format!("{authority}: {error}")))?;
-        Ok(Origin { scheme, authority, host, tls, within: None })
+        Ok(Origin { scheme, authority, host, tls, played: None })
     }
 
     /// The same origin, played within this process. TLS is left out.
     #[doc(hidden)]
     #[must_use]
-    pub fn played(self, within: Within) -> Origin {
-        Origin { within: Some(within), ..self }
+    pub fn played(self, playing: Playing) -> Origin {
+        Origin { played: Some(playing), ..self }
     }
 
     /// The absolute form of a path on this origin.
@@ -146,9 +146,9 @@ pub(super) async fn connect(target: &Target, http2: Http2) -> Result<Io, Failure
 }
 
 async fn open(origin: &Origin, http2: Http2) -> Result<Io, Failure> {
-    if let Some(within) = &origin.within {
-        let stream = within(origin.authority.host());
-        return stream.map(Io::Within).map_err(|error| Failure::new(Stage::Connect, error));
+    if let Some(play) = &origin.played {
+        let stream = play(origin.authority.host());
+        return stream.map(Io::Played).map_err(|error| Failure::new(Stage::Connect, error));
     }
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -178,14 +178,14 @@ async fn open(origin: &Origin, http2: Http2) -> Result<Io, Failure> {
 pub(super) enum Io {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
-    Within(DuplexStream),
+    Played(DuplexStream),
 }
 
 impl Io {
     /// Whether HTTP/2 was agreed on: by TLS, or beforehand where there is none.
     pub(super) fn speaks_http2(&self, http2: Http2) -> bool {
         match self {
-            Io::Plain(_) | Io::Within(_) => http2 == Http2::Always,
+            Io::Plain(_) | Io::Played(_) => http2 == Http2::Always,
             Io::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
         }
     }
@@ -205,7 +205,7 @@ impl AsyncRead for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-            Io::Within(stream) => Pin::new(stream).poll_read(cx, buf),
+            Io::Played(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -219,7 +219,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Io::Within(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Io::Played(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -227,7 +227,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
-            Io::Within(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Played(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -235,7 +235,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-            Io::Within(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Played(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -247,7 +247,7 @@ impl AsyncWrite for Io {
         match self.get_mut() {
             Io::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Io::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
-            Io::Within(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Io::Played(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -255,7 +255,7 @@ impl AsyncWrite for Io {
         match self {
             Io::Plain(stream) => stream.is_write_vectored(),
             Io::Tls(stream) => stream.is_write_vectored(),
-            Io::Within(stream) => stream.is_write_vectored(),
+            Io::Played(stream) => stream.is_write_vectored(),
         }
     }
 }

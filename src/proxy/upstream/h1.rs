@@ -25,11 +25,12 @@ use super::patient::{Allowance, PatientIo};
 use super::{Answer, AnswerBody, Failure, Io, Pool, Stage, Target, Unanswered};
 use crate::proxy::body::RequestBody;
 
-type Driver = http1::Connection<TokioIo<PatientIo>, RequestBody>;
+pub(super) type Sender = http1::SendRequest<RequestBody>;
+pub(super) type Driver = http1::Connection<TokioIo<PatientIo>, RequestBody>;
 
 /// A connection that carries one request at a time.
 pub(super) struct Connection {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Sender,
     /// `None` once the connection is over. Boxed, as it is large and moves from call to call.
     driver: Option<Box<Driver>>,
     allowance: Allowance,
@@ -47,14 +48,20 @@ pub(super) struct Home {
     pub(super) target: Arc<Target>,
 }
 
+/// Speaks HTTP/1.1 over a stream: who sends, who drives it, and how much may come before an answer.
+pub(super) async fn open(io: Io) -> Result<(Sender, Driver, Allowance), Failure> {
+    let allowance = Allowance::new();
+    let (sender, driver) = http1::Builder::new()
+        .preserve_header_case(true)
+        .handshake(TokioIo::new(PatientIo::new(io, &allowance)))
+        .await
+        .map_err(|error| Failure::new(Stage::Connect, error))?;
+    Ok((sender, driver, allowance))
+}
+
 impl Connection {
     pub(super) async fn new(io: Io) -> Result<Connection, Failure> {
-        let allowance = Allowance::new();
-        let (sender, driver) = http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(PatientIo::new(io, &allowance)))
-            .await
-            .map_err(|error| Failure::new(Stage::Connect, error))?;
+        let (sender, driver, allowance) = open(io).await?;
         Ok(Connection { sender, driver: Some(Box::new(driver)), allowance })
     }
 
@@ -92,9 +99,7 @@ impl Connection {
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch => {
                 Err((Failure::new(Stage::Head, "it switched to another protocol unasked"), None))
             }
-            Ok(answer) if has_other_coding(answer.headers()) => {
-                Err((Failure::new(Stage::Head, "its transfer coding is not `chunked`"), None))
-            }
+            Ok(answer) if has_other_coding(answer.headers()) => Err((other_coding(), None)),
             Ok(answer) if progress.is_uploading() && self.driver.is_some() => {
                 Ok(answer.map(|incoming| AnswerBody::Detached(DetachedBody::new(self, incoming))))
             }
@@ -130,11 +135,15 @@ fn frame(request: &mut Request<RequestBody>) {
 
 /// True if the answer is coded in a way that the client would not be told of, since the field that names it
 /// stays behind.
-fn has_other_coding(headers: &HeaderMap) -> bool {
+pub(super) fn has_other_coding(headers: &HeaderMap) -> bool {
     headers.get_all(TRANSFER_ENCODING).iter().any(|value| {
         let coding = value.as_bytes().trim_ascii();
         !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity")
     })
+}
+
+pub(super) fn other_coding() -> Failure {
+    Failure::new(Stage::Head, "its transfer coding is not `chunked`")
 }
 
 /// True if a length is stated beside chunks (RFC 9112, 6.3): where the answer ends is a matter of who reads it, and

@@ -25,14 +25,11 @@ use http::uri::PathAndQuery;
 use http::{Request, Response, Uri, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustix::io::Errno;
 use tokio::time::Instant;
 
 use connect::Io;
-pub use connect::{Origin, TlsError, Within, tls_config};
-use patient::{Allowance, PatientIo};
+pub use connect::{Origin, Playing, TlsError, tls_config};
 
 use super::body::RequestBody;
 use crate::telemetry::Live;
@@ -295,19 +292,16 @@ pub(super) async fn send_upgrade(
     *request.uri_mut() = Uri::from(path);
     request.headers_mut().insert(HOST, target.origin.host.clone());
     let io = connect::connect(target, Http2::Never).await?;
-    let allowance = Allowance::new();
-    let (mut sender, connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .handshake(TokioIo::new(PatientIo::new(io, &allowance)))
-        .await
-        .map_err(|error| Failure::new(Stage::Connect, error))?;
+    let (mut sender, connection, allowance) = h1::open(io).await?;
     tokio::task::spawn_local(connection.with_upgrades());
     allowance.head_is_awaited();
     let answer = sender.send_request(request).await;
     allowance.head_has_come();
-    answer
-        .map(|answer| answer.map(AnswerBody::Spawned))
-        .map_err(|error| Failure::new(Stage::Head, error))
+    match answer {
+        Ok(answer) if h1::has_other_coding(answer.headers()) => Err(h1::other_coding()),
+        Ok(answer) => Ok(answer.map(AnswerBody::Spawned)),
+        Err(error) => Err(Failure::new(Stage::Head, error)),
+    }
 }
 
 /// The body of an answer. Not boxed: that would be an allocation a call.
