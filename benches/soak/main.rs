@@ -161,6 +161,7 @@ struct Sample {
     rss: f64,
     pss: f64,
     threads: usize,
+    /// But for those of the journal's files: there is one for each day, and the night may fall.
     descriptors: usize,
     journal: u64,
     wal: u64,
@@ -209,13 +210,14 @@ impl Subject {
         };
         let count = |name: &str| fs::read_dir(of(name)).unwrap().count();
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |found| found.len());
-        let days = fs::read_dir(self.home.join("journal")).unwrap();
+        let days: Vec<_> = fs::read_dir(self.home.join("journal")).unwrap().collect();
+        let files = days.len();
         Sample {
             rss: mebibytes("Rss:"),
             pss: mebibytes("Pss:"),
             threads: count("task"),
-            descriptors: count("fd"),
-            journal: days.map(|day| length(day.unwrap().path())).sum(),
+            descriptors: count("fd").saturating_sub(files),
+            journal: days.into_iter().map(|day| length(day.unwrap().path())).sum(),
             wal: length(self.home.join("tokenmeter.db-wal")),
         }
     }

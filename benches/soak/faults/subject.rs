@@ -146,7 +146,10 @@ impl Subject {
         let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
         let kibibytes: f64 = pss.split_whitespace().next().unwrap().parse().unwrap();
         let count = |name: &str| fs::read_dir(of(name)).unwrap().count();
-        Sample { pss: kibibytes / 1024.0, threads: count("task"), descriptors: count("fd") }
+        // Each day has a file of the journal, and the night may fall.
+        let days = fs::read_dir(self.home.join("journal")).unwrap().count();
+        let descriptors = count("fd").saturating_sub(days);
+        Sample { pss: kibibytes / 1024.0, threads: count("task"), descriptors }
     }
 
     /// Waits until nothing is left of the load; what it has then, and whether that came about in time.
