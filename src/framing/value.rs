@@ -45,7 +45,7 @@ impl Value {
     /// A member of an object.
     pub fn get(&self, name: &str) -> Option<&Value> {
         let Value::Object(members) = self else { return None };
-        members.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value)
+        members.iter().rev().find(|(own, _)| own.as_str() == name).map(|(_, value)| value)
     }
 
     /// An element of an array.
